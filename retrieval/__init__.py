@@ -1,0 +1,1 @@
+"""Documents in, hits out: the collection and everything it is made of."""

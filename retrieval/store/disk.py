@@ -1,0 +1,123 @@
+"""The file operations that make up a commit, in one place.
+
+Every byte of a collection is written through a `Disk`, so that a test can record the operations
+of a commit and replay each prefix of them as a power cut would leave it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, BinaryIO, cast
+
+from ..errors import StorageError
+
+
+class Disk:
+    """Durable file operations of the operating system."""
+
+    def create(self, path: Path) -> BinaryIO:
+        """Open a file for writing that must not exist yet."""
+        return path.open("xb")
+
+    def sync(self, file: IO[bytes]) -> None:
+        """Have the file's bytes on the disk before returning."""
+        file.flush()
+        os.fsync(file.fileno())
+
+    def sync_folder(self, path: Path) -> None:
+        """Have the folder's entries on the disk before returning."""
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def make_folder(self, path: Path) -> None:
+        """Create a folder whose parent exists; one that is there already is fine."""
+        path.mkdir(exist_ok=True)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Move a file inside the collection."""
+        source.rename(target)
+
+    def link(self, source: Path, target: Path) -> None:
+        """Give a file a second name; raises FileExistsError where the name is taken."""
+        os.link(source, target)
+
+    def remove(self, path: Path) -> None:
+        """Remove a file, if it is there."""
+        path.unlink(missing_ok=True)
+
+
+class HashingFile:
+    """A binary file for writing that knows its size and its SHA-256 at the end."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes) -> int:
+        """Write all of `data`, any object with the buffer protocol."""
+        view = memoryview(data).cast("B")
+        self._hash.update(view)
+        self._file.write(view)
+        self.size += len(view)
+        return len(view)
+
+    def flush(self) -> None:
+        """Hand what is buffered to the operating system."""
+        self._file.flush()
+
+    @property
+    def closed(self) -> bool:
+        """True once the file is closed."""
+        return self._file.closed
+
+    def close(self) -> None:
+        """Leave the file open: who created it closes it."""
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of what was written so far, in hex."""
+        return self._hash.hexdigest()
+
+    def as_binary(self) -> BinaryIO:
+        """Return this object under the type that writers of files ask for."""
+        return cast("BinaryIO", self)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hex, as `sha256sum` prints it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+@contextlib.contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn a full disk and an unwritable folder into one clear sentence."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StorageError(
+                f"{path}: the disk is full ({error.strerror}); nothing committed is lost: "
+                "free some space and run the same command again"
+            ) from error
+        if error.errno in _DENIED:
+            raise StorageError(
+                f"{path}: cannot write here ({error.strerror}); "
+                "change the permissions or choose another place with --index"
+            ) from error
+        raise

@@ -1,0 +1,202 @@
+"""The manifest: one JSON file that names everything a generation of the collection consists of.
+
+It is immutable, numbered, and carries a checksum of itself, so that a reader either has a whole
+generation or knows that it has none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+FORMAT = 1
+
+
+class Role(StrEnum):
+    """What a segment is for."""
+
+    DOCUMENTS = "documents"
+    DENSE = "dense"
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """A file of the collection: its size in bytes and its SHA-256 in hex."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentEntry:
+    """One segment, as the manifest names it.
+
+    id:        unique in the collection, never reused.
+    role:      what it is for.
+    rows:      how many rows it holds, deleted ones included.
+    first_row: what is added to the row numbers in its file, so that a writer can number its
+               rows when it commits rather than when it writes.
+    last_row:  the highest row number in it.
+    data:      the Arrow file with the rows, relative to the collection.
+    ids:       documents only: the file with the sorted hashes of the ids.
+    space:     dense only: the key of its space in `Manifest.spaces`.
+    modality:  dense only: "text".
+    index:     dense only: the index over its vectors, None while it is scanned exactly.
+    passages:  documents only: True where a document may have several rows.
+    """
+
+    id: str
+    role: Role
+    rows: int
+    first_row: int
+    last_row: int
+    data: str
+    ids: str | None = None
+    space: str | None = None
+    modality: str | None = None
+    index: IndexEntry | None = None
+    passages: bool = False
+
+    @property
+    def files(self) -> list[str]:
+        """Every file the segment consists of."""
+        names = [self.data, self.ids, self.index.file if self.index else None]
+        return [name for name in names if name is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """An index over a segment: its spec, its FAISS file and what was measured on it."""
+
+    spec: str
+    file: str
+    measured: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A generation of a collection.
+
+    generation: its number; a higher one is newer.
+    created:    when it was written, ISO 8601 in UTC.
+    writer:     the version of retr that wrote it.
+    next_row:   the number the next row will have.
+    encoder:    how to load the encoder that answers queries: {"name", "options"}.
+    space:      the key in `spaces` of that encoder's space.
+    spaces:     the embedding spaces in use, `Space.to_json`, by key.
+    settings:   what the user chose at build: {"spec", "recall", "dtype", …}.
+    segments:   the segments, in the order of their rows within each role.
+    deletes:    files with the rows that are deleted but still stored.
+    files:      every file of this generation.
+    """
+
+    generation: int
+    created: str
+    writer: str
+    next_row: int
+    encoder: Mapping[str, Any]
+    space: str
+    spaces: Mapping[str, Mapping[str, Any]]
+    settings: Mapping[str, Any]
+    segments: tuple[SegmentEntry, ...] = ()
+    deletes: tuple[str, ...] = ()
+    files: Mapping[str, FileEntry] = field(default_factory=dict)
+    format: int = FORMAT
+
+    def of_role(self, role: Role) -> tuple[SegmentEntry, ...]:
+        """Return the segments of one role."""
+        return tuple(s for s in self.segments if s.role is role)
+
+    def with_segments(
+        self,
+        segments: tuple[SegmentEntry, ...],
+        deletes: tuple[str, ...],
+        new_files: Mapping[str, FileEntry],
+    ) -> Manifest:
+        """Return the manifest with other segments and deletes; files follow from them."""
+        ordered = tuple(sorted(segments, key=lambda s: (s.role, s.first_row, s.last_row, s.id)))
+        known = {**self.files, **new_files}
+        used = [name for segment in ordered for name in segment.files] + list(deletes)
+        return replace(
+            self,
+            segments=ordered,
+            deletes=deletes,
+            files={name: known[name] for name in used},
+        )
+
+    def to_bytes(self) -> bytes:
+        """Return the manifest as the JSON that lies on disk, checksum included."""
+        values = asdict(self)
+        values["checksum"] = _checksum(values)
+        return _written(values)
+
+
+class ManifestDamagedError(Exception):
+    """The bytes are not a manifest that was written whole."""
+
+
+class NewerFormatError(Exception):
+    """The manifest is whole, but of a format that this version does not know."""
+
+    def __init__(self, format: int, writer: str) -> None:
+        super().__init__(f"format {format}, written by retr {writer}")
+        self.format = format
+        self.writer = writer
+
+
+def parse_manifest(data: bytes) -> Manifest:
+    """Return the manifest that `data` holds.
+
+    Raises:
+        ManifestDamagedError: the checksum does not fit, or it is no JSON.
+        NewerFormatError: it is whole, and of a newer format.
+    """
+    try:
+        values = json.loads(data)
+        stated = values.pop("checksum")
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ManifestDamagedError(str(error)) from error
+    if stated != _checksum(values):
+        raise ManifestDamagedError("its checksum does not fit")
+    # The checksum stays the same in every format, so a newer one is told from a damaged one.
+    try:
+        if values["format"] > FORMAT:
+            raise NewerFormatError(values["format"], values.get("writer", "?"))
+        values["segments"] = tuple(_segment(s) for s in values["segments"])
+        values["deletes"] = tuple(values["deletes"])
+        values["files"] = {name: FileEntry(**entry) for name, entry in values["files"].items()}
+        return Manifest(**values)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ManifestDamagedError(f"is no manifest of format {FORMAT} ({error})") from error
+
+
+def is_canonical(data: bytes) -> bool:
+    """Return whether JSON is written as `Manifest.to_bytes` writes it, to the byte.
+
+    The checksum is of the values, and some bytes can change without changing a value.
+    """
+    try:
+        return data == _written(json.loads(data))
+    except ValueError:
+        return False
+
+
+def _written(values: Mapping[str, Any]) -> bytes:
+    return (json.dumps(values, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _segment(values: dict[str, Any]) -> SegmentEntry:
+    index = values.pop("index")
+    return SegmentEntry(
+        **{**values, "role": Role(values["role"])},
+        index=IndexEntry(**index) if index else None,
+    )
+
+
+def _checksum(values: Mapping[str, Any]) -> str:
+    canonical = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()

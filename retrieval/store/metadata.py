@@ -1,0 +1,193 @@
+"""Metadata columns: typed where a column is of one type, JSON where it is not, exact either way.
+
+Each shard has a struct column `metadata` with a field for each key seen. A field whose values
+fit one Arrow type is stored as that type; one that mixes types, or holds dicts, is stored as JSON
+text and marked so. Integers and floats count as one type where float64 holds all of them; a field
+with integers that it cannot hold is marked, too. A value that is None is the same as an absent one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from ..errors import InputError
+
+# A struct without fields does not survive every version of Arrow: this one is put in.
+NO_FIELD = "retr:none"
+_JSON = {b"retr:json": b"1"}
+_WIDE = {b"retr:wide": b"1"}
+_EXACT_INT = 2**53
+
+
+def encode_metadata(records: Sequence[Mapping[str, Any]]) -> pa.StructArray:
+    """Return a struct array with one entry per record and one field per key.
+
+    Raises:
+        InputError: a value is neither an Arrow nor a JSON value, or a key is no text.
+    """
+    keys: dict[str, None] = {}
+    for record in records:
+        keys.update(dict.fromkeys(record))
+    fields, columns = [], []
+    for key in keys:
+        _check_key(key)
+        field, column = _column(key, [record.get(key) for record in records])
+        fields.append(field)
+        columns.append(column)
+    return _struct(fields, columns, len(records))
+
+
+def decode_metadata(array: pa.StructArray) -> list[dict[str, Any]]:
+    """Return the records of a struct array, each without the values that are None."""
+    records: list[dict[str, Any]] = [{} for _ in range(len(array))]
+    for i in range(array.type.num_fields):
+        field = array.type.field(i)
+        is_json = _is_json(field)
+        for record, value in zip(records, array.field(i).to_pylist(), strict=True):
+            if value is not None:
+                record[field.name] = json.loads(value) if is_json else value
+    return records
+
+
+def unify_fields(types: Iterable[pa.StructType]) -> list[pa.Field]:
+    """Return the fields that shards of all these types can be rewritten with."""
+    unified: dict[str, pa.Field] = {}
+    for struct in types:
+        for i in range(struct.num_fields):
+            field = struct.field(i)
+            known = unified.get(field.name)
+            unified[field.name] = field if known is None else _wider(known, field)
+    return list(unified.values())
+
+
+def cast_metadata(array: pa.StructArray, fields: Sequence[pa.Field]) -> pa.StructArray:
+    """Rewrite a struct array with the fields of `unify_fields`."""
+    columns = []
+    for field in fields:
+        at = array.type.get_field_index(field.name)
+        if at < 0:
+            columns.append(pa.nulls(len(array), field.type))
+            continue
+        column, own = array.field(at), array.type.field(at)
+        if _is_json(field) and not _is_json(own):
+            values = [_dump(own.name, v) for v in column.to_pylist()]
+            column = pa.array(values, pa.large_string())
+        elif column.type != field.type:
+            column = column.cast(field.type)
+        columns.append(column)
+    return _struct(fields, columns, len(array))
+
+
+def _column(key: str, values: list[Any]) -> tuple[pa.Field, pa.Array]:
+    plain = not any(_needs_json(value) for value in values)
+    if plain and not _mixes_types(values):
+        try:
+            # Offsets of 32 bits end at 2 GB, which the texts of one column may well exceed.
+            texts = {type(value) for value in values} - {type(None)} == {str}
+            column = pa.array(values, pa.large_string() if texts else None)
+        except (pa.ArrowException, OverflowError, UnicodeEncodeError):
+            pass
+        else:
+            if isinstance(column, pa.Array):  # in chunks where it is too large
+                wide = column.type == pa.int64() and any(map(_is_wide, values))
+                return pa.field(key, column.type, metadata=_WIDE if wide else None), column
+    column = pa.array([_dump(key, value) for value in values], pa.large_string())
+    return pa.field(key, column.type, metadata=_JSON), column
+
+
+def _check_key(key: object) -> None:
+    if isinstance(key, str) and key != NO_FIELD:
+        try:
+            key.encode()
+        except UnicodeEncodeError:
+            pass
+        else:
+            return
+    raise InputError(f"metadata key {key!r}: cannot be the name of a column; give another text")
+
+
+def _needs_json(value: Any) -> bool:
+    """Return whether a value would not come back from Arrow as it went in."""
+    if isinstance(value, Mapping):
+        return True
+    if isinstance(value, (list, tuple)):
+        return any(v is None or _needs_json(v) for v in value) or _mixes_types(value)
+    return False
+
+
+def _mixes_types(values: Iterable[Any]) -> bool:
+    """Return whether Arrow would have to turn a value into one of another type.
+
+    The items of lists count as values of one column, as they do in Arrow.
+    """
+    kinds: set[type] = set()
+    items: list[Any] = []
+    wide = False
+    for value in values:
+        if isinstance(value, (list, tuple)):
+            items += value
+        if value is not None:
+            kinds.add(type(value))
+            wide = wide or _is_wide(value)
+    if kinds == {int, float}:
+        return wide
+    return len(kinds) > 1 or (bool(items) and _mixes_types(items))
+
+
+def _is_wide(value: Any) -> bool:
+    """Return whether a value is an integer that float64 may not hold."""
+    return isinstance(value, int) and abs(value) > _EXACT_INT
+
+
+def _dump(key: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    try:
+        return json.dumps(value, ensure_ascii=True, default=_simple)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"metadata column {key!r}: cannot store {value!r:.80} ({error}); "
+            "give numbers, texts, booleans, dates, or lists and dicts of them"
+        ) from error
+
+
+def _simple(value: Any) -> Any:
+    """Say how values of other types stand in JSON: dates as ISO text, numpy scalars as numbers."""
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"a {type(value).__name__} is no JSON value")
+
+
+def _wider(one: pa.Field, other: pa.Field) -> pa.Field:
+    if pa.types.is_null(one.type):
+        return other
+    if pa.types.is_null(other.type):
+        return one
+    if one.type == other.type and _is_json(one) == _is_json(other):
+        return other if _is_marked(other, _WIDE) else one
+    kinds = {one.type, other.type}
+    if kinds == {pa.int64(), pa.float64()} and not (
+        _is_marked(one, _WIDE) or _is_marked(other, _WIDE)
+    ):
+        return pa.field(one.name, pa.float64())
+    return pa.field(one.name, pa.large_string(), metadata=_JSON)
+
+
+def _is_json(field: pa.Field) -> bool:
+    return _is_marked(field, _JSON)
+
+
+def _is_marked(field: pa.Field, mark: Mapping[bytes, bytes]) -> bool:
+    return bool(field.metadata) and mark.keys() <= field.metadata.keys()
+
+
+def _struct(fields: Sequence[pa.Field], columns: Sequence[pa.Array], n: int) -> pa.StructArray:
+    if not fields:
+        return pa.StructArray.from_arrays([pa.nulls(n)], fields=[pa.field(NO_FIELD, pa.null())])
+    return pa.StructArray.from_arrays(list(columns), fields=list(fields))

@@ -1,0 +1,496 @@
+"""A collection's folder: generations read and published, files staged, checked and cleared away.
+
+A writer puts its files into a staging folder of its own, which nobody else touches while it
+lives. A commit takes the writer lock for a moment, reads the newest manifest, asks the writer to
+rebase onto it, moves the staged files into place and creates manifest N+1 exclusively. Readers
+map every file of their generation when they open it, so a file that is cleared away later stays
+readable to them for as long as they need it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ..errors import (
+    CollectionNotFoundError,
+    DamagedError,
+    InputError,
+    ReadOnlyError,
+    RetrError,
+    StorageError,
+)
+from .disk import Disk, HashingFile, file_sha256, storage_errors
+from .lock import try_flock, writer_lock
+from .manifest import (
+    FileEntry,
+    Manifest,
+    ManifestDamagedError,
+    NewerFormatError,
+    is_canonical,
+    parse_manifest,
+)
+
+log = logging.getLogger("retr.store")
+
+KEPT_GENERATIONS = 2
+FOLDERS = ("documents", "vectors", "indexes", "bridges", "deletes")
+_ALL_FOLDERS = ("manifests", "staging", *FOLDERS)
+_MANIFEST = re.compile(r"([0-9]{8,})\.json")
+_OWN_FILE = re.compile(r"[0-9a-f]{32}(\.ids)?\.(arrow|faiss)")
+_OWN_FOLDER = re.compile(r"[0-9a-f]{32}")
+
+
+class Store:
+    """The files of one collection.
+
+    path:         the folder.
+    lock_seconds: how long a commit waits for another writer.
+    """
+
+    def __init__(self, path: Path, disk: Disk | None = None, lock_seconds: float = 60.0) -> None:
+        self.path = path
+        self.disk = disk or Disk()
+        self.lock_seconds = lock_seconds
+
+    # --- reading
+
+    def exists(self) -> bool:
+        """Return whether a generation was ever committed here."""
+        return bool(self.generations())
+
+    def generations(self) -> list[int]:
+        """Return the numbers of the manifests here, damaged ones included, newest first."""
+        try:
+            names = [path.name for path in (self.path / "manifests").iterdir()]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be read ({error.strerror})") from error
+        found = [int(m[1]) for name in names if (m := _MANIFEST.fullmatch(name))]
+        return sorted(found, reverse=True)
+
+    def manifest_path(self, generation: int) -> Path:
+        """Return where the manifest of a generation lies."""
+        return self.path / "manifests" / f"{generation:08d}.json"
+
+    def read(self) -> tuple[Manifest, tuple[int, ...]]:
+        """Return the newest whole manifest, and the numbers of damaged ones above it.
+
+        Raises:
+            CollectionNotFoundError: nothing was ever committed here.
+            DamagedError: there are manifests, and none is whole.
+            InputError: the newest is of a newer format.
+            StorageError: the newest cannot be read, which does not say that it is damaged.
+        """
+        for _ in range(10):
+            numbers = self.generations()
+            if not numbers:
+                raise CollectionNotFoundError(
+                    f"{self.path}: there is no collection here; "
+                    f"make one with: retr index build SOURCE --index {self.path}"
+                )
+            damaged: list[int] = []
+            for number in numbers:
+                path = self.manifest_path(number)
+                try:
+                    return self._load(number), tuple(damaged)
+                except FileNotFoundError:
+                    break  # cleared away since the listing: there is a newer one
+                except NewerFormatError as error:
+                    raise InputError(
+                        f"{path}: the collection was written by a newer retr ({error}); "
+                        "upgrade: pip install -U retr"
+                    ) from error
+                except ManifestDamagedError as error:
+                    log.debug("%s: %s", path, error)
+                    damaged.append(number)
+            else:
+                raise DamagedError(
+                    f"{self.path / 'manifests'}: no manifest is whole "
+                    f"({len(damaged)} damaged); restore the folder from a backup, "
+                    "or build the collection again"
+                )
+        raise DamagedError(f"{self.path}: generations are replaced faster than they can be read")
+
+    def _load(self, number: int) -> Manifest:
+        """Return one manifest; raises FileNotFoundError, ManifestDamagedError, NewerFormatError.
+
+        Too many open files, or a lack of rights, must not pass for damage: a repair would go back
+        to the generation before.
+        """
+        path = self.manifest_path(number)
+        try:
+            manifest = parse_manifest(path.read_bytes())
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            if error.errno == errno.EIO:
+                raise ManifestDamagedError(f"cannot be read ({error.strerror})") from error
+            raise StorageError(
+                f"{path}: cannot be read ({error.strerror}); nothing is known to be damaged"
+            ) from error
+        if manifest.generation != number:
+            raise ManifestDamagedError(f"holds generation {manifest.generation}")
+        return manifest
+
+    # --- writing
+
+    def create(self) -> None:
+        """Make the folders of a new collection; those that are there already are fine."""
+        with storage_errors(self.path):
+            self.check_target()
+            missing = [p for p in (self.path, *self.path.parents) if not p.exists()]
+            for folder in reversed(missing):
+                self.disk.make_folder(folder)
+                self.disk.sync_folder(folder.parent)
+            for name in _ALL_FOLDERS:
+                self.disk.make_folder(self.path / name)
+            self.disk.sync_folder(self.path)
+
+    def check_target(self) -> None:
+        """Refuse a place where a collection cannot be made, before any work is done.
+
+        Raises:
+            InputError: a file, or a folder of something else, lies there.
+            StorageError: the folder cannot be written.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"{self.path}: is a file; a collection is a folder")
+        if self.path.is_dir() and not self.exists() and not self._is_ours():
+            raise InputError(
+                f"{self.path}: is a folder of something else; give a new one with --index"
+            )
+        present = next(p for p in (self.path, *self.path.absolute().parents) if p.exists())
+        if not present.is_dir():
+            raise InputError(f"{self.path}: {present} is a file, not a folder")
+        if not os.access(present, os.W_OK | os.X_OK):
+            raise StorageError(
+                f"{present}: cannot write here (permission denied); "
+                "change the permissions or choose another place with --index"
+            )
+
+    def _is_ours(self) -> bool:
+        """Return whether a folder without a generation is empty, or a first commit cut short.
+
+        A person's folder may well be called "documents", and what we do not know there a vacuum
+        would throw away.
+        """
+        if not {p.name for p in self.path.iterdir()} <= {"lock", *_ALL_FOLDERS}:
+            return False
+        files = [p.name for name in FOLDERS for p in (self.path / name).glob("*")]
+        staged = [p.name for p in (self.path / "staging").glob("*")]
+        return (
+            not any((self.path / "manifests").glob("*"))
+            and all(_OWN_FILE.fullmatch(name) for name in files)
+            and all(_OWN_FOLDER.fullmatch(name) for name in staged)
+        )
+
+    @contextlib.contextmanager
+    def staging(self) -> Iterator[Staging]:
+        """Yield a folder of one's own for files on their way into a commit.
+
+        It is removed at the end; what a killed process leaves behind is cleared away by the next
+        vacuum, which can tell that its owner is gone by the lock on it.
+        """
+        with storage_errors(self.path):
+            # Before the first generation the folders may be there without being on the disk; after
+            # it some may be missing, for git and other archives leave out empty ones.
+            if not self.exists() or not all((self.path / n).is_dir() for n in _ALL_FOLDERS):
+                self.create()
+            folder = self.path / "staging" / uuid.uuid4().hex
+            fd = self._own_folder(folder)
+        try:
+            yield Staging(self, folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(fd)
+
+    def _own_folder(self, folder: Path) -> int:
+        """Create `folder` and return a locked descriptor of its lock file."""
+        # A vacuum may take the folder for abandoned between these steps: then make it again.
+        while True:
+            # mkdir finds it there, and what looks whether it is a folder no longer does.
+            with contextlib.suppress(FileExistsError):
+                self.disk.make_folder(folder)
+            try:
+                fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+            except FileNotFoundError:
+                continue
+            if try_flock(fd) and (folder / "lock").exists():
+                return fd
+            os.close(fd)
+
+    def commit(
+        self, staging: Staging, rebase: Callable[[Manifest | None], Manifest | None]
+    ) -> Manifest | None:
+        """Publish the next generation.
+
+        rebase: is given the newest manifest (None: there is none yet), under the lock, and
+                returns the one to publish, or None when nothing is to be done. It may stage
+                further files.
+
+        Raises:
+            LockedError: another writer held the lock for too long.
+            ReadOnlyError: the newest manifest is damaged.
+        """
+        with storage_errors(self.path), writer_lock(self.path / "lock", self.lock_seconds):
+            newest: Manifest | None = None
+            if self.exists():
+                newest, damaged = self.read()
+                if damaged:
+                    raise ReadOnlyError(
+                        f"{self.manifest_path(damaged[0])}: is damaged, so the collection is "
+                        f"read-only; go on from generation {newest.generation} with: "
+                        f"retr index repair --index {self.path}"
+                    )
+            wanted = rebase(newest)
+            if wanted is None:
+                return None
+            return self._publish(staging, wanted, (newest.generation if newest else 0) + 1)
+
+    def _publish(self, staging: Staging, wanted: Manifest, generation: int) -> Manifest:
+        from ..version import __version__
+
+        manifest = replace(
+            wanted,
+            generation=generation,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            writer=__version__,
+        )
+        used = [name for name in staging.files if name in manifest.files]
+        for name in used:
+            self.disk.rename(staging.folder / Path(name).name, self.path / name)
+        for folder in sorted({Path(name).parent.name for name in used}):
+            self.disk.sync_folder(self.path / folder)
+        temporary = staging.folder / f"{generation:08d}.json"
+        with self.disk.create(temporary) as file:
+            file.write(manifest.to_bytes())
+            self.disk.sync(file)
+        try:
+            self.disk.link(temporary, self.manifest_path(generation))
+        except OSError as error:
+            # File systems without hard links: a rename is atomic too, and the lock is held.
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP):
+                raise
+            self.disk.rename(temporary, self.manifest_path(generation))
+        self.disk.sync_folder(self.path / "manifests")
+        return manifest
+
+    # --- upkeep
+
+    def vacuum(self, lock_seconds: float | None = None) -> list[str]:
+        """Remove what no kept generation names; return the names removed.
+
+        Kept are the last two generations and the staged files of writers that live. Under the
+        lock every file in place belongs to a generation, or to a commit that was cut short.
+
+        lock_seconds: how long to wait for another writer; None is as long as a commit does.
+
+        Raises:
+            LockedError: another writer held the lock for too long.
+        """
+        if not self.exists():
+            return []
+        wait = self.lock_seconds if lock_seconds is None else lock_seconds
+        with storage_errors(self.path), writer_lock(self.path / "lock", wait):
+            whole: list[Manifest] = []
+            for number in self.generations():
+                try:
+                    whole.append(self._load(number))
+                except (ManifestDamagedError, NewerFormatError):
+                    return []  # nothing is thrown away while something is wrong
+                if len(whole) == KEPT_GENERATIONS:
+                    break
+            if not whole:
+                return []
+            removed = self._vacuum_manifests(whole[-1].generation)
+            used = {name for manifest in whole for name in manifest.files}
+            for folder in FOLDERS:
+                present = sorted((self.path / folder).glob("*"))
+                for path in present:
+                    if f"{folder}/{path.name}" not in used and _OWN_FILE.fullmatch(path.name):
+                        self.disk.remove(path)
+                        removed.append(f"{folder}/{path.name}")
+            return removed + self._vacuum_staging()
+
+    def _vacuum_manifests(self, oldest: int) -> list[str]:
+        old = [n for n in self.generations() if n < oldest]
+        for number in old:
+            self.disk.remove(self.manifest_path(number))
+        if old:
+            # A manifest must never come back after a power cut without its files.
+            self.disk.sync_folder(self.path / "manifests")
+        return [f"manifests/{self.manifest_path(n).name}" for n in old]
+
+    def _vacuum_staging(self) -> list[str]:
+        removed = []
+        for folder in sorted((self.path / "staging").glob("*")):
+            if not _OWN_FOLDER.fullmatch(folder.name):
+                continue
+            try:
+                fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+            except OSError:  # its owner is removing it right now
+                continue
+            try:
+                if try_flock(fd):
+                    removed += [f"staging/{folder.name}/{p.name}" for p in folder.glob("*.*")]
+                    shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(fd)
+        return removed
+
+    def verify(self) -> list[str]:
+        """Compare every file of every generation here with its checksum.
+
+        Returns one line for each thing that is wrong; an empty list means that all is well.
+        """
+        numbers = self.generations()
+        problems = [] if numbers else [f"{self.path / 'manifests'}: holds no manifest"]
+        checked: set[str] = set()
+        for number in numbers:
+            path = self.manifest_path(number)
+            found = []
+            try:
+                manifest = self._load(number)
+                if not is_canonical(path.read_bytes()):
+                    found.append(f"{path}: is not byte for byte what was written")
+            except FileNotFoundError:
+                continue  # cleared away since the listing
+            except (ManifestDamagedError, NewerFormatError) as error:
+                problems.append(f"{path}: {error}")
+                continue
+            except StorageError as error:
+                problems.append(str(error))
+                continue
+            for name, entry in sorted(manifest.files.items()):
+                if name not in checked:
+                    checked.add(name)
+                    problem = check_file(self.path / name, entry, contents=True)
+                    if problem:
+                        found.append(problem)
+            # A manifest is cleared away before its files are: where it still is, they must be.
+            if found and path.exists():
+                problems += found
+        return problems
+
+    def _nothing_to_repair(self, manifest: Manifest) -> RetrError:
+        for name, entry in manifest.files.items():
+            problem = check_file(self.path / name, entry, contents=True)
+            if problem:
+                return DamagedError(
+                    f"{problem}; no manifest is damaged, so there is nothing to go back to: "
+                    "restore the file from a backup, or build another collection from the source"
+                )
+        return InputError(f"{self.path}: nothing to repair, the newest generation is whole")
+
+    def repair(self) -> Manifest:
+        """Go on from the newest whole generation: publish it again above the damaged ones.
+
+        Raises:
+            InputError: nothing is damaged.
+            DamagedError: no generation is whole.
+        """
+        with (
+            self.staging() as staging,
+            storage_errors(self.path),
+            writer_lock(self.path / "lock", self.lock_seconds),
+        ):
+            manifest, damaged = self.read()
+            if not damaged:
+                raise self._nothing_to_repair(manifest)
+            for name, entry in manifest.files.items():
+                problem = check_file(self.path / name, entry, contents=True)
+                if problem:
+                    raise DamagedError(f"{problem}; the generation before it cannot serve either")
+            repaired = self._publish(staging, manifest, max(damaged) + 1)
+            for number in damaged:
+                self.disk.remove(self.manifest_path(number))
+            self.disk.sync_folder(self.path / "manifests")
+            return repaired
+
+
+class Staging:
+    """Files on their way into a commit, in a folder that is the writer's own."""
+
+    def __init__(self, store: Store, folder: Path) -> None:
+        self.store = store
+        self.folder = folder
+        self.files: dict[str, FileEntry] = {}
+
+    @contextlib.contextmanager
+    def new_file(self, folder: str, suffix: str = ".arrow") -> Iterator[tuple[HashingFile, str]]:
+        """Yield a file to write and the name it will have; it is on the disk afterwards.
+
+        The file is closed and listed in `files` when the block ends, and removed when it fails.
+        """
+        base = f"{uuid.uuid4().hex}{suffix}"
+        path = self.folder / base
+        with storage_errors(self.store.path):
+            try:
+                with self.store.disk.create(path) as raw:
+                    file = HashingFile(raw)
+                    yield file, f"{folder}/{base}"
+                    self.store.disk.sync(raw)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    self.store.disk.remove(path)
+                raise
+        self.files[f"{folder}/{base}"] = FileEntry(file.size, file.sha256)
+
+    @contextlib.contextmanager
+    def external_file(self, folder: str, suffix: str) -> Iterator[tuple[Path, str]]:
+        """Yield a path that another library writes to, and the name the file will have."""
+        base = f"{uuid.uuid4().hex}{suffix}"
+        path = self.folder / base
+        with storage_errors(self.store.path):
+            try:
+                yield path, f"{folder}/{base}"
+            except OSError as error:
+                # Other libraries report a full disk in words only.
+                if error.errno is None and not isinstance(error, RetrError):
+                    raise StorageError(
+                        f"{self.store.path}: a file could not be written ({error}); nothing "
+                        "committed is lost: see to the disk and run the same command again"
+                    ) from error
+                raise
+            with path.open("rb+") as file:
+                self.store.disk.sync(file)
+            self.files[f"{folder}/{base}"] = FileEntry(path.stat().st_size, file_sha256(path))
+
+    def find(self, name: str) -> Path:
+        """Return where a file lies that may be staged or committed."""
+        staged = self.folder / Path(name).name
+        return staged if name in self.files else self.store.path / name
+
+
+def check_file(path: Path, entry: FileEntry, *, contents: bool) -> str | None:
+    """Return what is wrong with a file in one line, or None.
+
+    contents: read it all and compare the checksum; otherwise the size only.
+    """
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        return f"{path}: is missing"
+    except OSError as error:
+        return f"{path}: cannot be read ({error.strerror})"
+    if size != entry.size:
+        return f"{path}: has {size} bytes, {entry.size} were written"
+    if contents:
+        try:
+            found = file_sha256(path)
+        except OSError as error:
+            return f"{path}: cannot be read ({error.strerror})"
+        if found != entry.sha256:
+            return f"{path}: its contents are not what was written (SHA-256 {found})"
+    return None

@@ -1,0 +1,155 @@
+"""The values that go in and come out: documents, queries, hits.
+
+Everything here is plain data and imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, overload
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What the user gave: a text or a vector, under an id.
+
+    id:       unique in the collection; the same id again replaces the document.
+    text:     the text, or None for a bare vector.
+    uri:      where it is, such as a path; None where it is nowhere but here.
+    metadata: JSON-like values by column name.
+    vector:   f32[dim] for one's own vectors, else None: the encoder makes it.
+    kind:     how to split it into passages: "text", "markdown", or None to keep it whole.
+    place:    for a document that is itself a part of a file, where ("line 12"); else None.
+    """
+
+    id: str
+    text: str | None = None
+    uri: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    vector: NDArray[np.float32] | None = None
+    kind: str | None = None
+    place: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is looked for: a text or a vector, one of the two.
+
+    id: the query's name in a run file; not needed otherwise.
+    """
+
+    text: str | None = None
+    vector: NDArray[np.float32] | None = None
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One row that was found.
+
+    id:    the id of the document it belongs to; what `delete` takes.
+    score: higher is better.
+    text:  the text of the row, a passage where the document was split.
+    uri:   where the document is, such as a path.
+    place: where in the document the passage stands, such as "lines 12-30"; None for a whole one.
+    row:   the row's number in the collection, never reused.
+    """
+
+    id: str
+    score: float
+    text: str | None
+    uri: str | None
+    place: str | None
+    metadata: Mapping[str, Any]
+    row: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the hit as a dict of plain values, without the fields that are None."""
+        out: dict[str, Any] = {"id": self.id, "score": self.score}
+        for name in ("text", "uri", "place"):
+            value = getattr(self, name)
+            if value is not None:
+                out[name] = value
+        out["metadata"] = dict(self.metadata)
+        out["row"] = self.row
+        return out
+
+
+class Results(Sequence[Hit]):
+    """The hits of one query, best first.
+
+    query:      what was asked, as it was given.
+    generation: the generation of the collection that answered.
+    """
+
+    __slots__ = ("_hits", "generation", "query")
+
+    def __init__(self, query: Query, hits: Sequence[Hit], generation: int) -> None:
+        self.query = query
+        self.generation = generation
+        self._hits = tuple(hits)
+
+    @overload
+    def __getitem__(self, index: int) -> Hit: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Hit, ...]: ...
+    def __getitem__(self, index: int | slice) -> Hit | tuple[Hit, ...]:
+        return self._hits[index]
+
+    def __len__(self) -> int:
+        return len(self._hits)
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self._hits)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Results):
+            return self._hits == other._hits
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        raise TypeError("unhashable type: 'Results'")
+
+    def __repr__(self) -> str:
+        lines = [f"Results({len(self)} hits, generation {self.generation})"]
+        for rank, hit in enumerate(self._hits[:10], start=1):
+            text = " ".join((hit.text or "").split())
+            shown = text if len(text) <= 72 else text[:71] + "…"
+            lines.append(f"  {rank:>2}  {hit.score:.4f}  {hit.id}  {shown}")
+        if len(self) > 10:
+            lines.append(f"  … {len(self) - 10} more")
+        return "\n".join(lines)
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Return one dict per hit, see `Hit.to_dict`."""
+        return [hit.to_dict() for hit in self._hits]
+
+    def to_arrow(self) -> Any:
+        """Return a `pyarrow.Table`: rank, id, score, text, uri, place, metadata (JSON), row."""
+        import json
+
+        import pyarrow as pa
+
+        return pa.table(
+            {
+                "rank": pa.array(range(1, len(self) + 1), pa.int64()),
+                "id": pa.array([h.id for h in self], pa.string()),
+                "score": pa.array([h.score for h in self], pa.float64()),
+                "text": pa.array([h.text for h in self], pa.string()),
+                "uri": pa.array([h.uri for h in self], pa.string()),
+                "place": pa.array([h.place for h in self], pa.string()),
+                "metadata": pa.array(
+                    [json.dumps(dict(h.metadata), default=str) for h in self], pa.string()
+                ),
+                "row": pa.array([h.row for h in self], pa.int64()),
+            }
+        )
+
+    def to_pandas(self) -> Any:
+        """Return `to_arrow` as a `pandas.DataFrame`; needs pandas."""
+        return self.to_arrow().to_pandas()
