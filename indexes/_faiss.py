@@ -1,0 +1,118 @@
+"""FAISS, imported when it is needed: reading and writing its files, and its selectors.
+
+This is the one place that imports `faiss`, so that one message says how to get it.
+
+A file is what FAISS writes, and after it 20 bytes that FAISS does not look at: `retridx1`, the
+length of what FAISS wrote (uint64, little endian) and the CRC-32 of its first 64 KiB. They are
+read first, because FAISS, mapping a file that was cut short, can bring the process down.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+import zlib
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from .base import Bitmap, IndexFileError, Metric, MissingFaissError, VectorSource
+
+_HEAD: Final = 1 << 16
+_MAGIC: Final = b"retridx1"
+_TRAILER: Final = struct.Struct("<8sQI")
+_MISSING: Final = "an index needs FAISS: pip install 'retr[cpu]', or 'retr[gpu]' for NVIDIA cards"
+
+
+@cache
+def load_faiss() -> Any:
+    """Return the module `faiss`.
+
+    Raises:
+        MissingFaissError: it is not installed, or cannot be loaded.
+    """
+    try:
+        import faiss
+    except ImportError as error:
+        raise MissingFaissError(_MISSING) from error
+    if sys.platform == "darwin":
+        # torch brings an OpenMP of its own; with both in one process only a single thread is safe.
+        faiss.omp_set_num_threads(1)
+    return faiss
+
+
+def faiss_metric(metric: Metric) -> int:
+    """Return the FAISS constant; cosine is the inner product of unit vectors."""
+    faiss = load_faiss()
+    return int(faiss.METRIC_L2 if metric is Metric.L2 else faiss.METRIC_INNER_PRODUCT)
+
+
+def write_index(index: Any, path: Path) -> None:
+    """Write a FAISS index as a file that plain FAISS reads.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    try:
+        load_faiss().write_index(index, str(path))
+    except RuntimeError as error:
+        raise OSError(f"cannot write the index {path}: {_reason(error)}") from error
+    with path.open("r+b") as file:
+        head = file.read(_HEAD)
+        length = file.seek(0, 2)
+        file.write(_TRAILER.pack(_MAGIC, length, zlib.crc32(head)))
+
+
+def read_index(path: Path, source: VectorSource, class_name: str) -> Any:
+    """Return the FAISS index in a file, mapped where the installed FAISS can.
+
+    class_name: the FAISS class that it has to be, such as "IndexFlat".
+
+    Raises:
+        IndexFileError: the file is missing, damaged, or not such an index of `source`.
+    """
+    faiss = load_faiss()
+    if not path.is_file():
+        raise IndexFileError(f"there is no index file {path}")
+    _check_ends(path)
+    try:
+        index = faiss.read_index(str(path), getattr(faiss, "IO_FLAG_MMAP_IFC", 0))
+    except (RuntimeError, MemoryError) as error:
+        raise IndexFileError(f"the index file {path} is damaged: {_reason(error)}") from error
+    found = (index.d, index.ntotal, index.metric_type)
+    wanted = (source.dim, len(source), faiss_metric(source.metric))
+    if not isinstance(index, getattr(faiss, class_name)) or found != wanted:
+        raise IndexFileError(
+            f"the index file {path} is not the one of these vectors: it is a "
+            f"{type(index).__name__} over {index.ntotal} vectors of {index.d} dimensions, and a "
+            f"{class_name} over {len(source)} of {source.dim} for {source.metric} was expected"
+        )
+    return index
+
+
+def search_parameters(allowed: Bitmap | None) -> Any:
+    """Return FAISS search parameters that let only the allowed positions through.
+
+    They hold a reference to the bitmap, which FAISS reads while it searches.
+    """
+    if allowed is None:
+        return None
+    faiss = load_faiss()
+    return faiss.SearchParameters(sel=faiss.IDSelectorBitmap(allowed))
+
+
+def _check_ends(path: Path) -> None:
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+        length = file.seek(0, 2) - _TRAILER.size
+        file.seek(max(0, length))
+        trailer = file.read()
+    if length <= 0 or trailer[: len(_MAGIC)] != _MAGIC:
+        raise IndexFileError(f"the index file {path} is damaged: it was cut short, or is another")
+    if trailer != _TRAILER.pack(_MAGIC, length, zlib.crc32(head[:length])):
+        raise IndexFileError(f"the index file {path} is damaged: its checksum is another")
+
+
+def _reason(error: BaseException) -> str:
+    """Return the last clause of a FAISS message, which starts with a C++ signature and a path."""
+    return str(error).strip().splitlines()[0].rpartition("Error: ")[2] or type(error).__name__

@@ -1,0 +1,245 @@
+"""The words every index speaks: arrays in, arrays out; no documents, no ids, no files but its own.
+
+An index answers with *positions*, the places of rows inside one segment, 0 to n-1. A higher
+score is a better one, always: inner product and cosine as they are, L2 as the negative squared
+distance.
+"""
+
+from __future__ import annotations
+
+import operator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import ClassVar, Protocol, SupportsIndex
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .spec import IndexSpec
+
+Floats = NDArray[np.float32]
+Positions = NDArray[np.int64]
+Bitmap = NDArray[np.uint8]
+
+
+class Metric(StrEnum):
+    """How two vectors are compared."""
+
+    COSINE = "cosine"  # rows are stored with unit length, so it is the inner product of them
+    IP = "ip"  # inner product
+    L2 = "l2"  # negative squared Euclidean distance
+
+
+class IndexFileError(OSError):
+    """The file of an index is missing, damaged, or not the index of these vectors."""
+
+
+class MissingFaissError(ImportError):
+    """FAISS is not installed, and an index needs it; the message has the command."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hits:
+    """The best positions for each of q queries, best first.
+
+    scores:    f32[q, k], descending; -inf where fewer than k were found.
+    positions: i64[q, k]; -1 where fewer than k were found. Equal scores stand in ascending
+               position, and where they are cut off, the lowest positions are kept.
+    """
+
+    scores: Floats
+    positions: Positions
+
+    @classmethod
+    def none(cls, queries: int, k: int) -> Hits:
+        """Return padding alone, for `queries` queries."""
+        return cls(np.full((queries, k), -np.inf, np.float32), np.full((queries, k), -1, np.int64))
+
+
+class VectorSource(Protocol):
+    """n finite vectors of one dimension that may be larger than memory.
+
+    For cosine they have unit length (to the precision of their element type) or are zero.
+    """
+
+    dim: int
+    metric: Metric
+
+    def __len__(self) -> int:
+        """Return the number of vectors."""
+        ...
+
+    def blocks(self, size: int) -> Iterator[Floats]:
+        """Yield all vectors in order, f32[m, dim] with m from 1 to `size`; not to be written to."""
+        ...
+
+    def take(self, positions: Positions) -> Floats:
+        """Return the vectors at `positions`, f32[len(positions), dim], in that order."""
+        ...
+
+    def sample(self, n: int, seed: int) -> Floats:
+        """Return at most `n` vectors drawn without replacement, f32[m, dim]."""
+        ...
+
+    def squared_norms(self) -> Floats:
+        """Return the squared Euclidean length of every vector, f32[n], worked out once."""
+        ...
+
+
+class Index(ABC):
+    """A structure over the vectors of one segment.
+
+    One file under `indexes/` per kind; the module's name is the kind and the class is found
+    by `indexes.kinds()`. Every kind passes `tests/test_index_contract.py` unchanged.
+
+    exact:        True where the answer is always that of `exact.scan`, to the last bit.
+    recall_floor: the least mean recall at 10 that the kind has as built by its bare spec,
+                  over real or clustered vectors; the contract suite holds it to that.
+    """
+
+    kind: ClassVar[str]
+    exact: ClassVar[bool] = False
+    recall_floor: ClassVar[float] = 1.0
+    spec: IndexSpec
+
+    @classmethod
+    @abstractmethod
+    def build(cls, source: VectorSource, spec: IndexSpec) -> Index:
+        """Build over every vector of `source`, in bounded memory.
+
+        Raises:
+            SpecError: the kind takes no such prefixes or parameters.
+            ValueError: `source` has no vectors.
+            MissingFaissError: FAISS is not installed.
+        """
+
+    @classmethod
+    def check(cls, spec: IndexSpec) -> None:
+        """Refuse a spec that this kind cannot build, before any work is done; most take any.
+
+        Raises:
+            SpecError: it has prefixes or parameters that mean nothing here.
+        """
+        return None
+
+    @abstractmethod
+    def save(self, path: Path) -> None:
+        """Write the index as a plain FAISS file at `path`.
+
+        Raises:
+            OSError: it cannot be written there.
+        """
+
+    @classmethod
+    @abstractmethod
+    def load(cls, path: Path, source: VectorSource, spec: IndexSpec) -> Index:
+        """Open the file that `save` wrote, memory-mapped, over the same `source`.
+
+        Raises:
+            IndexFileError: the file is missing, damaged, or the index of other vectors.
+            MissingFaissError: FAISS is not installed.
+        """
+
+    @abstractmethod
+    def search(
+        self,
+        queries: Floats,
+        k: int,
+        *,
+        effort: int | None = None,
+        allowed: Bitmap | None = None,
+    ) -> Hits:
+        """Return the best `k` positions for each query; safe from many threads.
+
+        queries: f32[q, dim]; float16 and float64 are converted, and any layout will do. For
+                 cosine the caller gives them unit length.
+        effort:  which of the kind's operating points, 0 the fastest; None is the stored one.
+        allowed: bits over positions, u8[ceil(n / 8)] in `np.packbits(bitorder="little")`
+                 order, one bitmap for the batch; None allows every position.
+
+        Raises:
+            ValueError: the queries have another dimension, shape or type or are not finite, k is
+                below 1, or the bitmap has another length.
+        """
+
+
+def check_queries(queries: NDArray[np.floating], dim: int) -> Floats:
+    """Return `queries` as C-contiguous f32[q, dim], a copy only where they are something else.
+
+    Raises:
+        ValueError: they are not floats, not of that shape, or not finite in float32.
+    """
+    given = np.asarray(queries)
+    if given.dtype.kind != "f":
+        raise ValueError(f"queries must be float32[q, {dim}], got the type {given.dtype}")
+    if given.ndim != 2 or given.shape[1] != dim:
+        raise ValueError(f"queries must be float32[q, {dim}], got the shape {given.shape}")
+    with np.errstate(over="ignore"):
+        out = np.ascontiguousarray(given, np.float32)
+    if not np.isfinite(out).all():
+        row = int(np.flatnonzero(~np.isfinite(out).all(axis=1))[0])
+        raise ValueError(f"query {row} has a value that is NaN, infinite or too large for float32")
+    return out
+
+
+def check_k(k: SupportsIndex) -> int:
+    """Return `k` as an int.
+
+    Raises:
+        ValueError: it is not an integer above 0.
+    """
+    try:
+        number = operator.index(k)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise ValueError(f"k must be an integer above 0, got {k!r}")
+    return number
+
+
+def check_allowed(allowed: Bitmap | None, n: int) -> Bitmap | None:
+    """Return the bitmap over `n` positions as it is.
+
+    Raises:
+        ValueError: it is not u8[ceil(n / 8)].
+    """
+    if allowed is None:
+        return None
+    bitmap = np.asarray(allowed)
+    size = (n + 7) // 8
+    if bitmap.dtype != np.uint8 or bitmap.shape != (size,):
+        raise ValueError(
+            f"the bitmap over {n} positions must be uint8[{size}], "
+            f"got {bitmap.dtype}{list(bitmap.shape)}"
+        )
+    return bitmap
+
+
+def allowed_between(bitmap: Bitmap, start: int, stop: int) -> NDArray[np.bool_]:
+    """Return whether each of the positions `start` to `stop` is allowed, bool[stop - start]."""
+    first = start // 8
+    bits = np.unpackbits(bitmap[first : (stop + 7) // 8], bitorder="little")
+    return bits[start - 8 * first : stop - 8 * first].view(np.bool_)
+
+
+def allowed_positions(bitmap: Bitmap, n: int) -> Positions:
+    """Return the allowed positions below `n`, ascending."""
+    step = 1 << 20
+    parts = [
+        start + np.flatnonzero(allowed_between(bitmap, start, min(start + step, n)))
+        for start in range(0, n, step)
+    ]
+    return np.concatenate(parts, dtype=np.int64) if parts else np.empty(0, np.int64)
+
+
+def count_allowed(bitmap: Bitmap, n: int) -> int:
+    """Return how many positions below `n` are allowed."""
+    whole = n // 8
+    count = int(_BITS[bitmap[:whole]].sum(dtype=np.int64))
+    return count + int(allowed_between(bitmap, 8 * whole, n).sum())
+
+
+_BITS = np.array([bin(byte).count("1") for byte in range(256)], np.uint8)

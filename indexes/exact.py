@@ -1,0 +1,286 @@
+"""Exact search without an index: every vector is compared, in bounded memory, on all cores.
+
+BLAS computes the scores of a block of vectors in float32, which finds the candidates; the error
+of that is bounded, so every vector that could be among the best is one. The candidates are then
+scored in float64 from the vectors themselves, in an order of summation that depends on nothing
+but the dimension, and rounded to float32. So a score is a function of the query and the vector
+alone: the same vector twice scores the same, and neither blocks, nor the batch, nor segments, nor
+the number of threads change an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .base import (
+    Bitmap,
+    Floats,
+    Hits,
+    Metric,
+    Positions,
+    VectorSource,
+    allowed_between,
+    allowed_positions,
+    check_allowed,
+    check_k,
+    check_queries,
+    count_allowed,
+)
+from .topk import keep_best, kth_best
+
+Wide = NDArray[np.float64]
+
+# Below this share of allowed positions, gathering them costs less than comparing all: measured
+# for one query; for a hundred it would be up to 0.8 on one core, less where BLAS has many.
+GATHER_BELOW: Final = 0.25
+
+_SCORES: Final = 1 << 22  # scores of one block: 16 MB
+_VALUES: Final = 1 << 24  # values of one block: 64 MB
+_EXACT_VALUES: Final = 1 << 18  # values scored in float64 at a time: 2 MB, to stay in the cache
+_FIRST_ROWS: Final = 4096  # the first block only sets the bar
+_QUERIES: Final = 512
+_LARGE: Final = 1e37  # beyond this, a sum in float32 could overflow on the way
+_LARGEST: Final = float(np.finfo(np.float32).max)
+
+
+def scan(source: VectorSource, queries: Floats, k: int, *, allowed: Bitmap | None = None) -> Hits:
+    """Return the best `k` positions for each query, by comparing every allowed vector.
+
+    queries: f32[q, dim].
+    allowed: bits over positions as in `Index.search`; None allows every position.
+
+    Scores are exact to float32: the sum is taken in float64 and rounded once. The memory used
+    beside the result is about 50 MB, whatever n and q are, and 350 MB where all vectors tie; an
+    L2 or inner-product source also keeps the squared length of each vector, 4 bytes each.
+
+    Raises:
+        ValueError: the queries have another dimension, shape or type or are not finite, k is
+            below 1, or the bitmap has another length.
+    """
+    queries = check_queries(queries, source.dim)
+    k = check_k(k)
+    allowed = check_allowed(allowed, len(source))
+    hits = Hits.none(len(queries), k)
+    kept = min(k, len(source))
+    step = max(1, min(_QUERIES, _SCORES // max(kept, 1)))
+    for start in range(0, len(queries) if kept else 0, step):
+        best = _scan_batch(source, queries[start : start + step], kept, allowed)
+        hits.scores[start : start + step, :kept] = best.scores
+        hits.positions[start : start + step, :kept] = best.positions
+    return hits
+
+
+def rerank(source: VectorSource, queries: Floats, candidates: Positions, k: int) -> Hits:
+    """Return the best `k` of each query's candidates, scored as `scan` scores them.
+
+    queries:    f32[q, dim].
+    candidates: i64[q, c], positions in any order, none twice for a query; -1 is padding.
+
+    Raises:
+        ValueError: the queries are not as above, or k is below 1.
+    """
+    queries = check_queries(queries, source.dim)
+    hits = Hits.none(len(queries), check_k(k))
+    ordered = np.sort(candidates, axis=1)
+    owner, column = np.nonzero(ordered >= 0)
+    positions = ordered[owner, column]
+    wide = queries.astype(np.float64)
+    scores = np.empty(len(positions), np.float32)
+    step = max(1, _EXACT_VALUES // source.dim)
+    for start in range(0, len(positions), step):
+        part = slice(start, start + step)
+        scores[part] = _exact(source.metric, wide[owner[part]], source.take(positions[part]))
+    keep_best(hits, owner, positions, scores)
+    return hits
+
+
+def score_slack(
+    metric: Metric, query_norms: Wide, largest_norm: float, dim: int, dtype: type = np.float32
+) -> Wide:
+    """Return how far a score computed in `dtype` can be from the one in float32, f64[q].
+
+    query_norms:  f64[q], the lengths of the queries.
+    largest_norm: the length of the longest vector, or more.
+
+    An inner product of d values in any order of summation is within d*u / (1 - d*u) * |q| |x| of
+    the true one (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1), u the unit
+    roundoff; rounding the true one adds u, and underflow at most the smallest normal number for
+    each product. L2 is meant in either form, (q - x)^2 or |q|^2 - 2qx + |x|^2, whose terms sum to
+    at most (|q| + |x|)^2.
+    """
+    single = np.finfo(np.float32)
+    product = query_norms * largest_norm
+    size = (query_norms + largest_norm) ** 2 if metric is Metric.L2 else product
+    terms = dim + 8
+    relative = terms * float(np.finfo(dtype).eps) + float(single.eps)
+    slack: Wide = relative * size + terms * float(single.tiny)
+    # Zero times anything is zero exactly; without this a zero query would tie with everything.
+    slack[(query_norms == 0) & (metric is not Metric.L2)] = 0.0
+    return slack
+
+
+def largest_norm(source: VectorSource) -> float:
+    """Return a length that no vector of `source` exceeds; inf where float32 cannot hold it."""
+    if source.metric is Metric.COSINE:
+        return 1.01  # unit length, to the precision of float16
+    info = np.finfo(np.float32)
+    largest = float(source.squared_norms().max(initial=0.0))
+    error = source.dim * float(info.eps)
+    return float(np.sqrt(largest * (1 + error) + source.dim * float(info.tiny)))
+
+
+def overflows(metric: Metric, query_norms: Wide, largest: float) -> bool:
+    """Return whether scores computed in float32 could overflow."""
+    longest = float(query_norms.max(initial=0.0))
+    size = 2 * (longest + largest) ** 2 if metric is Metric.L2 else longest * largest
+    return not size < _LARGE
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Batch:
+    """Queries, with what is worked out once for all blocks.
+
+    dtype:  what blocks are scored in; float64 where float32 could overflow.
+    factor: what is multiplied with a block's vectors, of `dtype`; for L2 twice the queries.
+    wide:   the queries in float64.
+    shift:  what a block's scores are above the true ones, f64[q]; for L2 the squared length.
+    slack:  how far a block's scores can be off.
+    """
+
+    metric: Metric
+    dtype: type
+    factor: NDArray[np.floating]
+    wide: Wide
+    shift: Wide
+    slack: Wide
+
+
+def _scan_batch(source: VectorSource, queries: Floats, k: int, allowed: Bitmap | None) -> Hits:
+    batch = _batch(source, queries)
+    best = Hits.none(len(queries), k)
+    rows = max(1, min(_SCORES // len(queries), _VALUES // source.dim))
+    for positions, block, mask in _blocks(source, allowed, rows):
+        scores = _approximate(batch, source, positions, block)
+        if mask is not None:
+            scores[:, ~mask] = -np.inf
+        owner, column = _candidates(batch, scores, best)
+        exact = _exact_pairs(batch, owner, block, column)
+        keep_best(best, owner, positions[column], exact)
+    return best
+
+
+def _batch(source: VectorSource, queries: Floats) -> _Batch:
+    wide = queries.astype(np.float64)
+    squared_norms: Wide = np.einsum("ij,ij->i", wide, wide)
+    norms = np.sqrt(squared_norms)
+    longest = largest_norm(source)
+    dtype: type = np.float32
+    if overflows(source.metric, norms, longest):
+        dtype = np.float64
+        longest = min(longest, _LARGEST * source.dim)
+    slack = score_slack(source.metric, norms, longest, source.dim, dtype)
+    factor = queries if dtype is np.float32 else wide
+    if source.metric is Metric.L2:
+        return _Batch(source.metric, dtype, 2 * factor, wide, squared_norms, slack)
+    return _Batch(source.metric, dtype, factor, wide, np.zeros(len(queries)), slack)
+
+
+def _blocks(
+    source: VectorSource, allowed: Bitmap | None, rows: int
+) -> Iterator[tuple[Positions, Floats, NDArray[np.bool_] | None]]:
+    """Yield positions, ascending, with their vectors and which of them are allowed (None: all)."""
+    n = len(source)
+    if allowed is not None and count_allowed(allowed, n) < GATHER_BELOW * n:
+        gathered = allowed_positions(allowed, n)
+        rows = min(rows, max(_FIRST_ROWS, _SCORES // source.dim))
+        for start in range(0, len(gathered), rows):
+            some = gathered[start : start + rows]
+            yield some, source.take(some), None
+        return
+    start = 0
+    for block in source.blocks(rows):
+        cuts = (block[:_FIRST_ROWS], block[_FIRST_ROWS:]) if start == 0 else (block,)
+        for part in cuts:
+            stop = start + len(part)
+            mask = None if allowed is None else allowed_between(allowed, start, stop)
+            if len(part) and (mask is None or mask.any()):
+                yield np.arange(start, stop), part, mask
+            start = stop
+
+
+def _approximate(
+    batch: _Batch, source: VectorSource, positions: Positions, block: Floats
+) -> NDArray[np.floating]:
+    """Return scores of `batch.dtype`, [q, m], shifted by `batch.shift`."""
+    if batch.dtype is np.float32:
+        scores = batch.factor @ block.T
+        if batch.metric is Metric.L2:
+            scores -= source.squared_norms()[positions]
+        return scores
+    vectors = block.astype(np.float64)
+    scores = batch.factor @ vectors.T
+    if batch.metric is Metric.L2:
+        scores -= np.einsum("ij,ij->i", vectors, vectors)
+    # What float32 cannot hold is cut off in the answer, where it ties; so it has to tie here.
+    low = batch.shift[:, None] - _LARGEST
+    clipped: NDArray[np.floating] = np.clip(scores, low, low + 2 * _LARGEST)
+    return clipped
+
+
+def _candidates(
+    batch: _Batch, scores: NDArray[np.floating], best: Hits
+) -> tuple[Positions, Positions]:
+    """Return the query and the column of every score that could be among the best k.
+
+    Positions ascend, so against what was found before a new one has to be strictly better.
+    """
+    queries, columns = scores.shape
+    k = best.scores.shape[1]
+    floor = best.scores[:, -1] + batch.shift - batch.slack
+    if k < columns and np.isneginf(floor).any():
+        kth = np.partition(scores, columns - k, axis=1)[:, columns - k]
+        floor = np.maximum(floor, _below(kth - 2 * batch.slack))
+    flat = np.flatnonzero(scores > _below(floor, batch.dtype)[:, None])
+    owner, column = np.divmod(flat, columns)
+    if len(flat) > 2 * queries * k:
+        some = scores.ravel()[flat]
+        floor = kth_best(owner, some, queries, k) - 2 * batch.slack
+        near = some >= _below(floor, batch.dtype)[owner]
+        owner, column = owner[near], column[near]
+    return owner, column
+
+
+def _below(values: NDArray[np.floating], dtype: type = np.float64) -> NDArray[np.floating]:
+    """Return values of `dtype` just below."""
+    below: NDArray[np.floating] = np.nextafter(values.astype(dtype), dtype(-np.inf))
+    return below
+
+
+def _exact_pairs(batch: _Batch, owner: Positions, block: Floats, column: Positions) -> Floats:
+    """Return the exact score of each query `owner[i]` with the vector `block[column[i]]`."""
+    scores = np.empty(len(owner), np.float32)
+    step = max(1, _EXACT_VALUES // block.shape[1])
+    for start in range(0, len(owner), step):
+        part = slice(start, start + step)
+        queries = batch.wide if len(batch.wide) == 1 else batch.wide[owner[part]]
+        scores[part] = _exact(batch.metric, queries, block[column[part]])
+    return scores
+
+
+def _exact(metric: Metric, queries: Wide, vectors: Floats) -> Floats:
+    """Return the score of each row, f32[m]: exact products, summed in float64, rounded once."""
+    terms = vectors.astype(np.float64)
+    if metric is Metric.L2:
+        terms -= queries
+        terms *= terms
+        sums = 0.0 - terms.sum(axis=1)
+    else:
+        terms *= queries
+        sums = terms.sum(axis=1) + 0.0  # -0.0 becomes 0.0
+    scores: Floats = np.clip(sums, -_LARGEST, _LARGEST).astype(np.float32)
+    return scores
