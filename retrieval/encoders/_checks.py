@@ -1,0 +1,50 @@
+"""What every encoder refuses in the same words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+
+METRICS = ("cosine", "ip", "l2")
+
+
+def checked_metric(metric: str, who: str) -> str:
+    """Return `metric`, which has to be one of `METRICS`.
+
+    Raises:
+        InputError: it is another; the message begins with `who`.
+    """
+    if metric not in METRICS:
+        raise InputError(f"{who}: metric {metric!r} is not known; use {', '.join(METRICS)}")
+    return metric
+
+
+def existing_folder(text: str) -> Path | None:
+    """Return the absolute path of the folder that `text` names, None where there is none."""
+    try:
+        folder = Path(text).expanduser()
+        return folder.absolute() if text and folder.is_dir() else None
+    except (OSError, RuntimeError, ValueError):  # too long, no such user, a NUL
+        return None
+
+
+def checked_texts(items: Iterable[Any], who: str) -> list[str]:
+    """Return `items` as a list of texts that UTF-8 can write.
+
+    A lone surrogate, which JSON and file names can carry, becomes "?": no tokenizer takes it.
+
+    Raises:
+        InputError: `items` is one text, or holds something else than texts.
+    """
+    if isinstance(items, str):
+        raise InputError(f"{who}: give a list of texts, not one str")
+    texts = []
+    for position, text in enumerate(items):
+        if not isinstance(text, str):
+            kind = type(text).__name__
+            raise InputError(f"{who}: item {position} is not a str but {kind}")
+        texts.append(text.encode("utf-8", "replace").decode("utf-8"))
+    return texts

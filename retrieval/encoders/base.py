@@ -1,0 +1,153 @@
+"""What an encoder is, and how a name such as `st:all-MiniLM-L6-v2` finds one.
+
+The prefix of the name is the file: `static` is `static.py`, `st:…` is `st.py`. Other packages
+add a family through the entry-point group `retr.encoders`; a person's own encoder is an
+`Encoder` instance or two functions (`from_functions`).
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """The identity of an embedding space: vectors of two spaces are never compared.
+
+    Equality decides, and it leaves out `encoder`: the same weights under another name or path
+    are the same space.
+
+    encoder:         the name it was made with, for people to read.
+    family:          the prefix of the name: "static", "st", "vectors", …
+    revision:        the fingerprint of the weights, or a version that stands for them.
+    dim:             the number of dimensions.
+    normalised:      True where every vector has unit length (zero vectors stay zero).
+    metric:          "cosine", "ip" or "l2".
+    document_prompt: what is put before a document's text.
+    max_length:      tokens after which a document's text is cut; None for no limit.
+    pooling:         how token vectors become one: "mean", "cls", …; None where it has no meaning.
+    """
+
+    encoder: str = field(compare=False)
+    family: str
+    revision: str
+    dim: int
+    normalised: bool
+    metric: str
+    document_prompt: str = ""
+    max_length: int | None = None
+    pooling: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Space:
+        """Return the space that `to_json` described."""
+        return cls(**values)
+
+    def __str__(self) -> str:
+        parts = [self.encoder, f"{self.dim} dimensions", self.metric, f"revision {self.revision}"]
+        if self.max_length is not None:
+            parts.append(f"max length {self.max_length}")
+        if self.document_prompt:
+            parts.append(f"document prompt {self.document_prompt!r}")
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderOptions:
+    """What a user may ask of an encoder beside its name; None leaves it to the encoder.
+
+    query_prompt, document_prompt: put before the texts.
+    max_length: tokens after which texts are cut.
+    revision:   the hub's revision (branch, tag or commit).
+    metric:     "cosine", "ip" or "l2"; None is the encoder's own.
+    device:     "cpu", "cuda", …; says where to compute and is not stored.
+    """
+
+    query_prompt: str | None = None
+    document_prompt: str | None = None
+    max_length: int | None = None
+    revision: str | None = None
+    metric: str | None = None
+    device: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the options that were given and are worth storing."""
+        values = asdict(self)
+        del values["device"]
+        return {name: value for name, value in values.items() if value is not None}
+
+
+class Encoder(ABC):
+    """Turns texts into vectors.
+
+    A family's class lives in `retrieval/encoders/<family>.py`, sets `family`, and is made by
+    `open`. `tests/test_encoder_contract.py` holds each to this contract:
+
+    - vectors are f32[n, dim], finite, C-contiguous; of unit length where `space.normalised`;
+    - a text's vector does not depend on the other texts in the batch (to 1e-5);
+    - an empty text has a defined vector (zero is one), never a NaN;
+    - no items gives f32[0, dim].
+    """
+
+    family: ClassVar[str]
+    space: Space
+    name: str  # what `resolve` was given; the manifest stores it
+    options: EncoderOptions = EncoderOptions()
+    modalities: frozenset[str] = frozenset({"text"})
+    batch_size: int = 64
+
+    @classmethod
+    @abstractmethod
+    def open(cls, name: str, options: EncoderOptions) -> Encoder:
+        """Load the encoder called `name` (prefix included).
+
+        Raises:
+            InputError: there is no such model, or an option has no meaning for this family.
+            MissingExtraError: a library it needs is not installed.
+        """
+
+    @abstractmethod
+    def encode_queries(self, items: Sequence[str]) -> NDArray[np.float32]:
+        """Return f32[n, dim], one vector per query text, with the query prompt."""
+
+    @abstractmethod
+    def encode_documents(self, items: Sequence[str]) -> NDArray[np.float32]:
+        """Return f32[n, dim], one vector per document text, with the document prompt."""
+
+
+def family_of(name: str) -> str:
+    """Return the family of an encoder's name: the part before `:` or `@`."""
+    for end, char in enumerate(name):
+        if char in ":@":
+            return name[:end]
+    return name
+
+
+def cut_of(name: str) -> tuple[str, int | None]:
+    """Split `NAME@DIM` into the name and the number of dimensions kept, None for all.
+
+    Raises:
+        InputError: what stands after the last `@` looks like a number but is not above 0.
+    """
+    head, at, tail = name.rpartition("@")
+    if not at or re.fullmatch(r"-?[0-9]+", tail) is None:
+        return name, None
+    if int(tail) < 1:
+        raise InputError(
+            f"encoder {name!r}: cannot cut to {tail} dimensions; give a number above 0"
+        )
+    return head, int(tail)
