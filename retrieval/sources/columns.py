@@ -1,0 +1,325 @@
+"""Which column of a record is its id, its text, its vector; and the record as a `Document`.
+
+The same rules hold for JSON lines, CSV, Parquet, Arrow tables, data frames and dicts.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from ..types import Document
+from .options import SourceOptions
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+IDS = ("_id", "id", "doc_id", "docid", "docno")
+TEXTS = ("text", "contents", "body", "content", "passage")
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The roles of a source's columns.
+
+    id:     None where the records have no id of their own.
+    text:   joined by a space in this order; empty where there are only vectors.
+    title:  the one of `text` that is kept as metadata as well.
+    vector: None where the encoder makes the vectors.
+    """
+
+    id: str | None
+    text: tuple[str, ...]
+    title: str | None
+    vector: str | None
+
+    def is_metadata(self, name: str) -> bool:
+        """Say whether the column `name` is kept as metadata."""
+        if name == self.title:
+            return True
+        return name != self.id and name != self.vector and name not in self.text
+
+
+def resolve(names: Sequence[str], options: SourceOptions, where: str) -> Columns:
+    """Return the roles of the columns `names` of the source `where`.
+
+    Raises:
+        InputError: a column named in `options` is absent, or there is neither text nor vector.
+    """
+    there = dict.fromkeys(names)
+    for option, name in (
+        ("id", options.id),
+        *(("text", name) for name in options.text),
+        ("title", options.title),
+        ("vector", options.vector),
+    ):
+        if name is not None and name not in there:
+            raise InputError(f"{where}: no column {name!r} for {option}; {_listed(there)}")
+    title = options.title
+    text = options.text
+    if not text:
+        text = tuple(name for name in TEXTS if name in there)[:1]
+        if title is None and text and "title" in there:
+            title = "title"
+        if not text and title is None and options.vector is None:
+            raise InputError(
+                f"{where}: none of the columns {', '.join(TEXTS)}; {_listed(there)}: "
+                "name the one with the text (text=, --text)"
+            )
+    if title is not None and title not in text:
+        text = (title, *text)
+    elif title is None and "title" in text:
+        title = "title"
+    identity = options.id or next((name for name in IDS if name in there), None)
+    return Columns(identity, text, title, options.vector)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return "the columns are " + (", ".join(repr(name) for name in names) or "none")
+
+
+def names_of(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the keys of the records, each once, in the order in which they turn up."""
+    return list(dict.fromkeys(name for record in records for name in record))
+
+
+def document(
+    record: Mapping[str, Any],
+    columns: Columns,
+    where: str,
+    dims: Dims,
+    *,
+    default_id: str,
+    place: str | None = None,
+    uri: str | None = None,
+) -> Document:
+    """Return `record` as a document.
+
+    where: names the record in errors: "corpus.jsonl, line 17".
+    dims:  of the source, so that all its vectors have as many dimensions.
+    default_id, place, uri: for records that have no id of their own and are known by where
+           they stand.
+
+    Raises:
+        InputError: the id is missing or no id, a text is no text, the vector is no vector.
+    """
+    if columns.id is None:
+        identity = default_id
+        for name in IDS:
+            # Resolved on the first records, which had none: half with and half without would
+            # give some documents ids that change when a line is put in above them.
+            if name in record:
+                raise InputError(f"{where}: has {name!r}, which records before it have not")
+    elif columns.id not in record:
+        raise InputError(f"{where}: has no {columns.id!r}, the column of the ids")
+    else:
+        identity = as_id(record[columns.id], f"{where}: {columns.id!r}")
+    text = None
+    if columns.text:
+        text = " ".join(as_text(record.get(n), f"{where}: {n!r}") for n in columns.text).strip()
+    vector = None
+    if columns.vector is not None:
+        vector = as_vector(record.get(columns.vector), f"{where} (id {identity!r})", dims)
+    try:
+        metadata = {
+            str(name): plain(value, where)
+            for name, value in record.items()
+            if columns.is_metadata(name) and not isinstance(value, bytes | bytearray | memoryview)
+        }
+    except RecursionError:
+        raise InputError(f"{where}: values are nested too deeply") from None
+    if columns.id is None:
+        return Document(identity, text, uri=uri, metadata=metadata, vector=vector, place=place)
+    return Document(identity, text, metadata=metadata, vector=vector)
+
+
+def as_id(value: object, where: str) -> str:
+    """Return `value` as an id.
+
+    Raises:
+        InputError: it is neither a string nor an integer, or is empty.
+    """
+    if isinstance(value, str):
+        if not value:
+            raise InputError(f"{where} is empty: an id needs at least one character")
+        if not is_encodable(value):
+            raise InputError(f"{where} is {value!r}, which is not valid Unicode")
+        return str(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, bool) and hasattr(value, "__index__") and hasattr(value, "dtype"):
+        return str(operator.index(value))
+    raise InputError(f"{where} is {_shown(value)}: an id is a string or an integer")
+
+
+def as_text(value: object, where: str) -> str:
+    """Return `value` as a text; null and NaN, which tables use for it, are the empty text.
+
+    Raises:
+        InputError: it is no text.
+    """
+    if isinstance(value, str):
+        return value if is_encodable(value) else encodable(value)
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    raise InputError(f"{where} is {_shown(value)}, not a text")
+
+
+class Dims:
+    """How many dimensions the vectors of one source have: as many as the first."""
+
+    def __init__(self) -> None:
+        self._dim: int | None = None
+
+    def check(self, dim: int, where: str) -> None:
+        """Take note of a vector's dimensions.
+
+        Raises:
+            InputError: the vectors before it have another number of them.
+        """
+        if self._dim is None:
+            self._dim = dim
+        if dim != self._dim:
+            raise InputError(
+                f"{where}: a vector of {dim} dimensions, where those before it have {self._dim}"
+            )
+
+
+def as_vector(value: object, where: str, dims: Dims) -> NDArray[np.float32]:
+    """Return `value`, a sequence of numbers, as f32[dim].
+
+    Raises:
+        InputError: it is no vector of finite numbers, or of another dimension than `dims`.
+    """
+    import numpy as np
+
+    if value is None:
+        raise InputError(f"{where}: has no vector")
+    try:
+        array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+    except (ValueError, TypeError, RuntimeError):
+        raise InputError(f"{where}: the vector is not a list of numbers") from None
+    if array.ndim != 1 or not len(array) or array.dtype.kind not in "iuf":
+        raise InputError(f"{where}: the vector is not a list of numbers")
+    dims.check(len(array), where)
+    vector = as_float32(array)
+    if not np.isfinite(vector).all():
+        raise InputError(f"{where}: the vector holds {_not_finite(vector)}")
+    return vector
+
+
+def as_float32(array: NDArray[Any]) -> NDArray[np.float32]:
+    """Return numbers as C-contiguous f32 of the same shape; what is too large becomes inf."""
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def refuse_not_finite(block: NDArray[np.float32], where: str, ids: Sequence[str], row: int) -> None:
+    """Check the vectors f32[n, dim] that stand at `row` and after.
+
+    Raises:
+        InputError: one is not finite; the message names its row and id.
+    """
+    import numpy as np
+
+    finite = np.isfinite(block).all(axis=1)
+    if not finite.all():
+        bad = int(np.argmin(finite))
+        raise InputError(
+            f"{where}, row {row + bad} (id {ids[bad]!r}): the vector holds "
+            + _not_finite(block[bad])
+        )
+
+
+def _not_finite(vector: NDArray[np.float32]) -> str:
+    import numpy as np
+
+    at = int(np.argmin(np.isfinite(vector)))
+    return f"{vector[at]} at dimension {at}: vectors need finite numbers (as float32)"
+
+
+def plain(value: Any, where: str) -> Any:
+    """Return a metadata value as JSON knows it.
+
+    Numbers JSON has not (NaN, infinity) become None; dates and times ISO 8601; decimals floats;
+    paths, UUIDs and the like their strings; bytes inside lists and dicts are left out.
+
+    Raises:
+        InputError: there is no telling what it would be in JSON.
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return str(value) if is_encodable(value) else encodable(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {
+            encodable(str(name)): plain(item, where)
+            for name, item in value.items()
+            if not isinstance(item, bytes | bytearray | memoryview)
+        }
+    if isinstance(value, list | tuple | set | frozenset):
+        return [
+            plain(item, where)
+            for item in value
+            if not isinstance(item, bytes | bytearray | memoryview)
+        ]
+    return _plain_object(value, where)
+
+
+def _plain_object(value: Any, where: str) -> Any:
+    import datetime
+    import decimal
+    import enum
+    import os
+    import uuid
+
+    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
+        # pandas' NaT is a datetime whose year is NaN.
+        return value.isoformat() if value == value else None
+    if isinstance(value, decimal.Decimal):
+        return plain(float(value), where)
+    if isinstance(value, enum.Enum):
+        return plain(value.value, where)
+    if isinstance(value, uuid.UUID | datetime.timedelta):
+        return str(value)
+    if isinstance(value, os.PathLike):
+        return encodable(str(value))
+    if hasattr(value, "dtype") and hasattr(value, "tolist"):
+        return plain(value.tolist(), where)
+    if type(value).__name__ == "NAType":
+        return None
+    raise InputError(f"{where}: {_shown(value)} cannot be kept as metadata; make it a JSON value")
+
+
+def is_encodable(text: str) -> bool:
+    """Say whether UTF-8 can hold `text`: lone surrogates it cannot."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def encodable(text: str) -> str:
+    """Return `text` with each lone surrogate replaced by U+FFFD."""
+    if is_encodable(text):
+        return text
+    return "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text)
+
+
+def _shown(value: object) -> str:
+    text = "null" if value is None else repr(value)
+    return f"{text if len(text) <= 40 else text[:39] + '…'} ({type(value).__name__})"

@@ -1,0 +1,178 @@
+"""What Python users have at hand: dicts, texts and documents, tables, frames, arrays, tensors.
+
+Nothing is imported to find out: what is a pandas frame can only be one where pandas is loaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from typing import Any
+
+from ..errors import InputError
+from ..passages import KINDS
+from ..types import Document
+from .base import Skipped, Source
+from .columns import (
+    Columns,
+    Dims,
+    as_id,
+    as_text,
+    as_vector,
+    document,
+    encodable,
+    names_of,
+    plain,
+    resolve,
+)
+from .options import SourceOptions
+from .records import LOOK_AHEAD
+
+TAKEN = (
+    "a path, an iterable of dicts, of texts or of Documents, an Arrow table, a pandas or polars "
+    "frame, a 2-dimensional numpy array or torch tensor"
+)
+
+
+def source_of_object(given: object, options: SourceOptions) -> Source:
+    """Return the source of a Python object.
+
+    Raises:
+        InputError: it is nothing that is taken; the message says what is.
+    """
+    if _is_a(given, "pandas", "DataFrame"):
+        from .tables import table_of_pandas
+
+        return table_of_pandas(given, options)
+    if _is_a(given, "polars", "DataFrame") or _is_a(given, "polars", "LazyFrame"):
+        from .tables import table_of_polars
+
+        return table_of_polars(given, options)
+    if _is_a(given, "torch", "Tensor"):
+        from .vectors import vectors_of_tensor
+
+        return vectors_of_tensor(given, options)
+    if _is_a(given, "numpy", "ndarray"):
+        return _source_of_array(given, options)
+    if _is_a(given, "pyarrow", "Table") or _is_a(given, "pyarrow", "RecordBatch"):
+        from .tables import table_of
+
+        return table_of(given, "the Arrow table", options)
+    table = _arrow_stream(given, options)
+    if table is not None:
+        return table
+    if hasattr(given, "to_pylist"):  # Arrow's arrays, whose items are no Python strings
+        return Items(given.to_pylist(), options)
+    if isinstance(given, Mapping):
+        raise InputError(
+            f"a {type(given).__name__} is no source: put one record in a list, and make columns "
+            "a table (pyarrow.table)"
+        )
+    if isinstance(given, set | frozenset):
+        raise InputError(f"a {type(given).__name__} has no order: give a list")
+    if isinstance(given, bytes | bytearray | memoryview) or not isinstance(given, Iterable):
+        raise InputError(f"{type(given).__name__} is no source; one is {TAKEN}")
+    return Items(given, options)
+
+
+def _is_a(given: object, module: str, name: str) -> bool:
+    kind = getattr(sys.modules.get(module), name, None)
+    return kind is not None and isinstance(given, kind)
+
+
+def _source_of_array(array: Any, options: SourceOptions) -> Source:
+    if array.ndim == 1 and array.dtype.kind in "UOT":
+        return Items(array.tolist(), options)
+    from .vectors import vectors_of_array
+
+    return vectors_of_array(array, options)
+
+
+def _arrow_stream(given: Any, options: SourceOptions) -> Source | None:
+    """Take whatever else speaks Arrow's stream interface in rows, such as a DuckDB result."""
+    if not hasattr(given, "__arrow_c_stream__"):
+        return None
+    import pyarrow as pa
+
+    from .tables import table_of_reader
+
+    try:
+        reader = pa.RecordBatchReader.from_stream(given)
+    except (pa.ArrowException, TypeError, ValueError):
+        # One column, such as a pandas Series: its items are read like those of a list.
+        return None
+    return table_of_reader(reader, f"the {type(given).__name__}", options)
+
+
+class Items(Source):
+    """An iterable of dicts, texts and `Document`s; one that comes once is read lazily, once.
+
+    A text, and a dict where none has an id, is called by its number from 0: "0", "1", …
+    """
+
+    def __init__(self, items: Iterable[object], options: SourceOptions) -> None:
+        what = type(items).__name__
+        options.refuse(f"a {what}", "ids", "include", "exclude", "format")
+        self.name = options.name
+        self.total = len(items) if isinstance(items, Sized) else None
+        self._items: Iterable[object] | None = items
+        self._what = what
+        self._options = options
+
+    def __iter__(self) -> Iterator[Document | Skipped]:
+        """Yield a document an item.
+
+        Raises:
+            InputError: an item is none that is taken, or the items came before, and only once.
+        """
+        if self._items is None:
+            raise InputError(f"the {self._what} can be read only once: make a list of it")
+        items = iter(self._items)
+        if items is self._items:
+            self._items = None
+        self.done = 0
+        dims = Dims()
+        columns: Columns | None = None
+        ahead = list(itertools.islice(items, LOOK_AHEAD))
+        names = names_of(item for item in ahead if isinstance(item, Mapping))
+        items = itertools.chain(ahead, items)
+        del ahead
+        for number, item in enumerate(items):
+            where = f"item {number}"
+            if isinstance(item, str):
+                found = Document(str(number), encodable(item))
+            elif isinstance(item, Document):
+                found = _checked(item, where, dims)
+            elif isinstance(item, Mapping):
+                if columns is None:
+                    columns = resolve(names or list(item), self._options, where)
+                found = document(item, columns, where, dims, default_id=str(number))
+            else:
+                raise InputError(
+                    f"{where} is a {type(item).__name__}: a source has dicts, texts or Documents"
+                )
+            self.done = number + 1
+            yield found
+
+
+def _checked(given: Document, where: str, dims: Dims) -> Document:
+    """Return a document whose values are what `Document` says.
+
+    Raises:
+        InputError: one cannot be made so.
+    """
+    if given.kind is not None and given.kind not in KINDS:
+        raise InputError(f"{where}: no such kind: {given.kind!r}; one of {', '.join(KINDS)}")
+    identity = as_id(given.id, f"{where}: the id")
+    vector = given.vector
+    return dataclasses.replace(
+        given,
+        id=identity,
+        text=None if given.text is None else as_text(given.text, f"{where}: the text"),
+        uri=None if given.uri is None else encodable(os.fspath(given.uri)),
+        metadata={str(name): plain(value, where) for name, value in given.metadata.items()},
+        vector=None if vector is None else as_vector(vector, f"{where} (id {identity!r})", dims),
+    )

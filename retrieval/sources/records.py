@@ -1,0 +1,266 @@
+"""Files with a record a line: JSON lines, CSV, TSV, plain lines; and the same from stdin.
+
+Records are kept whole (`kind` None). Memory does not grow with the file. A wrong record ends the
+reading with an error that names file and line, for one left out unseen would be worse.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..types import Document
+from .base import Skipped, Source
+from .columns import Dims, document, encodable, names_of, resolve
+from .options import Format, SourceOptions
+from .streams import LINE_LIMIT, Lines
+
+# A line, numbered from 1, and a record with the line it begins on.
+Line = tuple[int, str]
+Record = tuple[int, Mapping[str, Any]]
+
+# The columns are what the first records hold together, for many a writer of JSON leaves out nulls.
+LOOK_AHEAD = 100
+
+_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?")
+_BOOLEANS = {"true": True, "false": False, "True": True, "False": False}
+
+
+class RecordFile(Source):
+    """A file with a record a line; `total` and `done` are bytes of it.
+
+    A CSV file is read twice, so that each column of metadata gets one type: integers, numbers or
+    booleans where every value is one (an empty value is then None), else strings as they stand;
+    numbers with leading zeros are strings. From stdin, which cannot be read twice, all are
+    strings.
+    """
+
+    def __init__(self, path: Path, format: Format, options: SourceOptions) -> None:
+        options.refuse(path.name, "ids", "include", "exclude")
+        if format is Format.LINES:
+            options.refuse(f"{path.name}, a text a line,", "id", "text", "title", "vector")
+        self.name = encodable(str(path))
+        self._path = path
+        self._format = format
+        self._options = options
+        self._lines = Lines(path)
+        self.total = path.stat().st_size
+
+    def __iter__(self) -> Iterator[Document | Skipped]:
+        """Yield a document a record.
+
+        Raises:
+            InputError: a record is wrong; the message names file and line.
+        """
+        name, uri = self._lines.name, self.name
+        if self._format is Format.LINES:
+            documents = lines_as_texts(self._lines, name, uri)
+        elif self._format is Format.JSONL:
+            documents = as_documents(json_records(self._lines, name), name, self._options, uri)
+        else:
+            tab = self._format is Format.TSV
+            types = _column_types(csv_records(Lines(self._path), name, tab=tab))
+            records = csv_records(self._lines, name, tab=tab)
+            documents = as_documents(records, name, self._options, uri, types)
+        for found in documents:
+            self.done = self._lines.done
+            yield found
+        self.done = self._lines.done
+
+
+class Stdin(Source):
+    """Standard input: JSON lines if its first line is a JSON object, else a text a line.
+
+    It can be read once.
+    """
+
+    def __init__(self, stream: io.BufferedReader, options: SourceOptions) -> None:
+        options.refuse("stdin", "ids", "include", "exclude")
+        if options.format not in (None, Format.JSONL, Format.CSV, Format.TSV, Format.LINES):
+            raise InputError(f"stdin cannot be read as {options.format}: write it to a file first")
+        self.name = options.name
+        self._lines: Lines | None = Lines(stream)
+        self._options = options
+
+    def __iter__(self) -> Iterator[Document | Skipped]:
+        """Yield a document a record or line.
+
+        Raises:
+            InputError: a record is wrong, or stdin was read before.
+        """
+        if self._lines is None:
+            raise InputError("stdin can be read only once")
+        lines: Iterator[Line] = iter(self._lines)
+        self._lines = None
+        format = self._options.format
+        if format is None:
+            first = next((line for line in lines if line[1].strip()), None)
+            if first is None:
+                return
+            lines = itertools.chain([first], lines)
+            # A broken object is no text: what begins like one is read as one, and named.
+            is_json = first[1].lstrip().startswith("{")
+            format = Format.JSONL if is_json else Format.LINES
+        if format is Format.LINES:
+            self._options.refuse("stdin, a text a line,", "id", "text", "title", "vector")
+            yield from lines_as_texts(lines, "stdin")
+        elif format is Format.JSONL:
+            yield from as_documents(json_records(lines, "stdin"), "stdin", self._options)
+        else:
+            records = csv_records(lines, "stdin", tab=format is Format.TSV)
+            yield from as_documents(records, "stdin", self._options)
+
+
+def as_documents(
+    records: Iterable[Record],
+    name: str,
+    options: SourceOptions,
+    uri: str | None = None,
+    types: Mapping[str, type] | None = None,
+) -> Iterator[Document]:
+    """Yield each record as a document; those of records without an id are called `name:LINE`.
+
+    types: for columns of strings, what the values are; only metadata is converted.
+    """
+    rest = iter(records)
+    first = list(itertools.islice(rest, LOOK_AHEAD))
+    if not first:
+        return
+    columns = resolve(names_of(record for _, record in first), options, name)
+    convert = {n: t for n, t in (types or {}).items() if columns.is_metadata(n) and t is not str}
+    dims = Dims()
+    known = encodable(name)
+    for line, record in itertools.chain(first, rest):
+        if convert:
+            record = {n: _converted(v, convert.get(n)) for n, v in record.items()}
+        yield document(
+            record,
+            columns,
+            f"{name}, line {line}",
+            dims,
+            default_id=f"{known}:{line}",
+            place=f"line {line}",
+            uri=uri,
+        )
+
+
+def lines_as_texts(lines: Iterable[Line], name: str, uri: str | None = None) -> Iterator[Document]:
+    """Yield a document for each line that is not blank."""
+    known = encodable(name)
+    for number, line in lines:
+        if line.strip():
+            text = line.strip("\r\n")
+            yield Document(f"{known}:{number}", text, uri=uri, place=f"line {number}")
+
+
+def json_records(lines: Iterable[Line], name: str) -> Iterator[Record]:
+    """Yield the JSON object on each line that is not blank.
+
+    Raises:
+        InputError: a line holds anything else.
+    """
+    for number, line in lines:
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line.rstrip("\r\n"))
+        except RecursionError:
+            raise InputError(f"{name}, line {number}: nested too deeply") from None
+        except ValueError as error:
+            why = str(error)
+            if isinstance(error, json.JSONDecodeError):
+                why = f"{error.msg} at column {error.colno}"
+            hint = ""
+            if number == 1 and line.lstrip()[0] in "[{":
+                hint = "; write one object a line, not one over many lines or a list of them"
+            raise InputError(f"{name}, line {number}: not a JSON object ({why}){hint}") from None
+        if not isinstance(value, dict):
+            raise InputError(
+                f"{name}, line {number}: not a JSON object (a {type(value).__name__}); "
+                "write one object a line"
+            )
+        yield number, value
+
+
+def csv_records(lines: Iterable[Line], name: str, *, tab: bool = False) -> Iterator[Record]:
+    """Yield each row below the header as strings by column, with the line it begins on.
+
+    Raises:
+        InputError: a row has more or fewer values than the header, quotes do not match, or two
+            columns have one name.
+    """
+    # The limit is the process's, and 128 KiB by default: never make it smaller.
+    csv.field_size_limit(max(LINE_LIMIT, csv.field_size_limit()))
+    reader = csv.reader((line for _, line in lines), delimiter="\t" if tab else ",", strict=True)
+    header: list[str] = []
+    begins = 1
+    while True:
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            raise InputError(
+                f"{name}, line {begins}: not a row of {'TSV' if tab else 'CSV'} ({error}); "
+                'a value with quotes in it is written "like ""this"" one"'
+            ) from None
+        if row is None:
+            return
+        if row and not header:
+            header = _header(row, f"{name}, line {begins}")
+        elif row:
+            if len(row) != len(header):
+                raise InputError(
+                    f"{name}, line {begins}: {len(row)} values where the header has {len(header)}"
+                )
+            yield begins, dict(zip(header, row, strict=True))
+        begins = reader.line_num + 1
+
+
+def _header(row: list[str], where: str) -> list[str]:
+    names = [name.strip() or f"column {number}" for number, name in enumerate(row, start=1)]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"{where}: two columns are called {twice!r}; rename one")
+    return names
+
+
+def _column_types(records: Iterable[Record]) -> dict[str, type]:
+    """Return, by column, what every value of it is: int, float, bool or str."""
+    types: dict[str, type] = {}
+    open_ = None
+    for _, record in records:
+        if open_ is None:
+            open_ = list(record)
+        for column in [c for c in open_ if record[c]]:
+            seen = types.get(column)
+            found = _type_of(record[column], seen)
+            types[column] = found
+            if found is str:
+                open_.remove(column)
+    return types
+
+
+def _type_of(value: str, seen: type | None) -> type:
+    """Return what `value` and the values before it are together."""
+    if seen in (None, int) and _INTEGER.fullmatch(value):
+        return int
+    if seen in (None, int, float) and _NUMBER.fullmatch(value):
+        return float
+    if seen in (None, bool) and value in _BOOLEANS:
+        return bool
+    return str
+
+
+def _converted(value: str, kind: type | None) -> str | int | float | bool | None:
+    if kind is None:
+        return value
+    if not value:
+        return None
+    return _BOOLEANS[value] if kind is bool else kind(value)
