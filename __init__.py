@@ -1,0 +1,73 @@
+"""retr: a vector search and retrieval engine whose embedding model can be replaced while it serves.
+
+>>> import retr
+>>> collection = retr.build("docs", "docs.retr")
+>>> for hit in collection.search("how do I delete a document?"):
+...     print(hit.score, hit.uri, hit.text)
+
+Names are loaded when they are first used, so `import retr` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .retrieval.build import build
+    from .retrieval.collection import Collection, open
+    from .retrieval.encoders.base import Encoder, EncoderOptions, Space
+    from .retrieval.encoders.functions import from_functions
+    from .retrieval.errors import RetrError
+    from .retrieval.ingest import IngestReport
+    from .retrieval.sources.options import SourceOptions
+    from .retrieval.types import Document, Hit, Query, Results
+    from .retrieval.version import __version__
+
+_WHERE = {
+    "build": ".retrieval.build",
+    "open": ".retrieval.collection",
+    "Collection": ".retrieval.collection",
+    "Document": ".retrieval.types",
+    "Query": ".retrieval.types",
+    "Hit": ".retrieval.types",
+    "Results": ".retrieval.types",
+    "Encoder": ".retrieval.encoders.base",
+    "EncoderOptions": ".retrieval.encoders.base",
+    "Space": ".retrieval.encoders.base",
+    "from_functions": ".retrieval.encoders.functions",
+    "IngestReport": ".retrieval.ingest",
+    "RetrError": ".retrieval.errors",
+    "SourceOptions": ".retrieval.sources.options",
+    "__version__": ".retrieval.version",
+}
+
+__all__ = [
+    "Collection",
+    "Document",
+    "Encoder",
+    "EncoderOptions",
+    "Hit",
+    "IngestReport",
+    "Query",
+    "Results",
+    "RetrError",
+    "SourceOptions",
+    "Space",
+    "__version__",
+    "build",
+    "from_functions",
+    "open",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_WHERE[name], __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,183 @@
+"""`retr.build`: a collection made from a source, or brought up to date with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .collection import Collection, source_options
+from .commits import Birth
+from .encoders.base import Encoder, EncoderOptions
+from .errors import InputError
+from .indexing import AUTO, check_spec
+from .ingest import Ingest, IngestReport
+from .progress import choose_progress
+from .sources.base import Skipped, Source
+from .store.shards import DTYPES
+from .store.store import Store
+from .types import Document
+
+if TYPE_CHECKING:
+    from .sources import SourceOptions
+
+DEFAULT_ENCODER = "static"
+
+
+def build(
+    source: object,
+    path: str | os.PathLike[str],
+    *,
+    encoder: str | Encoder | None = None,
+    encoder_options: EncoderOptions | None = None,
+    recall: float | str | None = None,
+    spec: str | None = None,
+    dtype: str | None = None,
+    options: SourceOptions | None = None,
+    passages: bool | None = None,
+    size: int | None = None,
+    progress: bool | None = None,
+    **how: Any,
+) -> Collection:
+    """Build a collection over a source, or bring one that exists up to date with it.
+
+    source:   a file or folder of texts, a `.jsonl`, `.csv`, `.parquet` or `.npy` file, a BEIR
+              folder, "-" for stdin; any iterable of dicts or texts; Arrow tables, pandas and
+              polars frames, numpy and torch vectors.
+    path:     the folder of the collection, by custom NAME.retr.
+    encoder:  a name such as "static" or "st:all-MiniLM-L6-v2", or an `Encoder`; the built-in
+              one by default, and none at all for a source of vectors.
+    recall:   the recall wanted of searches, above 0 and up to 1, or "exact".
+    spec:     an index spec, for those who know better than `recall`.
+    dtype:    "float32" or "float16": how vectors are stored; half the size against speed.
+    options:  how to read the source, see `SourceOptions`.
+    passages: True splits every text into passages, False none; None splits files, not records.
+    size:     the characters of a passage.
+    progress: show progress on stderr; None does on a terminal.
+    how:      fields of `SourceOptions` by name: `id="doi"`, `text=["title", "abstract"]`, …
+
+    Documents that are there unchanged are not encoded again; those that came from this source
+    before and have vanished from it are deleted. What was done is in `Collection.report`.
+
+    Raises:
+        InputError: the source is empty or malformed, or an option has no meaning.
+        SpaceMismatchError: the collection exists, with another encoder's vectors.
+    """
+    from .sources import open_source
+
+    settings = _settings(recall, spec, dtype)
+    opened = open_source(source, source_options(options, how))
+    store = Store(Path(path))
+    if store.exists():
+        collection = Collection(path, encoder=encoder, options=encoder_options)
+        _check_dtype(collection, dtype)
+        collection.ingest(opened, passages, size, progress, vanish=True)
+    else:
+        store.check_target()
+        opened, chosen = _choose_encoder(opened, encoder, encoder_options or EncoderOptions())
+        report = _first(store, opened, chosen, settings, passages, size, progress)
+        collection = Collection(path, encoder=chosen)
+        collection.report = report
+    collection.settle(settings)
+    return collection
+
+
+def _first(
+    store: Store,
+    source: Source,
+    encoder: Encoder,
+    settings: Mapping[str, Any],
+    passages: bool | None,
+    size: int | None,
+    progress: bool | None,
+) -> IngestReport:
+    birth = Birth(
+        encoder.space, {"name": encoder.name, "options": encoder.options.to_json()}, settings
+    )
+    with choose_progress(progress) as shown:
+        ingest = Ingest(store, birth, encoder, None, shown, passages=passages, size=size)
+        return ingest.run(source, vanish=False)
+
+
+def _choose_encoder(
+    source: Source, given: str | Encoder | None, options: EncoderOptions
+) -> tuple[Source, Encoder]:
+    """Return the encoder of a new collection, and the source with nothing taken from it."""
+    from .encoders import resolve
+
+    if given is not None and (isinstance(given, Encoder) or given != "vectors"):
+        return source, resolve(given, options)
+    items = iter(source)
+    before: list[Document | Skipped] = []
+    first = None
+    for item in items:
+        before.append(item)
+        if isinstance(item, Document):
+            first = item
+            break
+    rest = _Resumed(source, chain(before, items))
+    if first is not None and first.vector is not None:
+        return rest, resolve(f"vectors:{len(first.vector)}", options)
+    if given is not None:
+        raise InputError(
+            f"{source.name or 'the source'}: holds no vectors; "
+            "name their column with --vector, or choose another encoder"
+        )
+    return rest, resolve(DEFAULT_ENCODER, options)
+
+
+class _Resumed(Source):
+    """A source of which some items were looked at already."""
+
+    def __init__(self, source: Source, items: Iterator[Document | Skipped]) -> None:
+        self._source = source
+        self._items = items
+        self.name = source.name
+        self.total = source.total
+
+    def __iter__(self) -> Iterator[Document | Skipped]:
+        for item in self._items:
+            self.done, self.total = self._source.done, self._source.total
+            yield item
+
+
+def _settings(recall: float | str | None, spec: str | None, dtype: str | None) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    if recall is not None and spec is not None:
+        raise InputError("give a recall or a spec, not both: a spec is measured, not tuned")
+    if recall is not None:
+        settings["recall"] = check_recall(recall)
+        settings["spec"] = AUTO
+    if spec is not None:
+        settings["spec"] = check_spec(spec)
+    if dtype is not None:
+        if dtype not in DTYPES:
+            raise InputError(f"dtype {dtype!r} is not known; use {' or '.join(DTYPES)}")
+        settings["dtype"] = dtype
+    return settings
+
+
+def check_recall(recall: float | str) -> float:
+    """Return the recall as a number above 0 and up to 1; "exact" is 1.
+
+    Raises:
+        InputError: it is something else.
+    """
+    try:
+        value = 1.0 if recall == "exact" else float(recall)
+    except (TypeError, ValueError):
+        value = 0.0
+    if not 0 < value <= 1:
+        raise InputError(f"recall {recall!r}: give a number above 0 and up to 1, or 'exact'")
+    return value
+
+
+def _check_dtype(collection: Collection, dtype: str | None) -> None:
+    known = collection.settings.get("dtype", DTYPES[0])
+    if dtype is not None and dtype != known:
+        raise InputError(
+            f"{collection.path}: its vectors are stored as {known}, not {dtype}; "
+            "build another collection for that"
+        )

@@ -1,0 +1,448 @@
+"""The collection: the folder with everything in it, and the object a user holds."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, overload
+
+import numpy as np
+
+from ..indexes.base import MissingFaissError
+from . import commits, indexing, merging
+from .commits import Birth, check_space
+from .encoders.base import Encoder, EncoderOptions, Space, family_of
+from .errors import DamagedError, InputError, ReadOnlyError
+from .ingest import Ingest, IngestReport
+from .progress import choose_progress
+from .queries import as_queries, encode
+from .search import check_k, search
+from .snapshot import Snapshot
+from .sources.base import Source
+from .store.manifest import Role
+from .store.shards import Rows
+from .store.store import Store
+from .types import Query, Results
+
+log = logging.getLogger("retr.collection")
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from .sources import SourceOptions
+
+
+class Collection:
+    """Documents that can be searched, in a folder on disk.
+
+    Make one with `retr.build`, open one with `retr.open`. A collection looks at one generation
+    until `refresh` moves it on; its own writes move it on by themselves. `search` may be called
+    from many threads at once.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        encoder: str | Encoder | None = None,
+        options: EncoderOptions | None = None,
+        refresh_seconds: float | None = None,
+        lock_seconds: float = 60.0,
+    ) -> None:
+        self._store = Store(Path(path), lock_seconds=lock_seconds)
+        self._refresh_seconds = refresh_seconds
+        self._lock = threading.Lock()
+        self._encoder: Encoder | None = None
+        self.report = IngestReport()
+        self._snapshot = self._newest(None)
+        self._looked = time.monotonic()
+        if encoder is not None or options is not None:
+            self._encoder = self._check_encoder(encoder, options)
+
+    # --- what it is
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self._store.path
+
+    @property
+    def generation(self) -> int:
+        """The number of the generation this object looks at."""
+        return self._snapshot.manifest.generation
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What was chosen when the collection was built."""
+        return self._snapshot.manifest.settings
+
+    @property
+    def space(self) -> Space:
+        """The embedding space that queries are encoded into."""
+        return self._snapshot.space
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder of queries and new documents, loaded when it is first asked for."""
+        with self._lock:
+            if self._encoder is None:
+                self._encoder = self._check_encoder(None, None)
+            return self._encoder
+
+    @property
+    def has_passages(self) -> bool:
+        """Whether documents were split, so that a row is a passage."""
+        return self._snapshot.has_passages
+
+    def __len__(self) -> int:
+        """Return the number of rows: documents, or passages where they were split."""
+        return len(self._snapshot)
+
+    def __contains__(self, id: object) -> bool:
+        return isinstance(id, str) and bool(len(self._snapshot.rows_of([id])[0]))
+
+    def __repr__(self) -> str:
+        return f"Collection({str(self.path)!r}, {len(self):,} rows, {self.space.encoder})"
+
+    def info(self) -> dict[str, Any]:
+        """Return what there is to know, as JSON values: counts, sizes, segments, spaces."""
+        snapshot = self._snapshot
+        manifest = snapshot.manifest
+        return {
+            "path": str(self.path),
+            "generation": manifest.generation,
+            "created": manifest.created,
+            "format": manifest.format,
+            "written_by": f"retr {manifest.writer}",
+            "documents": snapshot.count_documents(),
+            "rows": len(snapshot),
+            "deleted_rows_stored": len(snapshot.deleted),
+            "bytes": sum(entry.size for entry in manifest.files.values()),
+            "encoder": dict(manifest.encoder),
+            "space": snapshot.space.to_json(),
+            "settings": dict(manifest.settings),
+            "segments": [
+                {
+                    "id": s.id,
+                    "role": str(s.role),
+                    "rows": s.rows,
+                    "index": s.index.spec if s.index else None,
+                    "bytes": sum(manifest.files[name].size for name in s.files),
+                }
+                for s in manifest.segments
+            ],
+        }
+
+    # --- reading
+
+    @overload
+    def search(
+        self,
+        query: str | Query | None = ...,
+        k: int = ...,
+        *,
+        vector: ArrayLike | None = ...,
+        ids: Sequence[str] | None = ...,
+        passages: bool = ...,
+    ) -> Results: ...
+    @overload
+    def search(
+        self,
+        query: Sequence[Query] | list[str] | tuple[str, ...],
+        k: int = ...,
+        *,
+        ids: Sequence[str] | None = ...,
+        passages: bool = ...,
+    ) -> list[Results]: ...
+    def search(
+        self,
+        query: str | Query | Sequence[Query] | list[str] | tuple[str, ...] | None = None,
+        k: int = 10,
+        *,
+        vector: ArrayLike | None = None,
+        ids: Sequence[str] | None = None,
+        passages: bool = False,
+    ) -> Results | list[Results]:
+        """Return the k best hits for a query, or for each of several.
+
+        query:    a text or a `Query`; a list of them gives a list of results.
+        vector:   f32[dim], or f32[q, dim] for several queries, in place of texts.
+        ids:      search among these documents only.
+        passages: let several passages of one document stand in the results; otherwise the best.
+
+        Raises:
+            InputError: the query is empty, the vector does not fit, or k is out of range.
+        """
+        k = check_k(k)
+        self._refresh_when_due()
+        snapshot = self._snapshot
+        asked, many = as_queries(query, vector)
+        vectors = encode(asked, snapshot.space, lambda: self.encoder)
+        rows = None if ids is None else _rows(snapshot, ids)
+        found = search(snapshot, asked, vectors, k, rows=rows, passages=passages)
+        return found if many else found[0]
+
+    def refresh(self) -> int:
+        """Move to the newest generation and return its number; cheap where there is none."""
+        with self._lock:
+            newest = self._store.generations()
+            if newest and newest[0] != self.generation:
+                self._snapshot = self._newest(self._snapshot)
+            self._looked = time.monotonic()
+        return self.generation
+
+    def verify(self) -> list[str]:
+        """Compare every file with its checksum; return one line for each that is wrong."""
+        return self._store.verify()
+
+    # --- writing
+
+    def add(
+        self,
+        source: object,
+        *,
+        options: SourceOptions | None = None,
+        passages: bool | None = None,
+        size: int | None = None,
+        progress: bool | None = None,
+        **how: Any,
+    ) -> IngestReport:
+        """Add documents; one whose id is there already replaces it.
+
+        source, options, passages, size, progress, how: as for `retr.build`.
+
+        Raises:
+            InputError: the source is empty or malformed; what came before it is kept.
+        """
+        from .sources import open_source
+
+        opened = open_source(source, source_options(options, how))
+        return self.ingest(opened, passages, size, progress, vanish=False)
+
+    def ingest(
+        self,
+        source: Source,
+        passages: bool | None,
+        size: int | None,
+        progress: bool | None,
+        *,
+        vanish: bool,
+    ) -> IngestReport:
+        """Take in a source that is open; `add` and `retr.build` are the ways to call it."""
+        self._check_writable()
+        self.refresh()
+        manifest = self._snapshot.manifest
+        birth = Birth(self.space, manifest.encoder, manifest.settings)
+        with choose_progress(progress) as shown:
+            ingest = Ingest(
+                self._store,
+                birth,
+                self.encoder,
+                self._snapshot,
+                shown,
+                passages=passages,
+                size=size,
+            )
+            try:
+                self.report = ingest.run(source, vanish=vanish)
+            finally:
+                self._move_to(ingest.snapshot)
+        self._clear_away()
+        return self.report
+
+    def delete(self, ids: str | Sequence[str]) -> int:
+        """Delete documents by id; return how many there were. Unknown ids are passed over."""
+        wanted = list(dict.fromkeys([ids] if isinstance(ids, str) else ids))
+        wrong = next((id for id in wanted if not isinstance(id, str)), None)
+        if wrong is not None:
+            raise InputError(f"delete: the id {wrong!r} is not a text")
+        self._check_writable()
+        documents = 0
+
+        def select(newest: Snapshot) -> Any:
+            nonlocal documents
+            found = [rows for rows in newest.rows_of(wanted) if len(rows)]
+            documents = len(found)
+            return np.concatenate(found) if found else np.empty(0, np.int64)
+
+        changed, _ = commits.delete_rows(self._store, select, self._snapshot)
+        if changed is not None:
+            self._move_to(merging.merge_small(self._store, changed))
+            self._clear_away()
+        return documents
+
+    def index(self, spec: str) -> None:
+        """Build an index of this spec over the vectors, in place of scanning them exactly.
+
+        Raises:
+            InputError: the spec does not parse, or there is no such kind.
+            MissingFaissError: faiss is not installed.
+        """
+        spec = indexing.check_spec(spec)
+        self._check_writable()
+        stored = self._snapshot.manifest.encoder
+        snapshot = commits.change_settings(self._store, {"spec": spec}, stored, self._snapshot)
+        self._move_to(indexing.index_all(self._store, snapshot, spec))
+        self._clear_away()
+
+    def settle(self, settings: Mapping[str, Any]) -> None:
+        """Store what was chosen at a build, and index what has no index yet."""
+        encoder = self.encoder
+        loading = {"name": encoder.name, "options": encoder.options.to_json()}
+        self._move_to(commits.change_settings(self._store, settings, loading, self._snapshot))
+        spec = str(self.settings.get("spec", indexing.AUTO))
+        try:
+            self._move_to(indexing.index_all(self._store, self._snapshot, spec))
+        except MissingFaissError as error:
+            log.warning("the segments are scanned exactly, without the index %s: %s", spec, error)
+        self._clear_away()
+
+    def compact(self) -> None:
+        """Merge the segments, leave out the deleted rows, and clear away what is not needed."""
+        self._check_writable()
+        self.refresh()
+        snapshot = merging.merge_all(self._store, self._snapshot)
+        spec = str(snapshot.manifest.settings.get("spec", indexing.AUTO))
+        if any(s.index for s in snapshot.manifest.of_role(Role.DENSE)):
+            snapshot = indexing.index_all(self._store, snapshot, spec)
+        self._move_to(snapshot)
+        self._clear_away()
+
+    def vacuum(self) -> list[str]:
+        """Remove files that the last two generations do not need; return their names."""
+        return self._store.vacuum()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+    # --- inside
+
+    def _newest(self, previous: Snapshot | None) -> Snapshot:
+        for attempt in range(10):
+            manifest, damaged = self._store.read()
+            self._damaged = damaged
+            try:
+                snapshot = Snapshot(self._store, manifest, previous)
+            except FileNotFoundError as error:
+                # Cleared away between reading the manifest and mapping its files?
+                if self._store.read()[0].generation == manifest.generation or attempt == 9:
+                    raise DamagedError(
+                        f"{error}; see what else is with: retr index verify --index {self.path}"
+                    ) from error
+                continue
+            self._warn_of_damage(manifest.generation)
+            return snapshot
+        raise AssertionError("unreachable")
+
+    def _warn_of_damage(self, generation: int) -> None:
+        if self._damaged:
+            log.warning(
+                "%s is damaged: opened generation %d, read-only, until: "
+                "retr index repair --index %s",
+                self._store.manifest_path(self._damaged[0]),
+                generation,
+                self.path,
+            )
+
+    def _check_writable(self) -> None:
+        if self._damaged:
+            raise ReadOnlyError(
+                f"{self.path}: is read-only, its newest generation is damaged; "
+                f"go on from the last whole one with: retr index repair --index {self.path}"
+            )
+
+    def _check_encoder(
+        self, given: str | Encoder | None, options: EncoderOptions | None
+    ) -> Encoder:
+        """Return the encoder asked for, or the collection's own, if it is of this space."""
+        from .encoders import resolve
+
+        stored = self._snapshot.manifest.encoder
+        # What was chosen at the build holds, but for what is given now (a device, say). Another
+        # name is another encoder, unless it is the same model in another place.
+        asked = options or EncoderOptions()
+        named = {f.name: v for f in fields(asked) if (v := getattr(asked, f.name)) is not None}
+        kept = replace(EncoderOptions(**stored.get("options", {})), **named)
+        if isinstance(given, Encoder):
+            encoder = resolve(given, asked)
+        elif given is None or given == stored["name"]:
+            encoder = resolve(str(stored["name"]), kept)
+        else:
+            encoder = resolve(given, kept if family_of(given) == self.space.family else asked)
+        check_space(self.space, encoder.space, self.path)
+        return encoder
+
+    def _move_to(self, snapshot: Snapshot | None) -> None:
+        with self._lock:
+            if snapshot is not None and snapshot.manifest.generation > self.generation:
+                self._snapshot = snapshot
+
+    def _refresh_when_due(self) -> None:
+        due = self._refresh_seconds
+        if due is not None and time.monotonic() - self._looked >= due:
+            self.refresh()
+
+    def _clear_away(self) -> None:
+        """Remove what merges have replaced; a reader keeps what it has mapped."""
+        self._store.vacuum()
+
+
+def source_options(options: SourceOptions | None, how: Mapping[str, Any]) -> SourceOptions:
+    """Return the options of a source, those given by name over those given as an object.
+
+    Raises:
+        InputError: there is no option of that name.
+    """
+    from .sources import SourceOptions
+
+    known = [field.name for field in fields(SourceOptions)]
+    for name in how:
+        if name not in known:
+            raise InputError(f"there is no option {name!r} of a source; there are {known}")
+    return replace(options or SourceOptions(), **how)
+
+
+def _rows(snapshot: Snapshot, ids: Sequence[str]) -> Rows:
+    """Return the rows of the documents with these ids, ascending."""
+    if isinstance(ids, str):
+        raise InputError("search: ids is a text; give a list of ids")
+    found = snapshot.rows_of(list(dict.fromkeys(ids)))
+    return np.sort(np.concatenate(found)) if found else np.empty(0, np.int64)
+
+
+def open(
+    path: str | os.PathLike[str],
+    *,
+    encoder: str | Encoder | None = None,
+    options: EncoderOptions | None = None,
+    refresh_seconds: float | None = None,
+) -> Collection:
+    """Open a collection that exists.
+
+    path:            its folder.
+    encoder:         only where it cannot be loaded by the name that is stored: one's own, or a
+                     model that has moved. It has to be of the collection's space.
+    options:         other options for the encoder, such as `device`.
+    refresh_seconds: look for a newer generation before a search, at most this often; None looks
+                     only when `refresh` is called.
+
+    Raises:
+        CollectionNotFoundError: there is none.
+        SpaceMismatchError: the encoder is of another space; both are printed.
+        DamagedError: it cannot be read.
+    """
+    return Collection(path, encoder=encoder, options=options, refresh_seconds=refresh_seconds)

@@ -1,0 +1,290 @@
+"""The commits a writer makes: rows added, rows deleted, settings changed, segments replaced.
+
+Each one stages its files without a lock, then rebases onto the newest generation under it: what
+others did meanwhile is kept.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from ..indexes.base import Floats
+from .encoders.base import Space
+from .errors import CollectionNotFoundError, DamagedError, InputError, SpaceMismatchError
+from .snapshot import Snapshot
+from .store.documents import DocumentShard, StoredRow, write_documents
+from .store.manifest import Manifest, Role, SegmentEntry
+from .store.shards import (
+    Rows,
+    find_rows,
+    open_rows,
+    open_vectors,
+    write_rows,
+    write_vectors,
+)
+from .store.store import Staging, Store
+
+log = logging.getLogger("retr.commits")
+
+MOST_DELETE_FILES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """What a collection is from its first commit on.
+
+    space:    of its dense vectors.
+    encoder:  how to load the encoder of that space: {"name", "options"}.
+    settings: what the user chose: {"spec", "recall", "dtype", …}.
+    """
+
+    space: Space
+    encoder: Mapping[str, Any]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def manifest(self) -> Manifest:
+        """Return generation 0, which is never written: the ground of the first commit."""
+        return Manifest(
+            generation=0,
+            created="",
+            writer="",
+            next_row=0,
+            encoder=self.encoder,
+            space="s1",
+            spaces={"s1": self.space.to_json()},
+            settings=self.settings,
+        )
+
+
+def check_space(stored: Space, given: Space, path: object) -> None:
+    """Refuse to mix two embedding spaces.
+
+    Raises:
+        SpaceMismatchError: they differ; both are printed.
+    """
+    if stored != given:
+        raise SpaceMismatchError(
+            f"{path}: the collection's vectors are of another space: it has [{stored}], "
+            f"the encoder given makes [{given}]; leave the encoder and its options out, "
+            "or build another collection with them: --index ANOTHER.retr"
+        )
+
+
+def add_rows(
+    store: Store,
+    birth: Birth,
+    rows: Sequence[StoredRow],
+    vectors: Floats,
+    previous: Snapshot | None,
+    *,
+    passages: bool,
+) -> tuple[Snapshot, int]:
+    """Commit rows and their vectors; rows that the same ids had are deleted with it.
+
+    vectors: f32[len(rows), dim].
+
+    Returns the new snapshot and the number of the first row; the others follow it.
+    """
+    first = 0
+    dtype = str(birth.settings.get("dtype", "float32"))
+    numbers = np.arange(len(rows), dtype=np.int64)
+    ids = list(dict.fromkeys(row.id for row in rows))
+    with store.staging() as staging:
+        documents, hashes = write_documents(staging, rows)
+        data = write_vectors(staging, numbers, vectors, birth.space.to_json(), dtype)
+
+        def rebase(newest: Manifest | None) -> Manifest:
+            nonlocal first
+            check_there(store, newest, previous)
+            ground = newest or birth.manifest()
+            check_space(Space.from_json(ground.spaces[ground.space]), birth.space, store.path)
+            first, last = ground.next_row, ground.next_row + len(rows) - 1
+            new = (
+                SegmentEntry(
+                    new_id(),
+                    Role.DOCUMENTS,
+                    len(rows),
+                    first,
+                    last,
+                    documents,
+                    ids=hashes,
+                    passages=passages,
+                ),
+                SegmentEntry(
+                    new_id(),
+                    Role.DENSE,
+                    len(rows),
+                    first,
+                    last,
+                    data,
+                    space=ground.space,
+                    modality="text",
+                ),
+            )
+            replaced = np.empty(0, np.int64)
+            if newest is not None:
+                replaced = np.concatenate(open_newest(store, newest, previous).rows_of(ids))
+            deletes = _with_deletes(store, staging, ground, replaced)
+            return replace(
+                ground.with_segments((*ground.segments, *new), deletes, staging.files),
+                next_row=last + 1,
+            )
+
+        manifest = store.commit(staging, rebase)
+    assert manifest is not None  # rebase always returns one
+    return open_newest(store, manifest, previous), first
+
+
+def delete_rows(
+    store: Store, select: Callable[[Snapshot], Rows], previous: Snapshot | None
+) -> tuple[Snapshot | None, int]:
+    """Commit the deletion of the rows that `select` finds in the newest generation.
+
+    Returns the new snapshot, None where nothing was to be deleted, and the number of rows.
+    """
+    count = 0
+    with store.staging() as staging:
+
+        def rebase(newest: Manifest | None) -> Manifest | None:
+            nonlocal count
+            check_there(store, newest, previous)
+            if newest is None:
+                return None
+            rows = select(open_newest(store, newest, previous))
+            count = len(rows)
+            if not count:
+                return None
+            deletes = _with_deletes(store, staging, newest, rows)
+            return newest.with_segments(newest.segments, deletes, staging.files)
+
+        manifest = store.commit(staging, rebase)
+    return (open_newest(store, manifest, previous) if manifest else None), count
+
+
+def change_settings(
+    store: Store, settings: Mapping[str, Any], encoder: Mapping[str, Any], previous: Snapshot
+) -> Snapshot:
+    """Commit other settings, or another way to load the encoder, where they differ.
+
+    encoder: of the same space; a query prompt, say, may change.
+    """
+    with store.staging() as staging:
+
+        def rebase(newest: Manifest | None) -> Manifest | None:
+            check_there(store, newest, previous)
+            if newest is None:
+                return None
+            changed = replace(newest, settings={**newest.settings, **settings}, encoder=encoder)
+            return None if changed == newest else changed
+
+        manifest = store.commit(staging, rebase)
+    return open_newest(store, manifest, previous) if manifest else previous
+
+
+def replace_segments(
+    store: Store, staging: Staging, snapshot: Snapshot, new: Sequence[tuple[set[str], SegmentEntry]]
+) -> Snapshot:
+    """Commit segments in place of others; refused where those are gone by now."""
+
+    def rebase(newest: Manifest | None) -> Manifest | None:
+        check_there(store, newest, snapshot)
+        return with_replaced(store, staging, newest, list(new))
+
+    manifest = store.commit(staging, rebase)
+    if manifest is None:
+        raise InputError(
+            f"{store.path}: another writer has replaced the segments meanwhile; run it again"
+        )
+    return open_newest(store, manifest, snapshot)
+
+
+def open_newest(store: Store, manifest: Manifest, previous: Snapshot | None) -> Snapshot:
+    """Return a generation opened, or a newer one where it has been cleared away since.
+
+    Raises:
+        DamagedError: a file of it is missing, or not what was written.
+    """
+    while True:
+        try:
+            return Snapshot(store, manifest, previous)
+        except FileNotFoundError as error:
+            newest, _ = store.read()
+            if newest.generation == manifest.generation:
+                raise DamagedError(
+                    f"{error}; see what else is with: retr index verify --index {store.path}"
+                ) from error
+            manifest = newest
+
+
+def check_there(store: Store, newest: Manifest | None, previous: Snapshot | None) -> None:
+    """Refuse to begin anew where a collection was removed while it was open.
+
+    Raises:
+        CollectionNotFoundError: it is gone.
+    """
+    if newest is None and previous is not None:
+        raise CollectionNotFoundError(
+            f"{store.path}: the collection was removed while it was open; build it again"
+        )
+
+
+def with_replaced(
+    store: Store,
+    staging: Staging,
+    newest: Manifest | None,
+    merged: list[tuple[set[str], SegmentEntry | None]],
+) -> Manifest | None:
+    """Return the manifest with segments in place of others; None where those are gone by now."""
+    if newest is None:
+        return None
+    present = {s.id for s in newest.segments}
+    still = [(old, entry) for old, entry in merged if old <= present]
+    if not still:
+        return None
+    gone = set().union(*(old for old, _ in still))
+    segments = [s for s in newest.segments if s.id not in gone]
+    segments += [entry for _, entry in still if entry is not None]
+    changed = newest.with_segments(tuple(segments), newest.deletes, staging.files)
+    return _forget_deletes(store, staging, changed)
+
+
+def _forget_deletes(store: Store, staging: Staging, manifest: Manifest) -> Manifest:
+    """Drop the marks of rows that no segment holds any more."""
+    if not manifest.deletes:
+        return manifest
+    marked = np.unique(np.concatenate([open_rows(store.path / n) for n in manifest.deletes]))
+    held = np.zeros(len(marked), bool)
+    for entry in manifest.segments:
+        if entry.role is Role.DOCUMENTS:
+            rows = DocumentShard(staging.find(entry.data), staging.find(str(entry.ids))).rows
+        else:
+            rows = open_vectors(staging.find(entry.data)).rows
+        relative = marked - entry.first_row
+        held[np.searchsorted(relative, rows[find_rows(rows, relative)])] = True
+    if held.all():
+        return manifest
+    deletes = (write_rows(staging, marked[held]),) if held.any() else ()
+    return manifest.with_segments(manifest.segments, deletes, staging.files)
+
+
+def _with_deletes(
+    store: Store, staging: Staging, manifest: Manifest, rows: Rows
+) -> tuple[str, ...]:
+    if not len(rows):
+        return manifest.deletes
+    rows = np.unique(rows)
+    if len(manifest.deletes) < MOST_DELETE_FILES:
+        return (*manifest.deletes, write_rows(staging, rows))
+    marked = [open_rows(store.path / name) for name in manifest.deletes]
+    return (write_rows(staging, np.unique(np.concatenate([*marked, rows]))),)
+
+
+def new_id() -> str:
+    """Return an id for a segment."""
+    return uuid.uuid4().hex[:16]

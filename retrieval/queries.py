@@ -1,0 +1,91 @@
+"""What a caller may ask: texts and vectors in several shapes, made into queries and vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .encoders.base import Encoder, Space
+from .errors import InputError
+from .types import Query
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+
+def as_queries(asked: object, vector: ArrayLike | None) -> tuple[list[Query], bool]:
+    """Return the queries, and whether the caller gave several.
+
+    Raises:
+        InputError: there is no query, or one is empty, or both text and vector are given.
+    """
+    if vector is not None:
+        if asked is not None:
+            raise InputError("search: give a text or a vector, not both")
+        array = _floats(vector)
+        if array.ndim not in (1, 2):
+            raise InputError(f"search: the vector has shape {array.shape}; give [dim] or [q, dim]")
+        return [Query(vector=row) for row in np.atleast_2d(array)], array.ndim == 2
+    if isinstance(asked, (str, Query)):
+        return [_query(asked)], False
+    if isinstance(asked, Sequence):
+        return [_query(each) for each in asked], True
+    raise InputError(
+        f"search: the query is a {type(asked).__name__}; "
+        "give a text, a Query, a list of them, or vector="
+    )
+
+
+def encode(
+    queries: Sequence[Query], space: Space, encoder: Callable[[], Encoder]
+) -> NDArray[np.float32]:
+    """Return f32[len(queries), dim] in the space; the encoder is loaded only for texts.
+
+    Raises:
+        InputError: a vector has another dimension, or holds NaN, or is zero under cosine.
+    """
+    out = np.empty((len(queries), space.dim), np.float32)
+    texts = [i for i, query in enumerate(queries) if query.vector is None]
+    if texts:
+        out[texts] = encoder().encode_queries([queries[i].text or "" for i in texts])
+    for i, query in enumerate(queries):
+        if query.vector is not None:
+            out[i] = _own_vector(query.vector, space)
+    return out
+
+
+def _query(asked: object) -> Query:
+    query = Query(text=asked) if isinstance(asked, str) else asked
+    if not isinstance(query, Query):
+        raise InputError(f"search: a query is a {type(asked).__name__}; give a text or a Query")
+    if (query.text is None) == (query.vector is None):
+        raise InputError("search: a Query holds a text or a vector, one of the two")
+    if query.text is not None and not query.text.strip():
+        raise InputError("search: the query is empty; give some words")
+    return query
+
+
+def _own_vector(vector: ArrayLike, space: Space) -> NDArray[np.float32]:
+    array = _floats(vector)
+    if array.shape != (space.dim,):
+        raise InputError(
+            f"search: the vector has shape {array.shape}, the collection has {space.dim} dimensions"
+        )
+    if not np.isfinite(array).all():
+        raise InputError("search: the vector holds NaN or infinity")
+    if space.metric != "cosine":
+        return array
+    length = float(np.linalg.norm(array.astype(np.float64)))
+    if length == 0:
+        raise InputError("search: the vector is zero, which has no cosine")
+    return (array / length).astype(np.float32)
+
+
+def _floats(vector: Any) -> NDArray[np.float32]:
+    try:
+        return np.asarray(vector, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"search: the vector is not one of numbers ({error})") from error

@@ -1,0 +1,304 @@
+"""What the command line says to people: tables of hits, reports, what a collection holds."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .console import json_line, one_line, plain, say, write
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from .ingest import IngestReport
+    from .runs import RunReport
+    from .types import Hit, Results
+
+SKIPS_SHOWN = 10
+# Of the columns that texts have: below the one a snippet takes three lines and from there on two;
+# lines wider than the other are tiring to read.
+_NARROW = 88
+_WIDEST = 120
+
+
+def print_results(
+    answers: Iterable[Results], total: int, *, table: bool, quiet: bool, passages: bool = False
+) -> None:
+    """Print the hits of each query as they come, and below a table how many and how fast.
+
+    total: the number of rows that were searched.
+    table: print tables, else JSON lines.
+    quiet: print nothing but hits.
+    passages: the rows are passages of documents.
+    """
+    queries, hits, seconds = 0, 0, 0.0
+    waiting = iter(answers)
+    while True:
+        start = time.perf_counter()
+        results = next(waiting, None)
+        seconds += time.perf_counter() - start
+        if results is None:
+            break
+        queries += 1
+        hits += len(results)
+        if table:
+            print_hits(results)
+        else:
+            for record in hit_records(results):
+                write(json_line(record))
+    if quiet:
+        return
+    if not hits:
+        say("no hits")
+    elif table:
+        asked = "" if queries == 1 else f"{counted(queries, 'query', 'queries')}, "
+        rows = "passages" if passages else "documents"
+        write(f"{asked}{hits:,} of {total:,} {rows} in {duration(seconds)}")
+
+
+def hit_records(results: Results) -> Iterator[dict[str, Any]]:
+    """Yield a dict a hit: the query's id where it has one, the rank, and what `Hit.to_dict` has."""
+    named = {} if results.query.id is None else {"query": results.query.id}
+    for rank, hit in enumerate(results, start=1):
+        yield {**named, "rank": rank, **hit.to_dict()}
+
+
+def print_hits(results: Results) -> None:
+    """Print the hits as a table as wide as the terminal, the words of the query in bold."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+    encoding = console.encoding
+    query = results.query.text or ""
+    if results.query.id is not None:
+        console.print(Text(plain(f"{results.query.id}  {query}", encoding), "bold"))
+    scores = [score_text(hit.score) for hit in results]
+    left = (len(str(len(results))), max(map(len, scores), default=0))
+    indent = sum(left) + 4
+    width = min(max(console.width - indent, 20), _WIDEST)
+    for rank, (hit, score) in enumerate(zip(results, scores, strict=True), start=1):
+        lines = [*_heading(hit, encoding).wrap(console, width)]
+        if hit.text:
+            room = (3 if width < _NARROW else 2) * width
+            lines += _marked(hit.text, query, room, encoding).wrap(console, width)
+        first = f"{rank:>{left[0]}}  {score:>{left[1]}}  "
+        for number, line in enumerate(lines):
+            line.rstrip()
+            console.print(Text(" " * indent if number else first) + line, soft_wrap=True)
+
+
+def score_text(score: float) -> str:
+    """Return a score in few characters."""
+    return f"{score:.4f}" if abs(score) < 1000 else f"{score:.6g}"
+
+
+def where(hit: Hit) -> str:
+    """Return how to find a hit: its id, and its path where the id does not say it."""
+    if hit.uri is None:
+        return hit.id
+    path = shorter_path(hit.uri)
+    if hit.uri == hit.id or hit.uri.endswith("/" + hit.id):
+        return path
+    return f"{hit.id}  {path}"
+
+
+def shorter_path(path: str) -> str:
+    """Return a path relative to the current folder where that is shorter."""
+    if not path.startswith("/"):
+        return path
+    try:
+        relative = os.path.relpath(path)
+    except (OSError, ValueError):  # the current folder is gone
+        return path
+    return relative if len(relative) < len(path) else path
+
+
+def build_record(report: IngestReport, info: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was done and what the collection holds now, as one JSON object."""
+    from .ingest import describe
+
+    return {"path": info["path"], **describe(report)} | {
+        "documents": info["documents"],
+        "bytes": info["bytes"],
+    }
+
+
+def build_text(report: IngestReport, info: Mapping[str, Any]) -> str:
+    """Return the same for people."""
+    documents = ", ".join(
+        f"{getattr(report, what):,} {what}"
+        for what in ("added", "updated", "unchanged", "deleted")
+        if getattr(report, what) or what == "added"
+    )
+    split = "" if info["rows"] == info["documents"] else f" in {counted(info['rows'], 'passage')}"
+    return (
+        f"{documents} in {duration(report.seconds)}\n"
+        f"{plain(info['path'])}: {counted(info['documents'], 'document')}{split}, "
+        f"{size(info['bytes'])}"
+    )
+
+
+def skips_lines(report: IngestReport, *, listed: bool) -> Iterator[str]:
+    """Yield lines on what was skipped; `listed` where each was named already."""
+    if not report.skipped:
+        return
+    yield f"skipped: {report.skipped:,}"
+    if listed:
+        return
+    shown = report.skips[:SKIPS_SHOWN]
+    for skip in shown:
+        yield f"  {one_line(shorter_path(skip.where))}: {one_line(skip.reason)}"
+    if report.skipped > len(shown):
+        yield f"  and {report.skipped - len(shown):,} more: see them with --verbose"
+
+
+def info_text(info: Mapping[str, Any]) -> str:
+    """Return what `Collection.info` says, for people."""
+    settings = ", ".join(f"{name} {value}" for name, value in sorted(info["settings"].items()))
+    space = info["space"]
+    rows = [
+        ("documents", f"{info['documents']:,}"),
+        ("rows", f"{info['rows']:,}"),
+        ("deleted", f"{info['deleted_rows_stored']:,} rows, gone at the next compact"),
+        ("size", size(info["bytes"])),
+        ("encoder", f"{info['encoder']['name']}{_options(info['encoder'].get('options', {}))}"),
+        ("space", f"{space['dim']} dimensions, {space['metric']}, revision {space['revision']}"),
+        ("settings", settings),
+        ("generation", f"{info['generation']}, {info['created']}, by {info['written_by']}"),
+    ]
+    if not info["deleted_rows_stored"]:
+        rows = [row for row in rows if row[0] != "deleted"]
+    lines = [plain(info["path"])]
+    lines += [f"  {name:<10}  {plain(value)}" for name, value in rows if value]
+    lines.append("  segments")
+    for segment in info["segments"]:
+        searched = "" if segment["role"] == "documents" else "  " + _searched(segment)
+        lines.append(
+            f"    {segment['role']:<9}  {counted(segment['rows'], 'row'):>14}"
+            f"  {size(segment['bytes']):>8}{searched}"
+        )
+    return "\n".join(lines)
+
+
+def deleted_text(deleted: int, unknown: int) -> str:
+    """Return what a delete did, for people."""
+    passed = f"; {counted(unknown, 'id')} not in the collection" if unknown else ""
+    return f"deleted {counted(deleted, 'document')}{passed}"
+
+
+def verify_text(files: int, problems: Sequence[str]) -> str:
+    """Return what is wrong, a line each, or that nothing is."""
+    if problems:
+        return "\n".join(one_line(problem) for problem in problems)
+    return f"all well: {counted(files, 'file')}"
+
+
+def compact_record(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what compacting changed, as one JSON object."""
+    return {
+        "path": after["path"],
+        "rows": after["rows"],
+        "segments": len(after["segments"]),
+        "segments_before": len(before["segments"]),
+        "bytes": after["bytes"],
+        "bytes_before": before["bytes"],
+    }
+
+
+def compact_text(record: Mapping[str, Any]) -> str:
+    """Return the same for people."""
+    return (
+        f"{counted(record['segments_before'], 'segment')} became {record['segments']:,}, "
+        f"{size(record['bytes_before'])} became {size(record['bytes'])}"
+    )
+
+
+def vacuum_text(removed: Sequence[str]) -> str:
+    """Return what a vacuum removed, for people."""
+    return f"removed {counted(len(removed), 'file')}"
+
+
+def run_text(report: RunReport, out: str) -> str:
+    """Return what a run holds, for people."""
+    return (
+        f"{'stdout' if out == '-' else plain(out)}: {counted(report.queries, 'query', 'queries')}, "
+        f"{counted(report.hits, 'hit')} in {duration(report.seconds)}"
+    )
+
+
+def next_command(path: str, default: str) -> str:
+    """Return the search to type next; `default` is the collection that needs no --index."""
+    where = "" if path == default else f" --index {shlex.quote(plain(path))}"
+    return f'retr search "…"{where}'
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """Return a number with its noun in the right form."""
+    return f"{number:,} {one}" if number == 1 else f"{number:,} {many or one + 's'}"
+
+
+def size(count: int) -> str:
+    """Return a number of bytes for people, in powers of 1000."""
+    value, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 999.5:
+            break
+        value, unit = value / 1000, larger
+    return f"{count} B" if unit == "B" else f"{value:.3g} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people."""
+    if seconds < 0.9995:
+        return f"{max(seconds * 1000, 1):.0f} ms"
+    if seconds < 59.5:
+        return f"{seconds:.2g} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def _heading(hit: Hit, encoding: str) -> Text:
+    from rich.text import Text
+
+    text = Text()
+    text.append(plain(where(hit), encoding), style="cyan")
+    if hit.place:
+        text.append(f"  {plain(hit.place, encoding)}", style="dim")
+    return text
+
+
+def _marked(text: str, query: str, cells: int, encoding: str) -> Text:
+    """Return the part of a text to show, about `cells` wide."""
+    from rich.cells import cell_len
+    from rich.text import Text
+
+    from .highlight import Words, snippet
+
+    sample = text[:2000]
+    wide = max(cell_len(plain(sample)) / len(sample), 1.0)
+    found = snippet(text, query, max(int(cells / wide) - 8, 20))
+    shown = plain(found.text, encoding)
+    dots = plain("…", encoding)
+    out = Text(dots if found.before else "")
+    start = len(out)
+    out.append(shown)
+    # What was made harmless has another length, so the words are looked for in what is shown.
+    for first, last in Words(query).spans(shown):
+        out.stylize("bold", start + first, start + last)
+    if found.after:
+        out.append(dots)
+    return out
+
+
+def _searched(segment: Mapping[str, Any]) -> str:
+    return f"index {segment['index']}" if segment["index"] else "scanned exactly"
+
+
+def _options(options: Mapping[str, Any]) -> str:
+    return "".join(f", {name.replace('_', ' ')} {value!r}" for name, value in options.items())

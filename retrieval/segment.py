@@ -1,0 +1,93 @@
+"""One dense segment: its rows, its vectors, its index, and the exact scan when it has none."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..indexes.arrays import ArraySource
+from ..indexes.base import Hits, Metric
+from ..indexes.exact import scan
+from .store.manifest import SegmentEntry
+from .store.shards import Matrix, Rows, find_rows, open_vectors
+
+if TYPE_CHECKING:
+    from ..indexes.base import Bitmap, Floats, Index
+
+log = logging.getLogger("retr.segment")
+
+
+class DenseSegment:
+    """Vectors of one space and modality, mapped from the disk.
+
+    matrix: [n, dim], the stored vectors.
+    """
+
+    def __init__(self, folder: Path, entry: SegmentEntry, metric: Metric) -> None:
+        shard = open_vectors(folder / entry.data)
+        self.entry = entry
+        # Mapped as they lie on the disk, relative to the first row: no memory of their own.
+        self._relative: Rows = shard.rows
+        self.matrix: Matrix = shard.matrix
+        self.source = ArraySource(shard.matrix, metric)
+        self.index = self._open_index(folder)
+
+    def _open_index(self, folder: Path) -> Index | None:
+        if self.entry.index is None:
+            return None
+        from ..indexes import kind
+        from ..indexes.base import MissingFaissError
+        from ..indexes.spec import IndexSpec
+
+        spec = IndexSpec.parse(self.entry.index.spec)
+        try:
+            return kind(spec.kind).load(folder / self.entry.index.file, self.source, spec)
+        except MissingFaissError as error:
+            log.warning("scanning exactly instead of using the index %s: %s", spec, error)
+            return None
+
+    def __len__(self) -> int:
+        return len(self._relative)
+
+    @property
+    def rows(self) -> Rows:
+        """The row at each position, i64[n], ascending; made anew each time."""
+        return self._relative + self.entry.first_row
+
+    def positions(self, rows: Rows) -> Rows:
+        """Return the positions of those of `rows` (ascending) that are in this segment."""
+        return find_rows(self._relative, rows - self.entry.first_row)
+
+    def search(self, queries: Floats, k: int, *, allowed: Bitmap | None = None) -> Hits:
+        """Return the best k rows for each query; `Hits.positions` are rows of the collection.
+
+        queries: f32[q, dim], in this segment's space.
+        allowed: packed bits over positions; None allows all.
+        """
+        k = min(k, len(self))
+        if self.index is None:
+            hits = scan(self.source, queries, k, allowed=allowed)
+        else:
+            hits = self.index.search(queries, k, allowed=allowed)
+        found = hits.positions >= 0
+        rows = self._relative[np.where(found, hits.positions, 0)] + self.entry.first_row
+        return Hits(hits.scores, np.where(found, rows, -1))
+
+
+def allow(n: int, *, only: Rows | None = None, never: Rows | None = None) -> NDArray[np.uint8]:
+    """Return a packed bitmap over n positions.
+
+    only:  the positions allowed; None is all of them.
+    never: positions taken out of those.
+    """
+    bits = np.ones(n, bool) if only is None else np.zeros(n, bool)
+    if only is not None:
+        bits[only] = True
+    if never is not None:
+        bits[never] = False
+    packed: NDArray[np.uint8] = np.packbits(bits, bitorder="little")
+    return packed

@@ -1,0 +1,179 @@
+"""One generation of a collection, opened: what a search looks at from its start to its end.
+
+Everything is mapped when the snapshot is made, so nothing that a writer does later can change or
+take away what a reader holds. Segments that two generations share are shared in memory too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..indexes.base import IndexFileError, Metric
+from .encoders.base import Space
+from .errors import DamagedError
+from .segment import DenseSegment
+from .store.documents import DocumentShard, StoredRow, hash_id
+from .store.manifest import Manifest, Role, SegmentEntry
+from .store.shards import Rows, find_rows, merged_rows, open_rows
+from .store.store import Store, check_file
+
+
+class DocumentSegment:
+    """The documents of a range of rows."""
+
+    def __init__(self, folder: Path, entry: SegmentEntry) -> None:
+        if entry.ids is None:
+            raise DamagedError(f"{folder}: segment {entry.id} has no file of ids")
+        self.entry = entry
+        self.shard = DocumentShard(folder / entry.data, folder / entry.ids)
+
+    @property
+    def rows(self) -> Rows:
+        """The row at each position, i64[n], ascending; made anew each time."""
+        return self.shard.rows + self.entry.first_row
+
+    def rows_at(self, positions: Rows) -> Rows:
+        """Return the rows at some positions."""
+        return self.shard.rows[positions] + self.entry.first_row
+
+    def positions(self, rows: Rows) -> Rows:
+        """Return the positions of those of `rows` (ascending) that are in this segment."""
+        return find_rows(self.shard.rows, rows - self.entry.first_row)
+
+
+class Snapshot:
+    """The segments of one generation.
+
+    deleted: i64[d], ascending: rows that are deleted and still stored.
+    """
+
+    def __init__(self, store: Store, manifest: Manifest, previous: Snapshot | None = None) -> None:
+        self.manifest = manifest
+        for name, written in manifest.files.items():
+            problem = check_file(store.path / name, written, contents=False)
+            if problem is not None:
+                if not (store.path / name).exists():
+                    raise FileNotFoundError(problem)
+                raise DamagedError(
+                    f"{problem}; see what else is with: retr index verify --index {store.path}"
+                )
+        self.spaces = {key: Space.from_json(v) for key, v in manifest.spaces.items()}
+        self.space = self.spaces[manifest.space]
+        # Segments are immutable and their ids unique: one that is open stays open.
+        documents = {s.entry.id: s for s in previous.documents} if previous else {}
+        self.documents: list[DocumentSegment] = [
+            documents.get(entry.id) or DocumentSegment(store.path, entry)
+            for entry in manifest.of_role(Role.DOCUMENTS)
+        ]
+        dense = {s.entry.id: s for s in previous.dense} if previous else {}
+        self.dense: list[DenseSegment] = []
+        for entry in manifest.of_role(Role.DENSE):
+            metric = Metric(self.spaces[str(entry.space)].metric)
+            known = dense.get(entry.id)
+            self.dense.append(
+                known if known is not None else _open_dense(store.path, entry, metric)
+            )
+        rows = [open_rows(store.path / name) for name in manifest.deletes]
+        self.deleted: Rows = merged_rows(rows)
+        self._first_rows = np.array([s.entry.first_row for s in self.documents], np.int64)
+
+    @cached_property
+    def dead_positions(self) -> list[Rows]:
+        """The positions of deleted rows in each dense segment."""
+        return [segment.positions(self.deleted) for segment in self.dense]
+
+    @property
+    def has_passages(self) -> bool:
+        """Whether a document may have several rows."""
+        return any(s.entry.passages for s in self.documents)
+
+    def __len__(self) -> int:
+        """Return the number of rows that can be found."""
+        return sum(s.entry.rows - len(s.positions(self.deleted)) for s in self.documents)
+
+    def count_documents(self) -> int:
+        """Return the number of documents that can be found."""
+        total = 0
+        for segment in self.documents:
+            first = segment.shard.first_parts().copy()
+            first[segment.positions(self.deleted)] = False
+            total += int(first.sum())
+        return total
+
+    def read(self, rows: Rows) -> list[StoredRow]:
+        """Return what is stored of some rows, in that order."""
+        return self._gather(rows, lambda shard, positions: shard.read(positions))
+
+    def ids(self, rows: Rows) -> list[str]:
+        """Return the document id of each row."""
+        return self._gather(rows, lambda shard, positions: shard.column("id", positions))
+
+    def digests(self, rows: Rows) -> list[bytes]:
+        """Return the digest of each row's document."""
+        return self._gather(rows, lambda shard, positions: shard.column("digest", positions))
+
+    def _gather(self, rows: Rows, read: Callable[[DocumentShard, Rows], list[Any]]) -> list[Any]:
+        # Document segments hold disjoint ranges of rows, in ascending order.
+        which = np.searchsorted(self._first_rows, rows, side="right") - 1
+        found: list[Any] = [None] * len(rows)
+        for number in sorted(set(which.tolist())):
+            at = np.flatnonzero(which == number)
+            if number < 0:
+                raise _no_document(int(rows[at[0]]))
+            segment = self.documents[number]
+            relative = rows[at] - segment.entry.first_row
+            there = segment.shard.rows
+            positions = np.minimum(np.searchsorted(there, relative), len(there) - 1)
+            lost = there[positions] != relative
+            if lost.any():
+                raise _no_document(int(rows[at[lost][0]]))
+            for i, value in zip(at, read(segment.shard, positions), strict=True):
+                found[i] = value
+        return found
+
+    def rows_of(self, ids: Sequence[str]) -> list[Rows]:
+        """Return the rows of each id that are not deleted, ascending; empty where none is."""
+        hashes = np.fromiter((hash_id(id) for id in ids), np.uint64, len(ids))
+        found: list[list[Rows]] = [[] for _ in ids]
+        for segment in self.documents:
+            for i, positions in enumerate(segment.shard.positions_of(hashes, ids)):
+                if len(positions):
+                    found[i].append(segment.rows_at(positions))
+        none = np.empty(0, np.int64)
+        return [self._alive(np.concatenate(rows)) if rows else none for rows in found]
+
+    def rows_from(self, source: str) -> Rows:
+        """Return the rows of a source that are not deleted, ascending."""
+        rows = [s.rows_at(s.shard.positions_from(source)) for s in self.documents]
+        return self._alive(np.concatenate(rows)) if rows else np.empty(0, np.int64)
+
+    def _alive(self, rows: Rows) -> Rows:
+        """Return those of some rows that are not deleted; a few cost little among many deletes."""
+        if not len(self.deleted):
+            return rows
+        at = np.minimum(np.searchsorted(self.deleted, rows), len(self.deleted) - 1)
+        alive: Rows = rows[self.deleted[at] != rows]
+        return alive
+
+
+def _open_dense(folder: Path, entry: SegmentEntry, metric: Metric) -> DenseSegment:
+    try:
+        return DenseSegment(folder, entry, metric)
+    except IndexFileError as error:
+        if entry.index is not None and not (folder / entry.index.file).exists():
+            raise FileNotFoundError(str(error)) from error
+        raise DamagedError(
+            f"{error}; see what else is with: retr index verify --index {folder}"
+        ) from error
+
+
+def _no_document(row: int) -> DamagedError:
+    return DamagedError(
+        f"row {row} has a vector and no document: a file of the collection is damaged; "
+        "see which with: retr index verify"
+    )
