@@ -1,0 +1,147 @@
+"""Makes the golden collections of the format that this version writes.
+
+    python tests/golden/make.py
+
+They are made once for each format and never again: that they were written by a version of long
+ago is what they are for. So this refuses to overwrite one. What must be found in them for ever
+stands in the JSON file beside them; it comes from the documents below and from brute force, not
+from the collections.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import retr
+from retr.retrieval.store.manifest import FORMAT
+from retr.retrieval.types import Document
+
+HERE = Path(__file__).parent
+DIM = 4
+QUERIES = ["what does the bee do", "a river", "", "ünïcödé"]
+
+
+def to_vectors(texts: Sequence[str]) -> NDArray[np.float64]:
+    """Return vectors that depend on nothing but the texts, in any version of anything."""
+    digests = [hashlib.blake2b(text.encode(), digest_size=DIM).digest() for text in texts]
+    return np.array([[byte % 16 - 7.5 for byte in digest] for digest in digests])
+
+
+# One document a line of three passages, and one that is a passage by itself.
+FIRST = [
+    Document(
+        f"book/{i}",
+        f"The first part of book {i}.\n\nThe second part of book {i}.\n\nThe third of book {i}.",
+        uri=f"shelf/book-{i}.txt",
+        metadata={"year": 1990 + i, "price": 9.5 if i % 2 else 9, "tags": ["a", "b"][: i % 3]},
+    )
+    for i in range(5)
+] + [
+    Document("short", "A bee.", metadata={"year": 2**60, "mixed": 1}),
+    Document("gone", "This one was deleted.", metadata={"mixed": "gone"}),
+    Document("old", "This one was replaced."),
+]
+SECOND = [
+    Document("old", "This one replaced another.", uri="new/place", metadata={"mixed": [1, None]}),
+    Document(
+        "ünï", "Ünïcödé: 北京 🐝", metadata={"": "empty key", "mixed": {"deep": {"er": 2**70}}}
+    ),
+    Document("empty", "", metadata={"flag": True}),
+    Document("at a place", "A line of a file.", uri="lines.jsonl", place="line 12"),
+]
+SIZE = 30
+VECTORS = np.array(
+    [[1, 2, 3], [4, 5, 6], [0, 0, 0], [-1, 0.5, 8], [1, 2, 3], [100, -100, 0.25]], np.float32
+)
+ASKED = [[1, 2, 3], [0, 0, 1]]
+
+
+def expected_row(document: Document, text: str | None, place: str | None, row: int) -> Any:
+    metadata = {k: v for k, v in document.metadata.items() if v is not None}
+    found = {"id": document.id, "text": text, "uri": document.uri, "place": place, "row": row}
+    return {**found, "metadata": metadata}
+
+
+def make_texts(path: Path) -> Any:
+    """Passages, an index, two segments, deletes, metadata of all kinds, two sources."""
+    encoder = retr.from_functions("golden", to_vectors, dim=DIM)
+    collection = retr.build(
+        FIRST, path, encoder=encoder, passages=True, size=SIZE, name="golden", progress=False
+    )
+    collection.index("flat")
+    collection.add(SECOND, passages=False, name="golden, second", progress=False)
+    assert collection.delete("gone") == 1
+
+    rows = []
+    for document in FIRST:
+        assert document.text is not None
+        parts = document.text.split("\n\n")
+        for number, part in enumerate(parts):
+            line = 2 * number + 1
+            place = f"line {line}" if len(parts) > 1 else None
+            rows.append(expected_row(document, part, place, len(rows)))
+    replaced = len(rows)
+    for document in SECOND:
+        rows.append(expected_row(document, document.text, document.place, len(rows)))
+    dead = {row["row"] for row in rows[:replaced] if row["id"] in ("gone", "old")}
+    alive = [row for row in rows if row["row"] not in dead]
+    return {
+        "rows": alive,
+        "queries": [
+            {"text": query, "ranking": brute_force(query, alive)} for query in QUERIES if query
+        ],
+    }
+
+
+def brute_force(query: str, rows: list[Any]) -> list[list[Any]]:
+    vectors = to_vectors([row["text"] for row in rows])
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    (asked,) = to_vectors([query])
+    scores = vectors @ (asked / np.linalg.norm(asked))
+    ranked = sorted(zip(scores.tolist(), rows, strict=True), key=lambda r: (-r[0], r[1]["row"]))
+    return [[row["row"], score] for score, row in ranked]
+
+
+def make_vectors(path: Path) -> Any:
+    """Vectors of one's own, in float16, compared by L2, without texts; a compacted segment."""
+    documents = [Document(f"v{i}", vector=vector) for i, vector in enumerate(VECTORS)]
+    collection = retr.build(
+        documents[:4],
+        path,
+        dtype="float16",
+        encoder_options=retr.EncoderOptions(metric="l2"),
+        progress=False,
+    )
+    collection.add(documents[4:], progress=False)
+    collection.delete("v1")
+    collection.compact()
+    queries = []
+    for asked in ASKED:
+        scores = -((VECTORS.astype(np.float64) - asked) ** 2).sum(axis=1)
+        ranked = sorted((-s, i) for i, s in enumerate(scores.tolist()) if i != 1)
+        queries.append({"vector": asked, "ranking": [[i, -distance] for distance, i in ranked]})
+    return {"ids": ["v0", "v2", "v3", "v4", "v5"], "queries": queries}
+
+
+def main() -> None:
+    expected = {}
+    for name, make in {"": make_texts, "-vectors": make_vectors}.items():
+        path = HERE / f"format{FORMAT}{name}.retr"
+        if path.exists():
+            sys.exit(f"{path.name} is there: what a format was is never made again")
+        expected[path.name] = make(path)
+        (path / "lock").unlink()  # holds who wrote last, and is made anew
+    text = json.dumps(expected, indent=1, ensure_ascii=False) + "\n"
+    (HERE / f"format{FORMAT}.json").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

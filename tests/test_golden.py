@@ -1,0 +1,134 @@
+"""Collections of every format there was, written by the version of then: they open for ever."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import retr
+from retr.retrieval.store.manifest import FORMAT, parse_manifest
+from retr.retrieval.store.store import Store
+from retr.retrieval.types import Document
+
+GOLDEN = Path(__file__).with_name("golden")
+EXPECTED: dict[str, Any] = {
+    name: expected
+    for file in sorted(GOLDEN.glob("format*.json"))
+    for name, expected in json.loads(file.read_text(encoding="utf-8")).items()
+}
+TEXTS = [name for name in EXPECTED if "vectors" not in name]
+VECTORS = [name for name in EXPECTED if "vectors" in name]
+
+
+def encoder() -> retr.Encoder:
+    """Return the encoder that the golden texts were encoded with."""
+    spec = importlib.util.spec_from_file_location("golden_make", GOLDEN / "make.py")
+    assert spec is not None
+    assert spec.loader is not None
+    make = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(make)
+    return retr.from_functions("golden", make.to_vectors, dim=make.DIM)
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """Return a folder with copies of all; the originals are not to be touched."""
+    for name in EXPECTED:
+        shutil.copytree(GOLDEN / name, tmp_path / name)
+    return tmp_path
+
+
+def test_there_is_one_of_every_format() -> None:
+    formats = {
+        parse_manifest(file.read_bytes()).format
+        for name in EXPECTED
+        for file in (GOLDEN / name / "manifests").iterdir()
+    }
+    assert formats == set(range(1, FORMAT + 1))
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_they_are_as_they_were_written(name: str) -> None:
+    assert Store(GOLDEN / name).verify() == []
+    size = sum(p.stat().st_size for p in (GOLDEN / name).rglob("*"))
+    assert size < 200_000
+    for file in (GOLDEN / name).rglob("*"):
+        if file.is_file():
+            assert not any(f"/{d}/".encode() in file.read_bytes() for d in ("home", "tmp", "root"))
+
+
+def check_texts(collection: retr.Collection, expected: Any) -> None:
+    rows = {row["row"]: row for row in expected["rows"]}
+    assert len(collection) == len(rows)
+    assert collection.info()["documents"] == len({row["id"] for row in rows.values()})
+    for query in expected["queries"]:
+        hits = collection.search(query["text"], k=100, passages=True)
+        for hit, (row, score) in zip(hits, query["ranking"], strict=True):
+            assert hit.score == pytest.approx(score, abs=1e-5)
+            wanted = rows[hit.row]
+            found = {field: getattr(hit, field) for field in wanted}
+            assert found == wanted
+            assert hit.row == row
+        one_each = collection.search(query["text"], k=100)
+        best: dict[str, int] = {}
+        for row, _ in query["ranking"]:
+            best.setdefault(rows[row]["id"], row)
+        assert [(hit.id, hit.row) for hit in one_each] == list(best.items())
+    for gone in ("gone", "nobody"):
+        assert gone not in collection
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_texts(copied: Path, name: str) -> None:
+    path, expected = copied / name, EXPECTED[name]
+    before = sorted(path.rglob("*"))
+    collection = retr.open(path, encoder=encoder())
+    check_texts(collection, expected)
+    roles = [(s["role"], s["index"]) for s in collection.info()["segments"]]
+    assert roles == [("dense", "flat"), ("dense", None), ("documents", None), ("documents", None)]
+    assert sorted(path.rglob("*")) == before
+    # It can be written to as well.
+    assert collection.add([Document("new", "new")], passages=False).added == 1
+    assert collection.delete("new") == 1
+    collection.compact()
+    check_texts(collection, expected)
+    assert collection.verify() == []
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_what_is_unchanged_is_still_known_to_be(copied: Path, name: str) -> None:
+    """The digest of a document is part of the format: a new one would encode everything again."""
+    path = copied / name
+    spec = importlib.util.spec_from_file_location("golden_make", GOLDEN / "make.py")
+    assert spec is not None
+    assert spec.loader is not None
+    make = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(make)
+    kept = [document for document in make.FIRST if document.id not in ("gone", "old")]
+    collection = retr.build(
+        kept, path, encoder=encoder(), passages=True, size=make.SIZE, name="golden"
+    )
+    report = collection.report
+    assert (report.unchanged, report.encoded, report.deleted) == (len(kept), 0, 0)
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_vectors(copied: Path, name: str) -> None:
+    expected = EXPECTED[name]
+    collection = retr.open(copied / name)
+    for _ in range(2):
+        assert {id for id in expected["ids"] if id in collection} == set(expected["ids"])
+        assert "v1" not in collection
+        for query in expected["queries"]:
+            hits = collection.search(vector=query["vector"], k=100)
+            assert [hit.row for hit in hits] == [row for row, _ in query["ranking"]]
+            for hit, (row, score) in zip(hits, query["ranking"], strict=True):
+                assert hit.id == f"v{row}"
+                assert hit.score == pytest.approx(score, rel=1e-6, abs=1e-5)
+        collection.index("flat")
+    assert collection.settings["dtype"] == "float16"

@@ -1,0 +1,188 @@
+"""A disk that is full, at every operation of every commit: one clear line, and nothing lost."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import retr
+from retr.retrieval.commits import Birth
+from retr.retrieval.encoders.vectors import VectorsEncoder
+from retr.retrieval.errors import CollectionNotFoundError, StorageError
+from retr.retrieval.ingest import Ingest
+from retr.retrieval.progress import Silent
+from retr.retrieval.sources import open_source
+from retr.retrieval.store.store import Store
+from retr.retrieval.types import Document
+
+from .disks import FullDisk
+
+VECTORS = np.random.default_rng(9).standard_normal((40, 3)).astype(np.float32)
+ENCODER = VectorsEncoder.for_data(3)
+
+
+def documents(ids: range, version: int = 1) -> list[Document]:
+    return [Document(f"d{i}", f"{i}, {version}", vector=VECTORS[i]) for i in ids]
+
+
+def contents(path: Path) -> dict[str, str | None]:
+    collection = retr.open(path)
+    assert collection.verify() == []
+    return {hit.id: hit.text for hit in collection.search(vector=VECTORS[0], k=100)}
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a collection with several segments and deletes; it is not to be written to."""
+    path = tmp_path_factory.mktemp("full") / "c.retr"
+    collection = retr.build(documents(range(10)), path)
+    collection.add(documents(range(10, 20)))
+    collection.delete(["d1", "d2"])
+    return path
+
+
+STEPS: dict[str, Callable[[retr.Collection], object]] = {
+    "add": lambda c: c.add(documents(range(15, 25), version=2)),
+    "delete": lambda c: c.delete(["d3"]),
+    "delete much": lambda c: c.delete([f"d{i}" for i in range(10)]),
+    "compact": lambda c: c.compact(),
+    "index": lambda c: c.index("flat"),
+    "settle": lambda c: c.settle({"recall": 0.9}),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_full_disk_at_every_operation(before: Path, tmp_path: Path, name: str) -> None:
+    step = STEPS[name]
+    old = contents(before)
+    path = Path(shutil.copytree(before, tmp_path / "whole"))
+    step(retr.open(path))
+    new = contents(path)
+    for fail_at in range(1000):
+        path = Path(shutil.copytree(before, tmp_path / str(fail_at)))
+        collection = retr.open(path)
+        generation = collection.generation
+        disk = collection._store.disk = FullDisk(fail_at)
+        try:
+            step(collection)
+        except StorageError as error:
+            assert disk.failed
+            assert str(path) in str(error)
+            assert "the disk is full" in str(error)
+            assert "\n" not in str(error)
+        else:
+            assert not disk.failed
+            assert fail_at > 3
+            break
+        found = contents(path)
+        assert found in (old, new)
+        if found != old:
+            assert retr.open(path).generation > generation
+        assert list((path / "staging").iterdir()) == []
+        # With room again the same object goes on.
+        collection._store.disk = FullDisk(10**9)
+        step(collection)
+        assert contents(path) == new
+        collection.add(documents(range(30, 31)))
+        assert contents(path) == new | {"d30": "30, 1"}
+        shutil.rmtree(path)
+    else:
+        raise AssertionError("it never ended")
+
+
+def test_a_full_disk_at_every_operation_of_the_first_build(tmp_path: Path) -> None:
+    birth = Birth(ENCODER.space, {"name": ENCODER.name, "options": {}})
+    for fail_at in range(1000):
+        path = tmp_path / str(fail_at) / "c.retr"
+        disk = FullDisk(fail_at)
+        run = Ingest(Store(path, disk), birth, ENCODER, None, Silent())
+        try:
+            run.run(open_source(documents(range(5))), vanish=False)
+        except StorageError as error:
+            assert disk.failed
+            assert "the disk is full" in str(error)
+        else:
+            assert not disk.failed
+            break
+        with pytest.raises(CollectionNotFoundError):
+            retr.open(path)
+        staging = path / "staging"
+        assert not staging.exists() or list(staging.iterdir()) == []
+        retr.build(documents(range(5)), path)
+        assert contents(path).keys() == {f"d{i}" for i in range(5)}
+    else:
+        raise AssertionError("it never ended")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS])
+def test_the_sentence_says_what_is_wrong(before: Path, tmp_path: Path, number: int) -> None:
+    path = Path(shutil.copytree(before, tmp_path / "c.retr"))
+    collection = retr.open(path)
+    collection._store.disk = FullDisk(0, number)
+    with pytest.raises(StorageError, match=os.strerror(number)) as error:
+        collection.add(documents(range(30, 31)))
+    assert str(path) in str(error.value)
+
+
+LIMITED = """
+import resource, sys
+import numpy as np
+import retr
+from retr.retrieval.types import Document
+
+path, step, limit = sys.argv[1], sys.argv[2], int(sys.argv[3])
+vectors = np.random.default_rng(1).standard_normal((2000, 16)).astype(np.float32)
+documents = [Document(f"new{i}", "x" * 30, vector=vectors[i]) for i in range(2000)]
+collection = retr.open(path)
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try:
+    if step == "index":
+        collection.index("flat")
+    elif step == "compact":
+        collection.compact()
+    else:
+        collection.add(documents)
+except retr.RetrError as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("step", "limit"),
+    # Vectors take 128 kB and the documents about as much: the limits stop one file after another.
+    [("add", 1_000), ("add", 60_000), ("add", 127_000), ("compact", 100_000), ("index", 100_000)],
+)
+def test_a_limit_of_the_operating_system(tmp_path: Path, step: str, limit: int) -> None:
+    """Real errors of the operating system, in Arrow's and in FAISS's own writing, too."""
+    path = tmp_path / "c.retr"
+    vectors = np.random.default_rng(2).standard_normal((2000, 16)).astype(np.float32)
+    collection = retr.build(
+        [Document(f"d{i}", "a text", vector=vectors[i]) for i in range(1000)], path
+    )
+    collection.add([Document(f"d{i}", "a text", vector=vectors[i]) for i in range(1000, 2000)])
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(path), step, str(limit)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    assert line.startswith(f"StorageError {path}: ")
+    assert "too large" in line
+    assert list((path / "staging").iterdir()) == []
+    again = retr.open(path)
+    assert again.verify() == []
+    assert len(again) == 2000
+    again.add([Document("more", "a text", vector=vectors[0])])
+    again.compact()
+    assert len(again) == 2001
+    assert again.verify() == []
