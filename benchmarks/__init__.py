@@ -1,0 +1,1 @@
+"""Benchmarks: what retrieval is measured with, and the reports of it."""

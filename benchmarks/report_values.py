@@ -1,0 +1,146 @@
+"""The values that a report consists of; `report.collect` makes them, `results.json` holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+FORUMS_NAME = "cqadupstack"
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A mean over queries, with its bootstrap interval where there is one."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A published figure and how far the row is from it."""
+
+    system: str
+    value: float
+    difference: float
+    settings: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """An encoder with its settings, and what a run was told; reports call it by a letter."""
+
+    letter: str
+    encoder: Mapping[str, Any]
+    k: int
+    limit: int | None
+    model: str | None  # the published model that it is, untouched
+    trained: str | None  # the model whose training data marks sets: itself or its teacher
+    trained_source: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A system on a data set; or the mean of the forums of CQADupStack, which counts as one.
+
+    figures:   measure -> figure; nDCG@10 and the main recall have intervals.
+    curve:     (cutoff, recall), ascending.
+    ann:       for an index, {k: share of the exact k nearest that it found}.
+    published: figures of the same kind of system on this very set.
+    trained:   what of this set the encoder was trained on, None for nothing known.
+    notes:     what a reader has to know about this row.
+    path:      of its entry inside the output folder; None for a mean.
+    """
+
+    dataset: str
+    title: str
+    group: str
+    split: str
+    documents: int | None
+    queries: int
+    configuration: str
+    system: str
+    row: str
+    spec: str | None
+    figures: Mapping[str, Figure]
+    curve: tuple[tuple[int, float], ...]
+    ann: Mapping[str, float] | None
+    published: tuple[Beside, ...]
+    trained: str | None
+    drop_self: bool
+    notes: tuple[str, ...]
+    path: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """The unweighted mean of a system over data sets, which are named."""
+
+    name: str
+    configuration: str
+    system: str
+    over: tuple[str, ...]
+    figures: Mapping[str, Figure]
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What an index loses against exact search over the same vectors."""
+
+    dataset: str
+    configuration: str
+    system: str
+    measure: str
+    exact: float
+    indexed: float
+    difference: Figure
+    p: float | None
+    wins: int
+    losses: int
+    ties: int
+    ann: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Published figures for the sets of this report, in a row of their own; not measured here."""
+
+    system: str
+    row: str
+    settings: str
+    values: tuple[tuple[str, float, str], ...]  # data set, nDCG@10, source
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything a report shows."""
+
+    configurations: tuple[Configuration, ...]
+    rows: tuple[Row, ...]
+    means: tuple[Mean, ...]
+    losses: tuple[Loss, ...]
+    references: tuple[Reference, ...]
+    environments: tuple[tuple[str, Mapping[str, Any]], ...]  # the paths of entries, environment
+    statistics: Mapping[str, Any]
+
+    @property
+    def measures(self) -> list[str]:
+        """The measures that tables show, in order."""
+        names = dict.fromkeys(name for row in self.rows for name in row.figures)
+        recalls = dict.fromkeys(main_recall(row.figures) for row in self.rows)
+        averages = [name for name in names if name.startswith("AP@")]
+        shown = ("nDCG@10", "RR@10", *averages, *recalls, "R@1000", "R_cap@100")
+        return list(dict.fromkeys(name for name in shown if name in names))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, for JSON."""
+        return asdict(self)
+
+
+def main_recall(measures: Iterable[str]) -> str:
+    """Return the recall that tables show: R@100, or at the highest cutoff where k is smaller."""
+    cutoffs = [int(n[2:]) for n in measures if n.startswith("R@") and n[2:].isdigit()]
+    return "R@100" if 100 in cutoffs else f"R@{max(cutoffs)}"
