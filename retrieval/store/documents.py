@@ -186,12 +186,14 @@ class DocumentShard:
         if source not in self.sources:
             return np.empty(0, np.int64)
         code = self.sources.index(source)
-        codes = [as_numpy(batch.column("source").fill_null(-1), "int32") for batch in self.batches]
+        with damage(self._path):
+            codes = [as_numpy(b.column("source").fill_null(-1), "int32") for b in self.batches]
         return np.flatnonzero(np.concatenate(codes) == code)
 
     def first_parts(self) -> NDArray[np.bool_]:
         """Return bool[n]: whether a row is the first of its document."""
-        return np.concatenate([as_numpy(b.column("part"), "int32") == 0 for b in self.batches])
+        with damage(self._path):
+            return np.concatenate([as_numpy(b.column("part"), "int32") == 0 for b in self.batches])
 
     def hashes_by_position(self) -> NDArray[np.uint64]:
         """Return u64[n]: the hash of each row's id."""
