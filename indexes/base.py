@@ -7,22 +7,26 @@ distance.
 
 from __future__ import annotations
 
+import math
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import ClassVar, Protocol, SupportsIndex
+from typing import ClassVar, Protocol, Self, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .points import OperatingPoint, check_points
 from .spec import IndexSpec
 
 Floats = NDArray[np.float32]
 Positions = NDArray[np.int64]
 Bitmap = NDArray[np.uint8]
+# Called with how many vectors are done, and of how many; what it raises ends the work.
+Progress = Callable[[int, int], None]
 
 
 class Metric(StrEnum):
@@ -98,17 +102,25 @@ class Index(ABC):
     exact:        True where the answer is always that of `exact.scan`, to the last bit.
     recall_floor: the least mean recall at 10 that the kind has as built by its bare spec,
                   over real or clustered vectors; the contract suite holds it to that.
+    points:       the operating points, fastest first.
+    default_effort: the number of the point that a search takes where it names none.
     """
 
     kind: ClassVar[str]
     exact: ClassVar[bool] = False
     recall_floor: ClassVar[float] = 1.0
     spec: IndexSpec
+    points: tuple[OperatingPoint, ...] = (OperatingPoint(),)
+    default_effort: int = 0
 
     @classmethod
     @abstractmethod
-    def build(cls, source: VectorSource, spec: IndexSpec) -> Index:
+    def build(
+        cls, source: VectorSource, spec: IndexSpec, *, progress: Progress | None = None
+    ) -> Index:
         """Build over every vector of `source`, in bounded memory.
+
+        progress: called after each block of vectors, and once with all of them.
 
         Raises:
             SpecError: the kind takes no such prefixes or parameters.
@@ -135,13 +147,50 @@ class Index(ABC):
 
     @classmethod
     @abstractmethod
-    def load(cls, path: Path, source: VectorSource, spec: IndexSpec) -> Index:
+    def load(
+        cls,
+        path: Path,
+        source: VectorSource,
+        spec: IndexSpec,
+        *,
+        points: Sequence[OperatingPoint] | None = None,
+        default_effort: int | None = None,
+    ) -> Index:
         """Open the file that `save` wrote, memory-mapped, over the same `source`.
+
+        points, default_effort: what the index had, for the file does not keep them; without
+                 points it takes those of an index that nobody has measured.
 
         Raises:
             IndexFileError: the file is missing, damaged, or the index of other vectors.
+            ValueError: the points are not those of such an index.
             MissingFaissError: FAISS is not installed.
         """
+
+    def with_points(
+        self, points: Sequence[OperatingPoint], default_effort: int | None = None
+    ) -> Self:
+        """Return the same index with other operating points; it shares all memory.
+
+        default_effort: None is the last, the most thorough.
+
+        Raises:
+            ValueError: there are none, one has other knobs, or there is no such default.
+        """
+        check_points(points, default_effort or 0, set())
+        return self
+
+    def check_effort(self, effort: int | None) -> int:
+        """Return the number of the operating point meant.
+
+        Raises:
+            ValueError: there is none of that number.
+        """
+        if effort is None:
+            return self.default_effort
+        if not 0 <= effort < len(self.points):
+            raise ValueError(f"effort {effort}: give 0 to {len(self.points) - 1}")
+        return effort
 
     @abstractmethod
     def search(
@@ -162,7 +211,7 @@ class Index(ABC):
 
         Raises:
             ValueError: the queries have another dimension, shape or type or are not finite, k is
-                below 1, or the bitmap has another length.
+                below 1, the effort is no operating point, or the bitmap has another length.
         """
 
 
@@ -177,8 +226,14 @@ def check_queries(queries: NDArray[np.floating], dim: int) -> Floats:
         raise ValueError(f"queries must be float32[q, {dim}], got the type {given.dtype}")
     if given.ndim != 2 or given.shape[1] != dim:
         raise ValueError(f"queries must be float32[q, {dim}], got the shape {given.shape}")
-    with np.errstate(over="ignore"):
+    if given.dtype == np.float32:
         out = np.ascontiguousarray(given, np.float32)
+    else:
+        with np.errstate(over="ignore"):
+            out = np.ascontiguousarray(given, np.float32)
+    # The sum of squares is finite only where every value is; it takes one pass and no array.
+    if len(out) == 1 and math.isfinite(np.vdot(out, out)):
+        return out
     if not np.isfinite(out).all():
         row = int(np.flatnonzero(~np.isfinite(out).all(axis=1))[0])
         raise ValueError(f"query {row} has a value that is NaN, infinite or too large for float32")
@@ -201,7 +256,7 @@ def check_k(k: SupportsIndex) -> int:
 
 
 def check_allowed(allowed: Bitmap | None, n: int) -> Bitmap | None:
-    """Return the bitmap over `n` positions as it is.
+    """Return the bitmap over `n` positions, contiguous; a copy only where it is not.
 
     Raises:
         ValueError: it is not u8[ceil(n / 8)].
@@ -215,7 +270,7 @@ def check_allowed(allowed: Bitmap | None, n: int) -> Bitmap | None:
             f"the bitmap over {n} positions must be uint8[{size}], "
             f"got {bitmap.dtype}{list(bitmap.shape)}"
         )
-    return bitmap
+    return np.ascontiguousarray(bitmap)
 
 
 def allowed_between(bitmap: Bitmap, start: int, stop: int) -> NDArray[np.bool_]:
@@ -238,8 +293,14 @@ def allowed_positions(bitmap: Bitmap, n: int) -> Positions:
 def count_allowed(bitmap: Bitmap, n: int) -> int:
     """Return how many positions below `n` are allowed."""
     whole = n // 8
-    count = int(_BITS[bitmap[:whole]].sum(dtype=np.int64))
+    if _COUNT_BITS is None:
+        count = int(_BITS[bitmap[:whole]].sum(dtype=np.int64))
+    else:
+        words = whole // 8
+        count = int(_COUNT_BITS(bitmap[: 8 * words].view(np.uint64)).sum(dtype=np.int64))
+        count += int(_COUNT_BITS(bitmap[8 * words : whole]).sum(dtype=np.int64))
     return count + int(allowed_between(bitmap, 8 * whole, n).sum())
 
 
 _BITS = np.array([bin(byte).count("1") for byte in range(256)], np.uint8)
+_COUNT_BITS = getattr(np, "bitwise_count", None)  # since numpy 2.0

@@ -10,6 +10,8 @@ the number of threads change an answer.
 
 from __future__ import annotations
 
+import operator
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -41,7 +43,7 @@ GATHER_BELOW: Final = 0.25
 
 _SCORES: Final = 1 << 22  # scores of one block: 16 MB
 _VALUES: Final = 1 << 24  # values of one block: 64 MB
-_EXACT_VALUES: Final = 1 << 18  # values scored in float64 at a time: 2 MB, to stay in the cache
+EXACT_VALUES: Final = 1 << 15  # scored in float64 at a time: 256 KB, to stay in a core's cache
 _FIRST_ROWS: Final = 4096  # the first block only sets the bar
 _QUERIES: Final = 512
 _LARGE: Final = 1e37  # beyond this, a sum in float32 could overflow on the way
@@ -91,12 +93,72 @@ def rerank(source: VectorSource, queries: Floats, candidates: Positions, k: int)
     positions = ordered[owner, column]
     wide = queries.astype(np.float64)
     scores = np.empty(len(positions), np.float32)
-    step = max(1, _EXACT_VALUES // source.dim)
+    step = max(1, EXACT_VALUES // source.dim)
     for start in range(0, len(positions), step):
         part = slice(start, start + step)
         scores[part] = _exact(source.metric, wide[owner[part]], source.take(positions[part]))
     keep_best(hits, owner, positions, scores)
     return hits
+
+
+def best_of(source: VectorSource, queries: Floats, candidates: Positions) -> Hits:
+    """Return the candidates of each query, scored as `scan` scores them, best first.
+
+    queries:    f32[q, dim].
+    candidates: i64[q, c], positions in any order, none twice for a query; -1 is padding.
+    """
+    few = candidates.size * source.dim <= EXACT_VALUES
+    if few and len(queries) == 1 and candidates.size and candidates[0, -1] >= 0:
+        return _best_of_one(source, queries, candidates)
+    positions = candidates.ravel()
+    owner = np.arange(len(queries)).repeat(candidates.shape[1])
+    wide = queries.astype(np.float64)
+    scores = np.empty(len(positions), np.float32)
+    step = max(1, EXACT_VALUES // source.dim)
+    for start in range(0, len(positions), step):
+        part = slice(start, start + step)
+        scores[part] = _exact(source.metric, wide[owner[part]], source.take(positions[part]))
+    return _sorted(scores.reshape(candidates.shape), candidates)
+
+
+class _Terms(threading.local):
+    """Room for the terms of a few sums; asking for it anew would take longer than filling it."""
+
+    def __init__(self) -> None:
+        self.values = np.empty(EXACT_VALUES)
+
+
+_TERMS = _Terms()
+
+
+def _best_of_one(source: VectorSource, query: Floats, candidates: Positions) -> Hits:
+    """Do the same for one query and no padding, in the fewest steps."""
+    vectors = source.take(candidates[0])
+    terms = _TERMS.values[: vectors.size].reshape(vectors.shape)
+    np.copyto(terms, vectors)
+    wide = query.astype(np.float64)
+    if source.metric is Metric.L2:
+        np.subtract(terms, wide, terms)
+        np.multiply(terms, terms, terms)
+        sums = 0.0 - np.add.reduce(terms, 1)
+    else:
+        np.multiply(terms, wide, terms)
+        sums = np.add.reduce(terms, 1) + 0.0  # -0.0 becomes 0.0
+    scores = _rounded(sums)
+    values = scores.tolist()
+    if all(map(operator.gt, values, values[1:])):  # mostly they are in order
+        return Hits(scores[None], candidates)
+    numbers = candidates[0].tolist()
+    order = sorted(range(len(values)), key=lambda i: (-values[i], numbers[i]))
+    return Hits(scores[None, order], candidates[:, order])
+
+
+def _sorted(scores: Floats, candidates: Positions) -> Hits:
+    scores[candidates < 0] = -np.inf
+    order = np.lexsort((candidates, -scores), axis=-1)
+    return Hits(
+        np.take_along_axis(scores, order, axis=1), np.take_along_axis(candidates, order, axis=1)
+    )
 
 
 def score_slack(
@@ -134,9 +196,8 @@ def largest_norm(source: VectorSource) -> float:
     return float(np.sqrt(largest * (1 + error) + source.dim * float(info.tiny)))
 
 
-def overflows(metric: Metric, query_norms: Wide, largest: float) -> bool:
-    """Return whether scores computed in float32 could overflow."""
-    longest = float(query_norms.max(initial=0.0))
+def overflows(metric: Metric, longest: float, largest: float) -> bool:
+    """Return whether scores of queries and vectors of such lengths could overflow in float32."""
     size = 2 * (longest + largest) ** 2 if metric is Metric.L2 else longest * largest
     return not size < _LARGE
 
@@ -180,7 +241,7 @@ def _batch(source: VectorSource, queries: Floats) -> _Batch:
     norms = np.sqrt(squared_norms)
     longest = largest_norm(source)
     dtype: type = np.float32
-    if overflows(source.metric, norms, longest):
+    if overflows(source.metric, float(norms.max(initial=0.0)), longest):
         dtype = np.float64
         longest = min(longest, _LARGEST * source.dim)
     slack = score_slack(source.metric, norms, longest, source.dim, dtype)
@@ -264,7 +325,7 @@ def _below(values: NDArray[np.floating], dtype: type = np.float64) -> NDArray[np
 def _exact_pairs(batch: _Batch, owner: Positions, block: Floats, column: Positions) -> Floats:
     """Return the exact score of each query `owner[i]` with the vector `block[column[i]]`."""
     scores = np.empty(len(owner), np.float32)
-    step = max(1, _EXACT_VALUES // block.shape[1])
+    step = max(1, EXACT_VALUES // block.shape[1])
     for start in range(0, len(owner), step):
         part = slice(start, start + step)
         queries = batch.wide if len(batch.wide) == 1 else batch.wide[owner[part]]
@@ -274,13 +335,18 @@ def _exact_pairs(batch: _Batch, owner: Positions, block: Floats, column: Positio
 
 def _exact(metric: Metric, queries: Wide, vectors: Floats) -> Floats:
     """Return the score of each row, f32[m]: exact products, summed in float64, rounded once."""
-    terms = vectors.astype(np.float64)
     if metric is Metric.L2:
-        terms -= queries
+        terms = vectors - queries  # in float64, as the queries are
         terms *= terms
         sums = 0.0 - terms.sum(axis=1)
     else:
-        terms *= queries
-        sums = terms.sum(axis=1) + 0.0  # -0.0 becomes 0.0
-    scores: Floats = np.clip(sums, -_LARGEST, _LARGEST).astype(np.float32)
-    return scores
+        sums = (vectors * queries).sum(axis=1) + 0.0  # -0.0 becomes 0.0
+    return _rounded(sums)
+
+
+def _rounded(sums: Wide) -> Floats:
+    """Return sums in float32; what it cannot hold is cut off. Writes to `sums`."""
+    # `np.clip` takes ten times as long for a few values.
+    np.minimum(sums, _LARGEST, out=sums)
+    np.maximum(sums, -_LARGEST, out=sums)
+    return sums.astype(np.float32)

@@ -1,25 +1,32 @@
-"""The kind `flat`: every vector in a plain FAISS file, searched exactly."""
+"""The kind `flat`: every vector in a plain FAISS file, searched exactly, or by prefixes."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ._faiss import faiss_metric, load_faiss, read_index, search_parameters, write_index
+from ._flat_prefix import FlatPrefixIndex
 from .base import (
     Bitmap,
     Floats,
     Hits,
     Index,
+    Metric,
+    Progress,
     VectorSource,
     check_allowed,
     check_k,
     check_queries,
     count_allowed,
 )
-from .exact import GATHER_BELOW, largest_norm, overflows, rerank, scan, score_slack
+from .exact import GATHER_BELOW, best_of, largest_norm, overflows, scan, score_slack
+from .points import OperatingPoint
 from .spec import IndexSpec, SpecError
 
 _BUILD_ROWS = 1 << 14
@@ -45,19 +52,25 @@ class FlatIndex(Index):
 
     @classmethod
     def check(cls, spec: IndexSpec) -> None:
-        """Refuse prefixes and parameters: there is nothing to choose."""
-        if spec.dims or spec.params:
-            raise SpecError(f"index spec '{spec}': flat takes no prefixes and no parameters")
+        """Refuse parameters: without a prefix there is nothing to choose."""
+        if spec.dims:
+            FlatPrefixIndex.check(spec)
+        elif spec.params:
+            raise SpecError(f"index spec '{spec}': flat without a prefix takes no parameters")
 
     @classmethod
-    def build(cls, source: VectorSource, spec: IndexSpec) -> FlatIndex:
+    def build(
+        cls, source: VectorSource, spec: IndexSpec, *, progress: Progress | None = None
+    ) -> Index:
         """Build over every vector of `source`, in the memory of one copy of them.
 
         Raises:
-            SpecError: `spec` has prefixes or parameters.
+            SpecError: `spec` has parameters that mean nothing.
             ValueError: `source` has no vectors.
             MissingFaissError: FAISS is not installed.
         """
+        if spec.dims:
+            return FlatPrefixIndex.build(source, spec, progress=progress)
         cls.check(spec)
         if not len(source):
             raise ValueError("an index needs at least one vector")
@@ -71,6 +84,8 @@ class FlatIndex(Index):
         for block in source.blocks(_BUILD_ROWS):
             values[start : start + block.size] = block.ravel()
             start += block.size
+            if progress is not None:
+                progress(start // source.dim, len(source))
         return cls(index, source, spec)
 
     def save(self, path: Path) -> None:
@@ -82,14 +97,27 @@ class FlatIndex(Index):
         write_index(self._index, path)
 
     @classmethod
-    def load(cls, path: Path, source: VectorSource, spec: IndexSpec) -> FlatIndex:
+    def load(
+        cls,
+        path: Path,
+        source: VectorSource,
+        spec: IndexSpec,
+        *,
+        points: Sequence[OperatingPoint] | None = None,
+        default_effort: int | None = None,
+    ) -> Index:
         """Open the file that `save` wrote, over the same `source`.
 
         Raises:
             IndexFileError: the file is missing, damaged, or the index of other vectors.
             MissingFaissError: FAISS is not installed.
         """
-        return cls(read_index(path, source, "IndexFlat"), source, spec)
+        if spec.dims:
+            return FlatPrefixIndex.load(
+                path, source, spec, points=points, default_effort=default_effort
+            )
+        index = cls(read_index(path, source, "IndexFlat"), source, spec)
+        return index if points is None else index.with_points(points, default_effort)
 
     def search(
         self,
@@ -106,22 +134,48 @@ class FlatIndex(Index):
         source, n = self._source, len(self._source)
         queries = check_queries(queries, source.dim)
         k = check_k(k)
+        self.check_effort(effort)
         allowed = check_allowed(allowed, n)
-        norms = np.linalg.norm(queries.astype(np.float64), axis=1)
         longest = largest_norm(source)
         few = allowed is not None and count_allowed(allowed, n) < GATHER_BELOW * n
-        faiss_can = 0 < len(queries) < _BATCH and not overflows(source.metric, norms, longest)
-        if few or not faiss_can:
+        if few or not 0 < len(queries) < _BATCH:
+            return scan(source, queries, k, allowed=allowed)
+        wide = queries.astype(np.float64)
+        norm = math.sqrt(max(float(np.vdot(query, query)) for query in wide))
+        if overflows(source.metric, norm, longest):
             return scan(source, queries, k, allowed=allowed)
         kept = min(k, n)
         fetched = min(n, kept + max(16, kept // 2))
         scores, candidates = self._index.search(queries, fetched, params=search_parameters(allowed))
-        best = rerank(source, queries, candidates, k)
-        slack = score_slack(source.metric, norms, longest, source.dim)
-        unsure = candidates[:, -1] >= 0
-        unsure &= np.abs(scores[:, kept - 1] - scores[:, -1]) <= 2 * slack
+        twice = 2 * _slack(source.metric, _rounded_up(norm), longest, source.dim)
+        # What is worse than the last by more than both can be off is none of the best.
+        near = np.abs(scores - scores[:, kept - 1 : kept]) <= twice
+        columns = kept + int(np.count_nonzero(near[:, kept:].any(axis=0)))
+        best = _of_length(best_of(source, queries, candidates[:, :columns]), k)
+        unsure = near[:, -1] & (candidates[:, -1] >= 0)
         if fetched < n and unsure.any():
             scanned = scan(source, queries[unsure], k, allowed=allowed)
             best.scores[unsure] = scanned.scores
             best.positions[unsure] = scanned.positions
         return best
+
+
+def _of_length(hits: Hits, k: int) -> Hits:
+    found = hits.scores.shape[1]
+    if found < k:
+        padded = Hits.none(len(hits.scores), k)
+        padded.scores[:, :found], padded.positions[:, :found] = hits.scores, hits.positions
+        return padded
+    scores, positions = hits.scores[:, :k], hits.positions[:, :k]
+    return Hits(np.ascontiguousarray(scores), np.ascontiguousarray(positions))
+
+
+def _rounded_up(norm: float) -> float:
+    """Return a number just above, of few, so that what is worked out for one serves others."""
+    fraction, exponent = math.frexp(norm)
+    return math.ldexp(math.floor(16 * fraction + 1) / 16, exponent)
+
+
+@lru_cache(1024)
+def _slack(metric: Metric, norm: float, longest: float, dim: int) -> float:
+    return float(score_slack(metric, np.array([norm]), longest, dim)[0])

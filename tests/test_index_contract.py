@@ -239,6 +239,18 @@ def test_bits_beyond_the_last_position_mean_nothing(name: str) -> None:
         check(kind(name), hits, truth(vectors, part, Metric.L2), 9, allowed)
 
 
+def test_a_bitmap_of_any_layout(name: str) -> None:
+    vectors = clustered(1000, 16, Metric.IP)
+    queries = queries_of(vectors, 12)
+    index = built(name, ArraySource(vectors, Metric.IP))
+    bitmap = packed(np.arange(1000) % 3 > 0)
+    wide = np.zeros(2 * len(bitmap), np.uint8)
+    wide[::2] = bitmap
+    wanted = index.search(queries, 10, allowed=bitmap)
+    for same in (wide[::2], bitmap[::-1].copy()[::-1]):
+        assert_same(index.search(queries, 10, allowed=same), wanted)
+
+
 def test_a_batch_answers_as_its_queries_do_one_by_one(name: str) -> None:
     vectors = clustered(1000, 64, Metric.COSINE)
     queries = queries_of(vectors, 60)

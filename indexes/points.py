@@ -1,0 +1,79 @@
+"""Operating points: where on its curve of speed against recall an index is run.
+
+A kind of index has a few knobs of its own (`ef`, `nprobe`, `shortlist`). An operating point sets
+them all; `Index.points` holds some, fastest first, and `effort` is the number of one of them.
+FAISS files do not keep search parameters, so points are written to JSON and given to `load`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class OperatingPoint(Mapping[str, int]):
+    """A value for each knob of a kind, integers above 0, held in the knobs' order.
+
+    Raises:
+        ValueError: a knob is not a name, or its value not an integer above 0.
+    """
+
+    knobs: tuple[tuple[str, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, value in self.knobs:
+            sound = isinstance(name, str) and isinstance(value, int) and not isinstance(value, bool)
+            if not sound or value < 1:
+                raise ValueError(
+                    f"operating point {name}={value!r}: give a name and an integer above 0"
+                )
+        object.__setattr__(self, "knobs", tuple(sorted(dict(self.knobs).items())))
+
+    @classmethod
+    def of(cls, **knobs: int) -> OperatingPoint:
+        """Return the point with these knobs."""
+        return cls(tuple(knobs.items()))
+
+    @classmethod
+    def from_json(cls, value: object) -> OperatingPoint:
+        """Return the point that `to_json` wrote.
+
+        Raises:
+            ValueError: it wrote no such thing.
+        """
+        if not isinstance(value, dict):
+            raise ValueError(f"an operating point is an object of knobs, not {value!r}")
+        return cls(tuple(value.items()))
+
+    def to_json(self) -> dict[str, int]:
+        """Return the knobs, as JSON has them."""
+        return dict(self.knobs)
+
+    def __getitem__(self, name: str) -> int:
+        for knob, value in self.knobs:
+            if knob == name:
+                return value
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, _ in self.knobs)
+
+    def __len__(self) -> int:
+        return len(self.knobs)
+
+    def __repr__(self) -> str:
+        return "OperatingPoint(" + ", ".join(f"{k}={v}" for k, v in self.knobs) + ")"
+
+
+def check_points(points: Sequence[OperatingPoint], default: int, names: set[str]) -> None:
+    """Refuse points that an index whose knobs are called `names` cannot run at.
+
+    Raises:
+        ValueError: there are none, one has other knobs, or `default` is the number of none.
+    """
+    for point in points:
+        if set(point) != names:
+            raise ValueError(f"{point!r} does not set just the knobs {', '.join(sorted(names))}")
+    if not 0 <= default < len(points):
+        raise ValueError(f"the default effort {default} is not one of {len(points)} points")

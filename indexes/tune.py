@@ -1,0 +1,365 @@
+"""Tuning: measure an index on queries, and set the cheapest operating point that meets a recall.
+
+Recall at k is the share of the true best k that a search finds, and ties count: a hit is right
+where its score is at least that of the true kth (as ann-benchmarks has it). Queries are halved:
+points are chosen on one half, and what is reported of them was measured on the other.
+
+Where no queries are given they are made from the vectors, see `made_queries`.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import kind
+from .base import Floats, Hits, Index, Metric, Progress, VectorSource
+from .candidates import candidates
+from .exact import scan
+from .points import OperatingPoint
+from .spec import IndexSpec
+
+K: Final = 10
+TARGETS: Final = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995)
+"""The recalls for which a curve has points, beside the one asked for."""
+
+_QUERIES: Final = 2000
+_TRUTH_VALUES: Final = 2_000_000_000  # rows times queries: half a minute at 384 dimensions
+_LEAST_QUERIES: Final = 200
+_TIMED: Final = 100
+_NEIGHBOURS: Final = 12
+_MOVED: Final = 256  # vectors at a time, with all their neighbours
+_BISECTIONS: Final = 3
+_Z: Final = 1.96
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What an operating point was found to do.
+
+    recall:    the mean recall at `K` over queries that did not choose the point.
+    low, high: its 95% interval.
+    cpu_us:    microseconds of CPU of a single query, the median; depends on the machine.
+    """
+
+    point: OperatingPoint
+    recall: float
+    low: float
+    high: float
+    cpu_us: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return {
+            "point": self.point.to_json(),
+            "recall": round(self.recall, 4),
+            "low": round(self.low, 4),
+            "high": round(self.high, 4),
+            "cpu_us": round(self.cpu_us, 1),
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Measured:
+        """Return what `to_json` wrote."""
+        return cls(**{**values, "point": OperatingPoint.from_json(values["point"])})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tuned:
+    """An index with a measured curve.
+
+    index:   its points are those of the curve, and its default is the point chosen; None where
+             comparing every vector is the cheapest way, or the only one.
+    curve:   ascending in recall and in cost.
+    asked:   the recall asked for.
+    queries: how many there were.
+    own:     whether the user gave them.
+    build_seconds, tune_seconds: wall time.
+    """
+
+    index: Index | None
+    curve: tuple[Measured, ...]
+    asked: float
+    queries: int
+    own: bool
+    build_seconds: float
+    tune_seconds: float
+
+    @property
+    def chosen(self) -> Measured | None:
+        """The point that searches take; None where they are exact."""
+        if self.index is None or not self.curve:
+            return None
+        return self.curve[self.index.default_effort]
+
+    @property
+    def recall(self) -> float:
+        """The recall measured at the chosen point; 1 where searches are exact."""
+        return 1.0 if self.chosen is None else self.chosen.recall
+
+    @property
+    def is_met(self) -> bool:
+        """Whether the recall asked for is within the interval of what was measured, or below."""
+        return self.chosen is None or self.chosen.high >= self.asked
+
+
+def tune(
+    source: VectorSource,
+    spec: IndexSpec | None,
+    queries: Floats | None,
+    recall: float,
+    *,
+    memory: int | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Tuned:
+    """Build an index over `source` and set it to a recall.
+
+    spec:    the kind of index; None chooses one by size, dimension, recall and memory.
+    queries: f32[q, dim] of the kind that will be asked; None makes some from the vectors.
+    recall:  above 0 and up to 1; 1 is exact.
+    memory:  bytes that the index may take; None does not limit it.
+
+    Raises:
+        ValueError: `source` has no vectors, or the queries are not of its dimension.
+        MissingFaissError: FAISS is not installed.
+    """
+    specs = candidates(len(source), source.dim, source.metric, recall, memory)
+    best: Tuned | None = None
+    for each in [spec] if spec is not None else specs:
+        if spec is None and each.kind == "flat" and not each.dims:
+            return Tuned(None, (), recall, 0, queries is not None, 0.0, 0.0)
+        begin = time.monotonic()
+        index = kind(each.kind).build(source, each, progress=progress)
+        made = time.monotonic() - begin
+        tuned = measure(index, source, queries, recall, seed=seed, build_seconds=made)
+        if best is None or tuned.recall > best.recall:
+            best = tuned
+        if tuned.is_met:
+            best = tuned
+            break
+    assert best is not None  # there is always a candidate
+    return best
+
+
+def measure(
+    index: Index,
+    source: VectorSource,
+    queries: Floats | None,
+    recall: float,
+    *,
+    seed: int = 0,
+    build_seconds: float = 0.0,
+) -> Tuned:
+    """Measure an index that is there, and set it to a recall; see `tune`."""
+    begin = time.monotonic()
+    own = queries is not None
+    asked = made_queries(source, index, seed) if queries is None else queries
+    if len(asked) > _most_queries(len(source)):
+        picked = np.random.default_rng(seed).permutation(len(asked))[: _most_queries(len(source))]
+        asked = asked[picked]
+    trial = _Trial(index, source, asked)
+    curve, default = _curve(trial, recall)
+    return Tuned(
+        index.with_points([each.point for each in curve], default),
+        tuple(curve),
+        recall,
+        len(asked),
+        own,
+        build_seconds,
+        time.monotonic() - begin,
+    )
+
+
+def made_queries(source: VectorSource, index: Index, seed: int) -> Floats:
+    """Return vectors as they may come to be asked for, f32[q, dim], none of them in `source`.
+
+    A vector of the index moves in a random direction among its neighbours, as far as its nearest
+    neighbour is away. On embeddings of paragraphs such queries are as hard as paragraphs held out
+    of the index, or a little harder; the vectors themselves, left out of their own results, are
+    far easier, and so are points between neighbours.
+    """
+    random = np.random.default_rng(seed)
+    sample = source.sample(min(_most_queries(len(source)), len(source)), seed)
+    parts = [
+        _moved(sample[start : start + _MOVED], source, index, random)
+        for start in range(0, len(sample), _MOVED)
+    ]
+    return np.ascontiguousarray(np.concatenate(parts), np.float32)
+
+
+def _moved(
+    vectors: Floats, source: VectorSource, index: Index, random: np.random.Generator
+) -> NDArray[np.float64]:
+    near = index.search(vectors, _NEIGHBOURS + 1, effort=len(index.points) - 1)
+    positions = near.positions[:, 1:]  # the first is the vector itself
+    there = positions >= 0
+    neighbours = source.take(np.where(there, positions, 0).ravel()).reshape(*positions.shape, -1)
+    ways = (neighbours - vectors[:, None]).astype(np.float64) * there[:, :, None]
+    lengths = np.linalg.norm(ways, axis=2)
+    nearest = np.where(there, lengths, np.inf).min(axis=1, initial=np.inf)
+    nearest[np.isinf(nearest)] = 0
+    way = np.einsum("qn,qnd->qd", random.standard_normal(positions.shape), ways)
+    wide: NDArray[np.float64] = vectors.astype(np.float64)
+    if source.metric is not Metric.COSINE:
+        moved: NDArray[np.float64] = wide + nearest[:, None] * _unit(way)
+        return moved
+    # Along the sphere, to where the chord is as long.
+    cosine = np.clip(1 - nearest**2 / 2, -1, 1)[:, None]
+    way -= np.einsum("qd,qd->q", way, wide)[:, None] * wide
+    return _unit(cosine * wide + np.sqrt(1 - cosine**2) * _unit(way))
+
+
+def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    out: NDArray[np.float64] = vectors / np.maximum(lengths, 1e-30)
+    return out
+
+
+def recalls(truth: Hits, found: Hits) -> NDArray[np.float64]:
+    """Return the recall of each query, f64[q]; equal scores count as found."""
+    kept = np.isfinite(truth.scores).sum(axis=1)
+    last = truth.scores[np.arange(len(kept)), np.maximum(kept - 1, 0)]
+    right = (found.scores >= last[:, None]) & (found.positions >= 0)
+    shares: NDArray[np.float64] = np.minimum(right.sum(axis=1), kept) / np.maximum(kept, 1)
+    return shares
+
+
+class _Trial:
+    """An index on trial: what each operating point finds, and what it costs."""
+
+    def __init__(self, index: Index, source: VectorSource, queries: Floats) -> None:
+        self.index = index
+        self._queries = queries
+        self._truth = scan(source, queries, min(K, len(source)))
+        self._known: dict[OperatingPoint, NDArray[np.float64]] = {}
+        self._costs: dict[OperatingPoint, float] = {}
+        self._first = np.arange(len(queries)) % 2 == 0
+
+    def recall(self, point: OperatingPoint) -> float:
+        """Return the mean recall on the half of the queries that choose."""
+        return float(self._recalls(point)[self._first].mean())
+
+    def error(self, point: OperatingPoint) -> float:
+        """Return the standard error of `recall`."""
+        values = self._recalls(point)[self._first]
+        return float(values.std() / math.sqrt(len(values)))
+
+    def measured(self, point: OperatingPoint) -> Measured:
+        """Return what a point does on the half that does not choose."""
+        several = len(self._queries) > 1
+        values = self._recalls(point)[~self._first if several else self._first]
+        mean = float(values.mean())
+        low, high = _interval(values)
+        return Measured(point, mean, low, high, self.cost(point))
+
+    def cost(self, point: OperatingPoint) -> float:
+        """Return the median CPU microseconds of a single query."""
+        if point not in self._costs:
+            index = self.index.with_points([point])
+            times = []
+            for query in self._queries[:_TIMED]:
+                begin = time.process_time_ns()
+                index.search(query[None], K)
+                times.append(time.process_time_ns() - begin)
+            self._costs[point] = float(np.median(times)) / 1000
+        return self._costs[point]
+
+    def _recalls(self, point: OperatingPoint) -> NDArray[np.float64]:
+        if point not in self._known:
+            k = self._truth.scores.shape[1]
+            hits = self.index.with_points([point]).search(self._queries, k)
+            self._known[point] = recalls(self._truth, hits)
+        return self._known[point]
+
+
+def _curve(trial: _Trial, recall: float) -> tuple[list[Measured], int]:
+    """Return the points for `TARGETS` and the recall asked for, and which of them is for it."""
+    points = trial.index.points
+    wanted = sorted({*TARGETS, recall})
+    chosen: dict[OperatingPoint, None] = {}
+    of_recall = points[-1]
+    for target in wanted:
+        point = _cheapest(trial, points, target)
+        chosen[point or points[-1]] = None
+        if target == recall:
+            of_recall = point or points[-1]
+        if point is None:
+            break
+    measured = [trial.measured(point) for point in chosen]
+    measured.sort(key=lambda each: (each.recall, each.cpu_us))
+    kept: list[Measured] = []
+    for each in measured:
+        while kept and kept[-1].cpu_us >= each.cpu_us and kept[-1].point != of_recall:
+            kept.pop()
+        kept.append(each)
+    return kept, [each.point for each in kept].index(of_recall)
+
+
+def _cheapest(
+    trial: _Trial, points: Sequence[OperatingPoint], target: float
+) -> OperatingPoint | None:
+    """Return the least point that meets a recall on the half that chooses; None where none does."""
+
+    def meets(point: OperatingPoint) -> bool:
+        return trial.recall(point) - trial.error(point) / 2 >= target
+
+    above = next((i for i, point in enumerate(points) if meets(point)), None)
+    if above is None:
+        return None
+    high = points[above]
+    if above:
+        low = points[above - 1]
+        for _ in range(_BISECTIONS):
+            middle = _between(low, high)
+            if middle in (low, high):
+                break
+            if meets(middle):
+                high = middle
+            else:
+                low = middle
+    return _trimmed(trial, high, meets)
+
+
+def _trimmed(trial: _Trial, point: OperatingPoint, meets: Any) -> OperatingPoint:
+    """Lower each knob by itself as far as the recall allows."""
+    for name in point:
+        for share in (0.5, 0.7, 0.85):
+            value = max(1, round(point[name] * share))
+            lower = OperatingPoint.from_json({**point.to_json(), name: value})
+            if lower != point and meets(lower):
+                point = lower
+                break
+    return point
+
+
+def _between(low: OperatingPoint, high: OperatingPoint) -> OperatingPoint:
+    """Return the point whose knobs lie half way, on a scale of ratios."""
+    return OperatingPoint.of(
+        **{name: max(1, round(math.sqrt(low[name] * high[name]))) for name in high}
+    )
+
+
+def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the 95% interval of the mean of recalls.
+
+    Wilson's for a share (1927), with as many trials as would give the variance that was seen: it
+    stays within 0 and 1, and is not empty where every query found all.
+    """
+    n, mean = len(values), float(values.mean())
+    spread = float(values.var())
+    trials = n * K if spread == 0 else min(n * K, max(n, mean * (1 - mean) / spread * n))
+    centre = (mean + _Z**2 / (2 * trials)) / (1 + _Z**2 / trials)
+    half = math.sqrt(mean * (1 - mean) / trials + (_Z / (2 * trials)) ** 2)
+    half *= _Z / (1 + _Z**2 / trials)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def _most_queries(rows: int) -> int:
+    return min(_QUERIES, max(_LEAST_QUERIES, _TRUTH_VALUES // max(rows, 1)))

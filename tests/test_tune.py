@@ -1,0 +1,152 @@
+"""Indexes set to a recall: what is measured is what searches have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import retr
+from retr.indexes.arrays import ArraySource
+from retr.indexes.base import Hits, Metric
+from retr.indexes.exact import scan
+from retr.indexes.spec import IndexSpec
+from retr.indexes.tune import K, made_queries, measure, recalls, tune
+from retr.retrieval.errors import InputError
+from retr.retrieval.indexing import check_memory
+
+pytest.importorskip("faiss")
+
+DIM = 384
+
+
+@cache
+def clustered() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return 6,000 unit vectors and 300 held out of the same clusters, with a falling spectrum."""
+    random = np.random.default_rng(0)
+    scale = 1 / np.sqrt(1 + np.arange(DIM))
+    centres = random.standard_normal((150, DIM)) * scale
+    members = centres[random.integers(0, len(centres), 6300)]
+    out = members + 0.5 * random.standard_normal((6300, DIM)) * scale
+    out /= np.linalg.norm(out, axis=1, keepdims=True)
+    out[5000:5050] = out[:50]  # duplicates, as texts have them
+    return out[:6000].astype(np.float32), out[6000:].astype(np.float32)
+
+
+def found(collection: retr.Collection, recall: float | str | None) -> list[set[int]]:
+    _, held = clustered()
+    hits = collection.search(vector=held, k=K, recall=recall)
+    return [{hit.row for hit in each} for each in hits]
+
+
+def share(exact: Sequence[set[int]], got: Sequence[set[int]]) -> float:
+    return float(np.mean([len(a & b) / K for a, b in zip(exact, got, strict=True)]))
+
+
+def test_equal_scores_count_as_found() -> None:
+    truth = Hits(np.array([[3, 2, 2]], np.float32), np.array([[7, 1, 4]]))
+    other = Hits(np.array([[3, 2, 2]], np.float32), np.array([[7, 9, 8]]))
+    short = Hits(np.array([[3, 2, -np.inf]], np.float32), np.array([[7, 9, -1]]))
+    worse = Hits(np.array([[3, 1, 0]], np.float32), np.array([[7, 5, 6]]))
+    assert recalls(truth, other).tolist() == [1.0]
+    assert recalls(truth, short).tolist() == pytest.approx([2 / 3])
+    assert recalls(truth, worse).tolist() == pytest.approx([1 / 3])
+
+
+@pytest.mark.parametrize("metric", list(Metric))
+def test_made_queries(metric: Metric) -> None:
+    rows, _ = clustered()
+    source = ArraySource(rows[:2000], metric)
+    index = measure_of(source).index
+    assert index is not None
+    made = made_queries(source, index, 0)
+    assert made.shape == (2000, DIM)
+    assert np.isfinite(made).all()
+    assert (made == made_queries(source, index, 0)).all()
+    if metric is Metric.COSINE:
+        assert np.linalg.norm(made, axis=1) == pytest.approx(1, abs=1e-5)
+    # As far from the nearest row as rows are from each other, most of them: none is a row.
+    nearest = scan(ArraySource(rows[:2000], Metric.L2), made, 1).scores[:, 0]
+    between = scan(ArraySource(rows[:2000], Metric.L2), rows[:2000], 2).scores[:, 1]
+    assert np.median(nearest) < 0.5 * np.median(between)
+
+
+def measure_of(source: ArraySource):  # type: ignore[no-untyped-def]
+    return tune(source, IndexSpec.parse("hnsw@96"), None, 0.9)
+
+
+@pytest.mark.parametrize("recall", [0.9, 0.98])
+def test_what_was_measured_is_what_unseen_queries_find(recall: float) -> None:
+    rows, held = clustered()
+    source = ArraySource(rows, Metric.COSINE)
+    tuned = tune(source, None, None, recall)
+    assert tuned.index is not None
+    assert tuned.chosen is not None
+    assert tuned.is_met
+    assert tuned.chosen.low <= tuned.recall <= tuned.chosen.high
+    truth = scan(source, held, K)
+    assert recalls(truth, tuned.index.search(held, K)).mean() >= recall - 0.03
+    curve = [each.recall for each in tuned.curve]
+    assert curve == sorted(curve)
+    # Measured with those very queries it is met by them.
+    again = measure(tuned.index, source, held, recall)
+    assert again.own
+    assert again.queries == len(held)
+    assert recalls(truth, again.index.search(held, K)).mean() >= recall - 0.01  # type: ignore[union-attr]
+
+
+def test_a_recall_that_cannot_be_had_is_said() -> None:
+    rows, _ = clustered()
+    tuned = tune(ArraySource(rows, Metric.COSINE), IndexSpec.parse("binary"), None, 1.0)
+    assert tuned.recall < 1 or tuned.is_met
+    assert tuned.index is not None
+    assert tuned.index.default_effort == len(tuned.curve) - 1
+
+
+def test_few_vectors_are_compared_one_by_one() -> None:
+    rows, _ = clustered()
+    tuned = tune(ArraySource(rows[:1000], Metric.COSINE), None, None, 0.9)
+    assert (tuned.index, tuned.recall, tuned.is_met) == (None, 1.0, True)
+
+
+def test_a_collection_keeps_what_was_measured(tmp_path: Path) -> None:
+    rows, _ = clustered()
+    path = tmp_path / "a.retr"
+    collection = retr.build(rows, path, recall=0.9, progress=False)
+    exact = found(collection, "exact")
+    assert share(exact, found(collection, None)) >= 0.87
+    assert share(exact, found(collection, 0.99)) >= share(exact, found(collection, None))
+    (dense,) = [s for s in collection.info()["segments"] if s["role"] == "dense"]
+    assert dense["measured"]["asked"] == 0.9
+    assert dense["measured"]["low"] <= dense["measured"]["recall"] <= dense["measured"]["high"]
+    assert found(retr.open(path), None) == found(collection, None)
+    # Built again it stays, and so it does when a few rows come.
+    again = retr.build(rows, path, recall=0.9, progress=False)
+    again.add(np.ascontiguousarray(rows[:3] + 0.01), progress=False, ids=None)
+    (kept,) = [s for s in again.info()["segments"] if s["index"]]
+    assert kept["id"] == dense["id"]
+    report = again.tune(recall=0.98)
+    assert report["indexes"][0]["asked"] == 0.98
+    assert share(found(again, "exact"), found(again, None)) >= 0.95
+    assert again.tune(recall="exact") == {"indexes": [], "fusion": None}
+    assert found(again, None) == found(again, "exact")
+    with pytest.raises(InputError, match="nothing to tune"):
+        again.tune()
+    assert again.verify() == []
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("2GB", 2 * 10**9), ("500 mb", 5 * 10**8), ("1.5k", 1500), (7, 7)]
+)
+def test_sizes(text: str | int, size: int) -> None:
+    assert check_memory(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "2 GiB", "x", "nan"])
+def test_wrong_sizes(text: str) -> None:
+    with pytest.raises(InputError, match="give a size"):
+        check_memory(text)
