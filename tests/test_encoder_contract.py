@@ -8,10 +8,13 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -98,6 +101,14 @@ def minilm() -> Encoder:
     return resolve(f"st:{package.get_model_path()}")
 
 
+@cache
+def splade_folder() -> Path:
+    pytest.importorskip("sentence_transformers")
+    from .test_splade import write_splade
+
+    return write_splade(Path(tempfile.mkdtemp()) / "splade")
+
+
 ROWS = {
     "functions": Row(
         lambda: from_functions(
@@ -106,6 +117,8 @@ ROWS = {
         named=False,
     ),
     "lettercount": Row(lambda: resolve("lettercount")),
+    # Weights in place of vectors; test_splade.py holds them to the same.
+    "splade": Row(lambda: resolve(f"splade:{splade_folder()}"), text=False),
     "st": Row(minilm),
     "static": Row(lambda: resolve("static")),
     "vectors": Row(lambda: resolve("vectors:48", EncoderOptions(metric="l2")), text=False),

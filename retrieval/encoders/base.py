@@ -36,6 +36,7 @@ class Space:
     document_prompt: what is put before a document's text.
     max_length:      tokens after which a document's text is cut; None for no limit.
     pooling:         how token vectors become one: "mean", "cls", …; None where it has no meaning.
+    sparse:          True where a vector is the weights of words, see `SparseEncoder`.
     """
 
     encoder: str = field(compare=False)
@@ -47,6 +48,7 @@ class Space:
     document_prompt: str = ""
     max_length: int | None = None
     pooling: str | None = None
+    sparse: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -127,6 +129,33 @@ class Encoder(ABC):
     @abstractmethod
     def encode_documents(self, items: Sequence[str]) -> NDArray[np.float32]:
         """Return f32[n, dim], one vector per document text, with the document prompt."""
+
+
+Weights = Mapping[str, float]
+"""The weight of each word that a text has or stands for; a word that is not there weighs 0."""
+
+
+class SparseEncoder(Encoder):
+    """Turns texts into weights of the words of a vocabulary, as SPLADE does.
+
+    The weights of documents are kept as postings, and a row's score is their inner product with
+    the query's. In `space`, `dim` is the size of the vocabulary, `metric` is "ip" and `sparse` is
+    True. What `Encoder` says of vectors holds of weights:
+
+    - a weight is finite and above 0;
+    - a text's weights do not depend on the other texts in the batch (to 1e-5);
+    - an empty text may have none;
+    - no items gives an empty list.
+    """
+
+    # Not what an `Encoder` returns: a vector of the whole vocabulary would be zeros for the most.
+    @abstractmethod
+    def encode_queries(self, items: Sequence[str]) -> list[Weights]:  # type: ignore[override]
+        """Return the weights of each query text, with the query prompt."""
+
+    @abstractmethod
+    def encode_documents(self, items: Sequence[str]) -> list[Weights]:  # type: ignore[override]
+        """Return the weights of each document text, with the document prompt."""
 
 
 def family_of(name: str) -> str:

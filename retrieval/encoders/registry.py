@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ._checks import checked_metric, existing_folder
-from .base import Encoder, EncoderOptions, cut_of, family_of
+from .base import Encoder, EncoderOptions, SparseEncoder, cut_of, family_of
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -41,14 +41,25 @@ def resolve(encoder: str | Encoder, options: EncoderOptions = EncoderOptions()) 
                 f"encoder {encoder.name!r} is already made, so {given} cannot be set here; "
                 "set it where the encoder is made, or give the encoder's name"
             )
-        return encoder
+        return _consistent(encoder)
     if not isinstance(encoder, str):
         raise InputError(
             f"the encoder is a {type(encoder).__name__}; give a name such as 'static', an Encoder, "
             "or two functions of your own through from_functions"
         )
     _check(encoder, options)
-    return family_class(encoder).open(encoder, options)
+    return _consistent(family_class(encoder).open(encoder, options))
+
+
+def _consistent(encoder: Encoder) -> Encoder:
+    """Refuse an encoder whose space does not say what it gives."""
+    if isinstance(encoder, SparseEncoder) != encoder.space.sparse:
+        said, given = ("weights", "vectors") if encoder.space.sparse else ("vectors", "weights")
+        raise InputError(
+            f"encoder {encoder.name!r}: it gives {given} and its space says {said}; "
+            f"set sparse={not encoder.space.sparse} in its Space"
+        )
+    return encoder
 
 
 def families() -> list[str]:

@@ -1,10 +1,11 @@
 """The encoder that ships with retr: a vector per token, summed; needs no model download, no torch.
 
-`static` means `static:1` and always will for a collection that was built with it, because the
-manifest stores the versioned name and the files of a version never change. A text's vector is
-the sum of the vectors of its tokens, made unit length; the tokens' vectors were distilled from a
-transformer and carry their frequency weights already (`distill_static.py` says how, the folder
-`static_1` holds the result and its model card).
+`static` means the newest version, `static:2`; a collection that was built with `static:1` goes on
+with that, because the manifest stores the versioned name and the files of a version never change.
+A text's vector is the sum of the vectors of its tokens, made unit length; the tokens' vectors were
+distilled from a transformer and carry their frequency weights already. The folder `static_N`
+holds version N and its model card; `distill_static.py` made the first, `train_static.py` the
+second.
 
 How a text becomes tokens is part of the version too: it is split at white space, each run goes
 through the model's `tokenizer.json`, and a run longer than 8192 characters is cut there first.
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-DIMENSIONS = {"1": 256}
+DIMENSIONS = {"1": 256, "2": 256}
 """The versions there are, each with its number of dimensions."""
-DEFAULT_VERSION = "1"
+DEFAULT_VERSION = "2"
 
 _METRICS = ("cosine", "ip")
 _BLOCK_TOKENS = 4096  # 4 MB of float32 rows: bounds the memory that a long text takes
@@ -42,12 +43,12 @@ _REMEMBERED_RUNS = 100_000  # about 25 MB when full
 
 
 class StaticEncoder(Encoder):
-    """A static token-embedding model: `static`, `static:1`, `static@128`.
+    """A static token-embedding model: `static`, `static:2`, `static@128`.
 
     Vectors are unit length; a text without any known token has the zero vector. A prompt is put
     before the text as it is, so where there is one an empty text has the prompt's vector. The
-    first dimensions carry the most variance (they are principal components), so `@DIM` keeps
-    those and makes them unit length again. Safe from many threads.
+    first dimensions carry the most, so `@DIM` keeps those and makes them unit length again. Safe
+    from many threads.
     """
 
     family: ClassVar[str] = "static"
@@ -202,7 +203,7 @@ def _check(name: str, options: EncoderOptions) -> None:
     if options.revision is not None:
         raise InputError(
             f"encoder {name!r}: revision {options.revision!r} has no meaning here; "
-            "the version is in the name, as in static:1"
+            "the version is in the name, as in static:2"
         )
     if options.metric is not None and options.metric not in _METRICS:
         raise InputError(

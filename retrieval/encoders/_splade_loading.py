@@ -1,0 +1,161 @@
+"""Getting a `SparseEncoder` or a `CrossEncoder`, as `_st_loading` gets a `SentenceTransformer`.
+
+The library makes up at random what a model of another kind lacks; what was made up is returned,
+so that the caller can refuse it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError, missing_extra
+from ._checks import existing_folder
+from ._st_loading import (
+    _LOADING,
+    _first_line,
+    _missing_weights,
+    _overheard,
+    _refuse_own_code,
+    _why,
+)
+from .base import EncoderOptions
+
+log = logging.getLogger("retr.encoders.splade")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of model.
+
+    name:         its class in sentence-transformers.
+    organisation: whose models the hub's names without an organisation are.
+    marks:        the files that are in the cache where it holds such a model.
+    """
+
+    name: str
+    organisation: str
+    marks: tuple[str, ...]
+
+
+# Without the two files the library would guess how the weights are used.
+SPARSE = Kind(
+    "SparseEncoder", "sparse-encoder", ("modules.json", "config_sentence_transformers.json")
+)
+# Cross-encoders are often a transformer's files and nothing more.
+CROSS = Kind("CrossEncoder", "cross-encoder", ("config.json",))
+
+
+def find(who: str, target: str, revision: str | None) -> Path | None:
+    """Return the folder that a model is in, None for a name on the hub.
+
+    Raises:
+        InputError: it is the path of no model, or a revision is given of a folder.
+    """
+    folder = existing_folder(target)
+    if folder is None:
+        if target.startswith(("/", ".", "~")) or target.count("/") > 1:
+            raise InputError(f"{who}: there is no folder {target!r}")
+        return None
+    if not any((folder / file).is_file() for file in ("modules.json", "config.json")):
+        raise InputError(f"{who}: the folder holds no model, neither modules.json nor config.json")
+    if revision is not None:
+        raise InputError(
+            f"{who} is a folder, so the revision {revision!r} has no meaning; leave it out"
+        )
+    return folder
+
+
+def load(
+    kind: Kind, who: str, target: str, folder: Path | None, options: EncoderOptions
+) -> tuple[Any, list[str]]:
+    """Return a model, on its device, and the names of the weights that were made up.
+
+    who:    begins the messages.
+    target: its name on the hub, where `folder` is None.
+
+    Raises:
+        InputError: it cannot be had, or the device cannot be used; the message says why.
+        MissingExtraError: sentence-transformers is not installed.
+    """
+    if sys.platform == "darwin" and find_spec("faiss") is not None:
+        # Two OpenMP runtimes in one process, see `_st_loading.load`.
+        os.environ.setdefault("KMP_DUPLICATE_LIB_OK", "TRUE")
+    try:
+        import sentence_transformers
+        import torch
+        from huggingface_hub import errors
+        from safetensors import SafetensorError
+    except ModuleNotFoundError as error:
+        if error.name in ("torch", "huggingface_hub", "safetensors", "sentence_transformers"):
+            raise missing_extra(who, "st") from error
+        raise
+    if sys.platform == "darwin" and find_spec("faiss") is not None:
+        torch.set_num_threads(1)
+    _check_device(who, options.device)
+
+    def construct(place: str, revision: str | None = None, *, local: bool = True) -> Any:
+        if local:
+            _refuse_own_code(Path(place))
+        return getattr(sentence_transformers, kind.name)(
+            place,
+            device=options.device,
+            revision=revision,
+            trust_remote_code=False,
+            local_files_only=local,
+        )
+
+    log.info("loading %s", who)
+    hub: Any = errors  # its HTTPError is httpx's or requests', as the release has it
+    try:
+        with _LOADING, _overheard() as said:
+            if folder is not None:
+                model = construct(str(folder))
+            else:
+                model = _from_hub(kind, construct, target, options.revision)
+    except (OSError, ValueError, SafetensorError, hub.HTTPError) as error:
+        raise InputError(f"{who}: {_why(error, options)}") from error
+    for message in said:
+        log.debug("%s: %s", who, message)
+    if model.device.type == "cpu":
+        model.float()  # half precision is slower on a CPU, and less exact
+    return model, _missing_weights(said)
+
+
+def _check_device(who: str, device: str | None) -> None:
+    import torch
+
+    if device is None:
+        return
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"{who}: the device {device!r} cannot be used here: {_first_line(error)}"
+        ) from error
+
+
+def _from_hub(kind: Kind, construct: Callable[..., Any], target: str, revision: str | None) -> Any:
+    """Return the model of a name; where the cache holds it nothing is asked of the network."""
+    from huggingface_hub import HfApi, try_to_load_from_cache
+
+    if "/" not in target:
+        target = f"{kind.organisation}/{target}"
+    cache = os.environ.get("SENTENCE_TRANSFORMERS_HOME")
+    marks = [
+        try_to_load_from_cache(target, file, cache_dir=cache, revision=revision)
+        for file in kind.marks
+    ]
+    if all(isinstance(mark, str) for mark in marks):
+        try:
+            return construct(str(Path(str(marks[0])).parent))
+        except OSError as error:
+            log.debug("the cache does not hold all of %s: %s", target, error)
+    HfApi().model_info(target, revision=revision, timeout=10)
+    return construct(target, revision, local=False)
