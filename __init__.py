@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .retrieval.build import build
     from .retrieval.collection import Collection, open
-    from .retrieval.encoders.base import Encoder, EncoderOptions, Space
+    from .retrieval.encoders.base import Encoder, EncoderOptions, Space, SparseEncoder
     from .retrieval.encoders.functions import from_functions
     from .retrieval.errors import RetrError
     from .retrieval.ingest import IngestReport
+    from .retrieval.rerank import CrossEncoderReranker, Reranker
     from .retrieval.sources.options import SourceOptions
     from .retrieval.types import Document, Hit, Query, Results
     from .retrieval.version import __version__
@@ -35,6 +36,9 @@ _WHERE = {
     "Encoder": ".retrieval.encoders.base",
     "EncoderOptions": ".retrieval.encoders.base",
     "Space": ".retrieval.encoders.base",
+    "SparseEncoder": ".retrieval.encoders.base",
+    "Reranker": ".retrieval.rerank",
+    "CrossEncoderReranker": ".retrieval.rerank",
     "from_functions": ".retrieval.encoders.functions",
     "IngestReport": ".retrieval.ingest",
     "RetrError": ".retrieval.errors",
@@ -44,16 +48,19 @@ _WHERE = {
 
 __all__ = [
     "Collection",
+    "CrossEncoderReranker",
     "Document",
     "Encoder",
     "EncoderOptions",
     "Hit",
     "IngestReport",
     "Query",
+    "Reranker",
     "Results",
     "RetrError",
     "SourceOptions",
     "Space",
+    "SparseEncoder",
     "__version__",
     "build",
     "from_functions",

@@ -23,6 +23,7 @@ from .retrieval.errors import InputError
 
 if TYPE_CHECKING:
     from .retrieval.collection import Collection
+    from .retrieval.runs import SearchOptions
 
 # Usage errors are click's: its package to older releases of typer, a copy inside to newer ones.
 _ClickError = cast(type[Exception], typer.BadParameter.__mro__[2])
@@ -45,7 +46,7 @@ def root(
     context: typer.Context,
     version: Annotated[bool, flag("--version", "Print the version and exit.")] = False,
 ) -> None:
-    """Search your documents by meaning.
+    """Search your documents by meaning and by words.
 
     \b
     Example:
@@ -79,8 +80,10 @@ def build(
     index: o.Index = DEFAULT_INDEX,
     encoder: o.Encoder = None,
     recall: o.Recall = None,
+    memory: o.Memory = None,
     spec: o.Spec = None,
     dtype: o.Dtype = None,
+    language: o.Language = None,
     id: o.Id = None,
     text: o.Text = None,
     title: o.Title = None,
@@ -126,8 +129,10 @@ def build(
             encoder=encoder,
             encoder_options=None if asked == EncoderOptions() else asked,
             recall=recall,
+            memory=memory,
             spec=spec,
             dtype=dtype,
+            language=language,
             options=options,
             passages=passages,
             size=passage_size,
@@ -284,6 +289,46 @@ def repair(
 
 
 @index_app.command()
+def tune(
+    index: o.Index = DEFAULT_INDEX,
+    queries: Annotated[
+        OptionalText,
+        value("--queries", "FILE", 'Queries to measure with; a line is {"_id": …, "text": …}.'),
+    ] = None,
+    qrels: Annotated[
+        OptionalText,
+        value("--qrels", "FILE", "Their judgments, to weigh vectors against words."),
+    ] = None,
+    recall: o.Recall = None,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> None:
+    """Measure the indexes again, and weigh vectors against words on judged queries.
+
+    For a collection whose documents have changed, or whose queries are known.
+
+    \b
+    Example:
+      retr index tune --recall 0.98 --index docs.retr
+      retr index tune --queries queries.jsonl --qrels qrels/test.tsv --index docs.retr
+    """
+    console.listen(quiet, verbose)
+    from .retrieval import inputs, rendering
+    from .retrieval.collection import open
+
+    asked = None if queries is None else inputs.read_queries(queries)
+    judged = None
+    if qrels is not None:
+        from .retrieval.evaluation import read_qrels
+
+        judged = read_qrels(qrels)
+    with open(index) as collection:
+        report = collection.tune(asked, judged, recall=recall)
+    _show(report, rendering.tune_text(report), as_json)
+
+
+@index_app.command()
 def compact(
     index: o.Index = DEFAULT_INDEX,
     as_json: o.Json = False,
@@ -340,6 +385,27 @@ def search(
     passages: Annotated[
         bool, flag("--passages", "Let several passages of one document be hits.")
     ] = False,
+    mode: Annotated[
+        OptionalText,
+        value("--mode", "MODE", "hybrid, by meaning and by words, the default; dense; lexical."),
+    ] = None,
+    explain: Annotated[bool, flag("--explain", "Say of each hit why it was found.")] = False,
+    rerank: Annotated[
+        OptionalText,
+        value("--rerank", "NAME", "Order the first hits anew by this cross-encoder."),
+    ] = None,
+    rerank_depth: Annotated[
+        int, value("--rerank-depth", "N", "How many hits are reranked; 50 if not given.")
+    ] = 50,
+    where: Annotated[
+        OptionalText,
+        value(
+            "--where", "SQL", "Search only documents like this: \"year >= 2020 and lang = 'en'\"."
+        ),
+    ] = None,
+    recall: Annotated[
+        OptionalText, value("--recall", "R", "What of the best the index finds, or exact.")
+    ] = None,
     ids: Annotated[
         OptionalText, value("--ids", "FILE", "Search only the documents whose ids FILE lists.")
     ] = None,
@@ -361,6 +427,7 @@ def search(
     encoder: Annotated[
         OptionalText, value("--encoder", "NAME", "Where the model is now, if it has moved.")
     ] = None,
+    device: o.Device = None,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -375,6 +442,7 @@ def search(
       retr search "how do I delete a document?" --index docs.retr -k 5
       retr search "cold start" --json | jq -r .uri
       retr search --queries queries.jsonl --run out.trec -k 1000 --index papers.retr
+      retr search "cold start" --rerank cross-encoder/ms-marco-MiniLM-L6-v2
     """
     console.listen(quiet, verbose)
     from .retrieval import inputs, rendering, runs
@@ -383,18 +451,24 @@ def search(
     asked = inputs.choose_queries(query, queries, vector)
     only = None if ids is None else inputs.read_ids(ids)
     from .retrieval.collection import open
+    from .retrieval.encoders.base import EncoderOptions
 
-    with open(index, encoder=encoder) as collection:
+    options = None if device is None else EncoderOptions(device=device)
+    how: SearchOptions = {"mode": mode, "where": where, "recall": recall, "ids": only}
+    if rerank is not None:
+        how |= {"rerank": rerank, "rerank_depth": rerank_depth}
+    with open(index, encoder=encoder, options=options) as collection:
         if run is None:
+            how |= {"passages": passages, "explain": explain}
             rendering.print_results(
-                runs.answers(collection, asked, k, ids=only, passages=passages),
+                runs.answers(collection, asked, k, **how),
                 len(collection),
                 table=console.is_table(as_json),
                 quiet=quiet,
                 passages=collection.has_passages,
             )
             return
-        report = runs.write_run(collection, asked, k, run, tag, ids=only)
+        report = runs.write_run(collection, asked, k, run, tag, **how)
     if not quiet:
         console.say(rendering.run_text(report, run))
 

@@ -89,15 +89,26 @@ Encoder = Annotated[
         "--encoder",
         "NAME",
         "What makes the vectors: static, which is built in and the default; st:MODEL, a "
-        "sentence-transformers model; vectors, your own.",
+        "sentence-transformers model; splade:MODEL, a sparse one; vectors, your own.",
     ),
 ]
 Recall = Annotated[
     OptionalText, value("--recall", "R", "The recall wanted, above 0 and up to 1, or exact.")
 ]
+Memory = Annotated[
+    OptionalText, value("--memory", "SIZE", "What the index may take, such as 2GB; with --recall.")
+]
 Spec = Annotated[OptionalText, value("--spec", "SPEC", "An index spec, in place of --recall.")]
 Dtype = Annotated[
     OptionalText, value("--dtype", "TYPE", "How vectors are stored: float32 or float16.")
+]
+Language = Annotated[
+    OptionalText,
+    value(
+        "--language",
+        "NAME",
+        "Of the texts, for the search by words: english if not given, none for words as they are.",
+    ),
 ]
 QueryPrompt = Annotated[OptionalText, value("--query-prompt", "TEXT", "Put before each query.")]
 DocumentPrompt = Annotated[

@@ -8,16 +8,19 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .analysis import analyzer
 from .collection import Collection, source_options
-from .commits import Birth
+from .commits import Birth, check_settings
 from .encoders.base import Encoder, EncoderOptions
 from .errors import InputError
-from .indexing import AUTO, check_spec
+from .fusion import default_fusion
+from .indexing import AUTO, check_memory, check_recall, check_spec
 from .ingest import Ingest, IngestReport
 from .progress import choose_progress
 from .sources.base import Skipped, Source
 from .store.shards import DTYPES
 from .store.store import Store
+from .terms import DEFAULT_LANGUAGE, TermSettings
 from .types import Document
 
 if TYPE_CHECKING:
@@ -33,8 +36,10 @@ def build(
     encoder: str | Encoder | None = None,
     encoder_options: EncoderOptions | None = None,
     recall: float | str | None = None,
+    memory: int | str | None = None,
     spec: str | None = None,
     dtype: str | None = None,
+    language: str | None = None,
     options: SourceOptions | None = None,
     passages: bool | None = None,
     size: int | None = None,
@@ -50,8 +55,11 @@ def build(
     encoder:  a name such as "static" or "st:all-MiniLM-L6-v2", or an `Encoder`; the built-in
               one by default, and none at all for a source of vectors.
     recall:   the recall wanted of searches, above 0 and up to 1, or "exact".
+    memory:   what the index may take, in bytes or as "2GB"; with `recall`.
     spec:     an index spec, for those who know better than `recall`.
     dtype:    "float32" or "float16": how vectors are stored; half the size against speed.
+    language: of the texts, for the search by words: "english" by default, "none" for words as
+              they are; kept from the first build on.
     options:  how to read the source, see `SourceOptions`.
     passages: True splits every text into passages, False none; None splits files, not records.
     size:     the characters of a passage.
@@ -67,20 +75,27 @@ def build(
     """
     from .sources import open_source
 
-    settings = _settings(recall, spec, dtype)
+    settings = _settings(recall, memory, spec, dtype)
+    terms = TermSettings(analyzer(language or DEFAULT_LANGUAGE).name)
     opened = open_source(source, source_options(options, how))
     store = Store(Path(path))
     if store.exists():
         collection = Collection(path, encoder=encoder, options=encoder_options)
+        check_settings(collection.space, settings)
         _check_dtype(collection, dtype)
+        _check_language(collection, language)
         collection.ingest(opened, passages, size, progress, vanish=True)
     else:
         store.check_target()
         opened, chosen = _choose_encoder(opened, encoder, encoder_options or EncoderOptions())
+        settings |= {
+            "lexical": terms.to_json(),
+            "fusion": default_fusion(chosen.space.family).to_json(),
+        }
         report = _first(store, opened, chosen, settings, passages, size, progress)
         collection = Collection(path, encoder=chosen)
         collection.report = report
-    collection.settle(settings)
+    collection.settle(settings, terms, progress)
     return collection
 
 
@@ -143,13 +158,19 @@ class _Resumed(Source):
             yield item
 
 
-def _settings(recall: float | str | None, spec: str | None, dtype: str | None) -> dict[str, Any]:
+def _settings(
+    recall: float | str | None, memory: int | str | None, spec: str | None, dtype: str | None
+) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     if recall is not None and spec is not None:
         raise InputError("give a recall or a spec, not both: a spec is measured, not tuned")
     if recall is not None:
         settings["recall"] = check_recall(recall)
         settings["spec"] = AUTO
+    if memory is not None and recall is None:
+        raise InputError("memory says what the index for a recall may take: give a recall, too")
+    if memory is not None:
+        settings["memory"] = check_memory(memory)
     if spec is not None:
         settings["spec"] = check_spec(spec)
     if dtype is not None:
@@ -159,19 +180,16 @@ def _settings(recall: float | str | None, spec: str | None, dtype: str | None) -
     return settings
 
 
-def check_recall(recall: float | str) -> float:
-    """Return the recall as a number above 0 and up to 1; "exact" is 1.
-
-    Raises:
-        InputError: it is something else.
-    """
-    try:
-        value = 1.0 if recall == "exact" else float(recall)
-    except (TypeError, ValueError):
-        value = 0.0
-    if not 0 < value <= 1:
-        raise InputError(f"recall {recall!r}: give a number above 0 and up to 1, or 'exact'")
-    return value
+def _check_language(collection: Collection, language: str | None) -> None:
+    known = TermSettings.of(collection.settings)
+    if language is None or known is None:
+        return
+    wanted = analyzer(language).language
+    if known.open_analyzer().language != wanted:
+        raise InputError(
+            f"{collection.path}: its texts are searched as {known.open_analyzer().language}, not "
+            f"{wanted}; build another collection for that"
+        )
 
 
 def _check_dtype(collection: Collection, dtype: str | None) -> None:

@@ -19,15 +19,19 @@ from . import commits, indexing, merging
 from .commits import Birth, check_space
 from .encoders.base import Encoder, EncoderOptions, Space, family_of
 from .errors import DamagedError, InputError, ReadOnlyError
+from .indexing import IndexWish
 from .ingest import Ingest, IngestReport
+from .modes import Sides, check_mode
 from .progress import choose_progress
-from .queries import as_queries, encode
-from .search import check_k, search
+from .queries import as_queries
+from .rerank import DEFAULT_DEPTH, Reranker, Reranking, Score, open_reranker
+from .search import QUERY_BLOCK, check_k, search
 from .snapshot import Snapshot
 from .sources.base import Source
 from .store.manifest import Role
-from .store.shards import Rows
+from .store.shards import Rows, find_rows
 from .store.store import Store
+from .terms import TermSettings
 from .types import Query, Results
 
 log = logging.getLogger("retr.collection")
@@ -59,6 +63,8 @@ class Collection:
         self._refresh_seconds = refresh_seconds
         self._lock = threading.Lock()
         self._encoder: Encoder | None = None
+        self._device = options.device if options is not None else None
+        self._rerankers: dict[str, Reranker] = {}
         self.report = IngestReport()
         self._snapshot = self._newest(None)
         self._looked = time.monotonic()
@@ -133,6 +139,7 @@ class Collection:
                     "role": str(s.role),
                     "rows": s.rows,
                     "index": s.index.spec if s.index else None,
+                    "measured": indexing.summary(s.index) if s.index else {},
                     "bytes": sum(manifest.files[name].size for name in s.files),
                 }
                 for s in manifest.segments
@@ -148,8 +155,14 @@ class Collection:
         k: int = ...,
         *,
         vector: ArrayLike | None = ...,
+        mode: str | None = ...,
+        where: str | None = ...,
+        recall: float | str | None = ...,
         ids: Sequence[str] | None = ...,
         passages: bool = ...,
+        explain: bool = ...,
+        rerank: str | Reranker | Score | None = ...,
+        rerank_depth: int = ...,
     ) -> Results: ...
     @overload
     def search(
@@ -157,8 +170,14 @@ class Collection:
         query: Sequence[Query] | list[str] | tuple[str, ...],
         k: int = ...,
         *,
+        mode: str | None = ...,
+        where: str | None = ...,
+        recall: float | str | None = ...,
         ids: Sequence[str] | None = ...,
         passages: bool = ...,
+        explain: bool = ...,
+        rerank: str | Reranker | Score | None = ...,
+        rerank_depth: int = ...,
     ) -> list[Results]: ...
     def search(
         self,
@@ -166,26 +185,50 @@ class Collection:
         k: int = 10,
         *,
         vector: ArrayLike | None = None,
+        mode: str | None = None,
+        where: str | None = None,
+        recall: float | str | None = None,
         ids: Sequence[str] | None = None,
         passages: bool = False,
+        explain: bool = False,
+        rerank: str | Reranker | Score | None = None,
+        rerank_depth: int = DEFAULT_DEPTH,
     ) -> Results | list[Results]:
         """Return the k best hits for a query, or for each of several.
 
         query:    a text or a `Query`; a list of them gives a list of results.
-        vector:   f32[dim], or f32[q, dim] for several queries, in place of texts.
+        vector:   f32[dim], or f32[q, dim] for several queries, in place of texts; beside one
+                  text it stands for what the encoder would make of it.
+        mode:     "hybrid" ranks by vectors and words, "dense" by vectors alone, "lexical" by words
+                  alone; None is hybrid where the collection and the query have both.
+        where:    search among the documents that meet a SQL condition on their metadata, such as
+                  "year >= 2020 and lang = 'en'"; needs the extra `filter`.
+        recall:   what of the true best the vectors' index is to find, along the curve that was
+                  measured on it; "exact" compares every vector; None is what it is set to.
         ids:      search among these documents only.
         passages: let several passages of one document stand in the results; otherwise the best.
+        explain:  say of each hit why it was found, in `Hit.why`.
+        rerank:   order the first hits anew: the name of a cross-encoder such as
+                  "cross-encoder/ms-marco-MiniLM-L6-v2" (needs the extra `st`), a `Reranker`, or
+                  a function that takes a query and a list of texts and returns their scores.
+        rerank_depth: how many of the first hits are reranked, or k where that is more.
 
         Raises:
-            InputError: the query is empty, the vector does not fit, or k is out of range.
+            InputError: the query is empty, the vector does not fit, k is out of range, or the
+            condition names a column that is not there or does not parse.
         """
-        k = check_k(k)
+        k, chosen = check_k(k), check_mode(mode)
+        wanted = None if recall is None else indexing.check_recall(recall)
+        reranking = None if rerank is None else self._reranking(rerank, rerank_depth)
         self._refresh_when_due()
         snapshot = self._snapshot
         asked, many = as_queries(query, vector)
-        vectors = encode(asked, snapshot.space, lambda: self.encoder)
-        rows = None if ids is None else _rows(snapshot, ids)
-        found = search(snapshot, asked, vectors, k, rows=rows, passages=passages)
+        rows = _allowed(snapshot, ids, where)
+        found: list[Results] = []
+        for start in range(0, len(asked), QUERY_BLOCK):
+            block = asked[start : start + QUERY_BLOCK]
+            sides = Sides(snapshot, block, chosen, lambda: self.encoder, rows, wanted)
+            found += search(sides, k, passages=passages, explain=explain, rerank=reranking)
         return found if many else found[0]
 
     def refresh(self) -> int:
@@ -281,36 +324,90 @@ class Collection:
         """Build an index of this spec over the vectors, in place of scanning them exactly.
 
         Raises:
-            InputError: the spec does not parse, or there is no such kind.
+            InputError: the spec does not parse, there is no such kind, or there are no vectors.
             MissingFaissError: faiss is not installed.
         """
         spec = indexing.check_spec(spec)
+        commits.check_settings(self.space, {"spec": spec})
         self._check_writable()
         stored = self._snapshot.manifest.encoder
         snapshot = commits.change_settings(self._store, {"spec": spec}, stored, self._snapshot)
-        self._move_to(indexing.index_all(self._store, snapshot, spec))
+        wish = IndexWish.of(snapshot.manifest.settings)
+        self._move_to(indexing.index_all(self._store, snapshot, wish))
         self._clear_away()
 
-    def settle(self, settings: Mapping[str, Any]) -> None:
-        """Store what was chosen at a build, and index what has no index yet."""
+    def settle(
+        self, settings: Mapping[str, Any], terms: TermSettings, progress: bool | None = None
+    ) -> None:
+        """Store what was chosen at a build, and index what has no index yet.
+
+        terms:    how texts become terms, where the collection does not keep their words yet.
+        progress: show it on stderr; None does on a terminal.
+        """
+        commits.check_settings(self.space, settings)
         encoder = self.encoder
         loading = {"name": encoder.name, "options": encoder.options.to_json()}
         self._move_to(commits.change_settings(self._store, settings, loading, self._snapshot))
-        spec = str(self.settings.get("spec", indexing.AUTO))
+        if TermSettings.of(self.settings) is None:
+            self._move_to(indexing.index_words(self._store, self._snapshot, terms))
+        wish = IndexWish.of(self.settings)
         try:
-            self._move_to(indexing.index_all(self._store, self._snapshot, spec))
+            if not wish.is_exact:
+                with choose_progress(progress) as shown:
+                    late = indexing.LATE
+                    self._move_to(
+                        indexing.index_all(
+                            self._store, self._snapshot, wish, late=late, progress=shown
+                        )
+                    )
         except MissingFaissError as error:
-            log.warning("the segments are scanned exactly, without the index %s: %s", spec, error)
+            log.warning(
+                "the segments are scanned exactly, without the index %s: %s", wish.spec, error
+            )
         self._clear_away()
+
+    def tune(
+        self,
+        queries: Sequence[str | Query] | None = None,
+        qrels: Mapping[str, Mapping[str, int]] | None = None,
+        *,
+        recall: float | str | None = None,
+    ) -> dict[str, Any]:
+        """Measure the indexes again, and fit the weight of vectors against words.
+
+        queries: of the kind that will be asked; without them the indexes are measured on queries
+                 made from the vectors.
+        qrels:   grade by document id by query id, which the weight is fitted on; the queries need
+                 ids then. Without judgments the weight stays.
+        recall:  what the indexes are set to; None keeps what was asked for before.
+
+        Returns {"indexes": what was measured on each, "fusion": the fit or None}.
+
+        Raises:
+            InputError: too few queries are judged, or there is nothing to tune.
+            MissingExtraError: ir_measures is not installed, for a fit.
+        """
+        from .tuning import tune
+
+        self._check_writable()
+        self.refresh()
+        wanted = None if recall is None else indexing.check_recall(recall)
+        asked = None if queries is None else as_queries(list(queries), None)[0]
+        snapshot, report = tune(
+            self._store, self._snapshot, asked, qrels, wanted, lambda: self.encoder
+        )
+        self._move_to(snapshot)
+        self._clear_away()
+        return report
 
     def compact(self) -> None:
         """Merge the segments, leave out the deleted rows, and clear away what is not needed."""
         self._check_writable()
         self.refresh()
         snapshot = merging.merge_all(self._store, self._snapshot)
-        spec = str(snapshot.manifest.settings.get("spec", indexing.AUTO))
+        wish = IndexWish.of(snapshot.manifest.settings)
         if any(s.index for s in snapshot.manifest.of_role(Role.DENSE)):
-            snapshot = indexing.index_all(self._store, snapshot, spec)
+            snapshot = indexing.index_all(self._store, snapshot, wish)
         self._move_to(snapshot)
         self._clear_away()
 
@@ -386,6 +483,15 @@ class Collection:
         check_space(self.space, encoder.space, self.path)
         return encoder
 
+    def _reranking(self, rerank: object, depth: int) -> Reranking:
+        """Return how to rerank; a model that is loaded by its name stays with the collection."""
+        depth = check_k(depth, "rerank_depth")
+        if not isinstance(rerank, str):
+            return Reranking(open_reranker(rerank), depth)
+        if rerank not in self._rerankers:
+            self._rerankers[rerank] = open_reranker(rerank, self._device)
+        return Reranking(self._rerankers[rerank], depth)
+
     def _move_to(self, snapshot: Snapshot | None) -> None:
         with self._lock:
             if snapshot is not None and snapshot.manifest.generation > self.generation:
@@ -416,10 +522,23 @@ def source_options(options: SourceOptions | None, how: Mapping[str, Any]) -> Sou
     return replace(options or SourceOptions(), **how)
 
 
+def _allowed(snapshot: Snapshot, ids: Sequence[str] | None, where: str | None) -> Rows | None:
+    """Return the only rows to search among, ascending; None is all of them."""
+    if where is None:
+        return None if ids is None else _rows(snapshot, ids)
+    from .filters import rows_where
+
+    rows = rows_where(snapshot, where)
+    return rows if ids is None else rows[find_rows(rows, _rows(snapshot, ids))]
+
+
 def _rows(snapshot: Snapshot, ids: Sequence[str]) -> Rows:
     """Return the rows of the documents with these ids, ascending."""
     if isinstance(ids, str):
         raise InputError("search: ids is a text; give a list of ids")
+    wrong = next((id for id in ids if not isinstance(id, str)), None)
+    if wrong is not None:
+        raise InputError(f"search: the id {wrong!r} is not a text")
     found = snapshot.rows_of(list(dict.fromkeys(ids)))
     return np.sort(np.concatenate(found)) if found else np.empty(0, np.int64)
 

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from ..indexes.base import Floats
-from .encoders.base import Space
+from ..indexes.spec import IndexSpec
+from .encoders.base import Space, Weights
 from .errors import CollectionNotFoundError, DamagedError, InputError, SpaceMismatchError
 from .snapshot import Snapshot
 from .store.documents import DocumentShard, StoredRow, write_documents
@@ -24,11 +25,11 @@ from .store.shards import (
     Rows,
     find_rows,
     open_rows,
-    open_vectors,
     write_rows,
     write_vectors,
 )
 from .store.store import Staging, Store
+from .terms import TermSettings, stage_terms, stage_weights
 
 log = logging.getLogger("retr.commits")
 
@@ -39,14 +40,20 @@ MOST_DELETE_FILES = 16
 class Birth:
     """What a collection is from its first commit on.
 
-    space:    of its dense vectors.
+    space:    of its vectors, or of the weights of a sparse encoder.
     encoder:  how to load the encoder of that space: {"name", "options"}.
     settings: what the user chose: {"spec", "recall", "dtype", …}.
+
+    Raises:
+        InputError: a setting has no meaning for the space.
     """
 
     space: Space
     encoder: Mapping[str, Any]
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_settings(self.space, self.settings)
 
     def manifest(self) -> Manifest:
         """Return generation 0, which is never written: the ground of the first commit."""
@@ -76,36 +83,66 @@ def check_space(stored: Space, given: Space, path: object) -> None:
         )
 
 
+def check_settings(space: Space, settings: Mapping[str, Any]) -> None:
+    """Refuse settings that the vectors of a space cannot have, or a sparse space, which has none.
+
+    Raises:
+        InputError: there is one.
+    """
+    if not space.sparse:
+        spec = settings.get("spec", "auto")
+        dims = () if spec == "auto" else IndexSpec.parse(spec).dims
+        if dims and dims[-1] >= space.dim:
+            raise InputError(
+                f"spec {spec!r}: its prefix of {dims[-1]} is not shorter than the vectors of "
+                f"{space.encoder!r}, which have {space.dim} dimensions"
+            )
+        return
+    for name, without in (("spec", "auto"), ("dtype", "float32")):
+        if settings.get(name, without) != without:
+            raise InputError(
+                f"encoder {space.encoder!r}: its weights of words are kept as postings and not as "
+                f"vectors, so the {name} {settings[name]!r} has no meaning; leave it out"
+            )
+
+
 def add_rows(
     store: Store,
     birth: Birth,
     rows: Sequence[StoredRow],
-    vectors: Floats,
+    vectors: Floats | Sequence[Weights],
     previous: Snapshot | None,
     *,
     passages: bool,
 ) -> tuple[Snapshot, int]:
     """Commit rows and their vectors; rows that the same ids had are deleted with it.
 
-    vectors: f32[len(rows), dim].
+    vectors: f32[len(rows), dim], or as many weights for a sparse space.
 
     Returns the new snapshot and the number of the first row; the others follow it.
     """
     first = 0
-    dtype = str(birth.settings.get("dtype", "float32"))
     numbers = np.arange(len(rows), dtype=np.int64)
     ids = list(dict.fromkeys(row.id for row in rows))
     with store.staging() as staging:
         documents, hashes = write_documents(staging, rows)
-        data = write_vectors(staging, numbers, vectors, birth.space.to_json(), dtype)
+        encoded = _stage_vectors(staging, birth, numbers, vectors)
+        words = None
+        if (terms := TermSettings.of(birth.settings)) is not None:
+            words = stage_terms(staging, numbers, [row.text for row in rows], terms)
 
         def rebase(newest: Manifest | None) -> Manifest:
             nonlocal first
             check_there(store, newest, previous)
             ground = newest or birth.manifest()
             check_space(Space.from_json(ground.spaces[ground.space]), birth.space, store.path)
+            if TermSettings.of(ground.settings) != terms:
+                raise InputError(
+                    f"{store.path}: another writer has changed how its texts are searched by "
+                    "words; run it again"
+                )
             first, last = ground.next_row, ground.next_row + len(rows) - 1
-            new = (
+            new = [
                 SegmentEntry(
                     new_id(),
                     Role.DOCUMENTS,
@@ -116,17 +153,10 @@ def add_rows(
                     ids=hashes,
                     passages=passages,
                 ),
-                SegmentEntry(
-                    new_id(),
-                    Role.DENSE,
-                    len(rows),
-                    first,
-                    last,
-                    data,
-                    space=ground.space,
-                    modality="text",
-                ),
-            )
+                encoded(first, ground.space),
+            ]
+            if words is not None:
+                new.append(words.entry(new_id(), first))
             replaced = np.empty(0, np.int64)
             if newest is not None:
                 replaced = np.concatenate(open_newest(store, newest, previous).rows_of(ids))
@@ -139,6 +169,30 @@ def add_rows(
         manifest = store.commit(staging, rebase)
     assert manifest is not None  # rebase always returns one
     return open_newest(store, manifest, previous), first
+
+
+def _stage_vectors(
+    staging: Staging, birth: Birth, rows: Rows, vectors: Floats | Sequence[Weights]
+) -> Callable[[int, str], SegmentEntry]:
+    """Stage the vectors of new rows, or their weights.
+
+    Returns what makes the segment, given the first row's number and the key of the space.
+    """
+    if isinstance(vectors, np.ndarray):
+        dtype = str(birth.settings.get("dtype", "float32"))
+        data = write_vectors(staging, rows, vectors, birth.space.to_json(), dtype)
+        return lambda first, space: SegmentEntry(
+            new_id(),
+            Role.DENSE,
+            len(rows),
+            first,
+            first + len(rows) - 1,
+            data,
+            space=space,
+            modality="text",
+        )
+    staged = stage_weights(staging, rows, vectors, birth.space)
+    return lambda first, space: replace(staged, space=space).entry(new_id(), first)
 
 
 def delete_rows(
@@ -264,7 +318,7 @@ def _forget_deletes(store: Store, staging: Staging, manifest: Manifest) -> Manif
         if entry.role is Role.DOCUMENTS:
             rows = DocumentShard(staging.find(entry.data), staging.find(str(entry.ids))).rows
         else:
-            rows = open_vectors(staging.find(entry.data)).rows
+            rows = open_rows(staging.find(entry.data))
         relative = marked - entry.first_row
         held[np.searchsorted(relative, rows[find_rows(rows, relative)])] = True
     if held.all():

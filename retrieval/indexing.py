@@ -6,25 +6,38 @@ Searches and writers go on while it runs; what they changed meanwhile is kept.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import replace
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
 
 from ..indexes import kind
 from ..indexes.arrays import ArraySource
-from ..indexes.base import Metric
+from ..indexes.base import Floats, Metric
+from ..indexes.candidates import candidates
 from ..indexes.spec import IndexSpec, SpecError
-from .commits import new_id, replace_segments
+from ..indexes.tune import K, Tuned, measure, tune
+from .commits import check_there, new_id, open_newest, replace_segments
 from .errors import InputError
-from .merging import merge_group
+from .merging import merge_group, merge_small
+from .progress import Progress
 from .segment import DenseSegment
-from .snapshot import Snapshot
-from .store.manifest import IndexEntry, SegmentEntry
+from .snapshot import DocumentSegment, Snapshot
+from .store.manifest import IndexEntry, Manifest, Role, SegmentEntry
 from .store.shards import open_vectors
 from .store.store import Staging, Store
+from .terms import StagedTerms, TermSettings, stage_terms
 
 log = logging.getLogger("retr.indexing")
 
 AUTO = "auto"
+WORDS_ROWS = 65_536
+MEASURED_AT = 0.95
+"""The recall that an index is set to where a spec was given and no recall."""
+LATE = 0.1
+"""So many rows may be without the index, or deleted from it, before it is built anew."""
 
 
 def check_spec(text: str) -> str:
@@ -43,38 +56,226 @@ def check_spec(text: str) -> str:
     return str(spec)
 
 
-def index_all(store: Store, snapshot: Snapshot, spec: str) -> Snapshot:
-    """Give every space's vectors one index of this spec; what has it already stays.
+def check_recall(recall: float | str) -> float:
+    """Return the recall as a number above 0 and up to 1; "exact" is 1.
 
-    `auto` scans exactly: no index is built, and every recall asked for is met.
+    Raises:
+        InputError: it is something else.
+    """
+    try:
+        value = 1.0 if recall == "exact" else float(recall)
+    except (TypeError, ValueError):
+        value = 0.0
+    if not 0 < value <= 1:
+        raise InputError(f"recall {recall!r}: give a number above 0 and up to 1, or 'exact'")
+    return value
+
+
+def check_memory(memory: int | str) -> int:
+    """Return a number of bytes; texts may end in kB, MB, GB or TB, in powers of 1000.
+
+    Raises:
+        InputError: it is something else.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)b?\s*", str(memory), re.IGNORECASE)
+    value = (
+        0
+        if found is None
+        else round(float(found[1]) * 1000 ** " kmgt".index(found[2].lower() or " "))
+    )
+    if value < 1:
+        raise InputError(f"memory {memory!r}: give a size such as 500MB or 2GB")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class IndexWish:
+    """What the user wants of the indexes.
+
+    spec:   an index spec, or `auto`.
+    recall: what searches are to find of the true best; None or 1 is all of it.
+    memory: bytes that an index may take; None does not limit it.
+    """
+
+    spec: str = AUTO
+    recall: float | None = None
+    memory: int | None = None
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> IndexWish:
+        """Return what a collection's settings say."""
+        return cls(str(settings.get("spec", AUTO)), settings.get("recall"), settings.get("memory"))
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether comparing every vector is what was asked for."""
+        return self.spec == AUTO and (self.recall is None or self.recall >= 1)
+
+
+def index_all(
+    store: Store,
+    snapshot: Snapshot,
+    wish: IndexWish,
+    *,
+    queries: Floats | None = None,
+    late: float = 0.0,
+    progress: Progress | None = None,
+) -> Snapshot:
+    """Give every space's vectors one index; what is indexed so already stays.
+
+    queries: f32[q, dim], of the kind that will be asked, to measure with; None makes some.
+    late:    the share of rows that may be without the index, or deleted from it, before it is
+             built anew.
+
+    `auto` without a recall below 1 scans exactly: no index is built.
 
     Raises:
         MissingFaissError: faiss is not installed.
         InputError: another writer replaced the segments meanwhile.
     """
-    if spec == AUTO:
+    if wish.is_exact:
         return snapshot
-    groups: dict[tuple[str | None, str | None], list[DenseSegment]] = {}
-    for segment in snapshot.dense:
-        groups.setdefault((segment.entry.space, segment.entry.modality), []).append(segment)
-    for group in groups.values():
-        if not _is_done(snapshot, group, spec):
-            snapshot = _index(store, snapshot, group, spec)
+    for group in _groups(snapshot):
+        if _scans(group, wish):
+            snapshot = without_indexes(store, snapshot, group)
+        elif not _is_done(snapshot, group, wish, late):
+            snapshot = _index(store, snapshot, group, wish, queries, progress)
     return snapshot
 
 
-def _is_done(snapshot: Snapshot, group: Sequence[DenseSegment], spec: str) -> bool:
-    only = group[0]
-    return (
-        len(group) == 1
-        and only.entry.index is not None
-        and only.entry.index.spec == spec
-        and not len(only.positions(snapshot.deleted))
-    )
+def measure_all(
+    store: Store, snapshot: Snapshot, recall: float | None, queries: Floats | None
+) -> Snapshot:
+    """Measure the indexes that are there again, and set them to a recall.
+
+    recall: None keeps what was asked for; 1 does without the indexes.
+    """
+    if recall is not None and recall >= 1:
+        return without_indexes(store, snapshot, snapshot.dense)
+    wished = snapshot.manifest.settings.get("recall")
+    for segment in [s for s in snapshot.dense if s.index is not None]:
+        stored = segment.entry.index
+        if stored is None or segment.index is None or segment.index.exact:
+            continue
+        asked = recall or wished or stored.measured.get("asked", MEASURED_AT)
+        tuned = measure(segment.index, segment.source, queries, asked)
+        entry = replace(segment.entry, id=new_id(), index=_entry(tuned, stored.file))
+        with store.staging() as staging:
+            old = {segment.entry.id}
+            snapshot = replace_segments(store, staging, snapshot, [(old, entry)])
+    return snapshot
 
 
-def _index(store: Store, snapshot: Snapshot, group: Sequence[DenseSegment], spec: str) -> Snapshot:
-    parsed = IndexSpec.parse(spec)
+def without_indexes(store: Store, snapshot: Snapshot, segments: Sequence[DenseSegment]) -> Snapshot:
+    """Let the vectors of some segments be compared one by one."""
+    new = [
+        ({segment.entry.id}, replace(segment.entry, id=new_id(), index=None))
+        for segment in segments
+        if segment.entry.index is not None
+    ]
+    if not new:
+        return snapshot
+    with store.staging() as staging:
+        return replace_segments(store, staging, snapshot, new)
+
+
+def _scans(group: Sequence[DenseSegment], wish: IndexWish) -> bool:
+    """Return whether comparing every vector of a group is the fastest way."""
+    if wish.spec != AUTO:
+        return False
+    rows, source = sum(len(segment) for segment in group), group[0].source
+    found = candidates(rows, source.dim, source.metric, wish.recall or 1.0, wish.memory)
+    return found[0] == IndexSpec("flat")
+
+
+def _groups(snapshot: Snapshot) -> list[list[DenseSegment]]:
+    groups: dict[tuple[str | None, str | None], list[DenseSegment]] = {}
+    for segment in snapshot.dense:
+        groups.setdefault((segment.entry.space, segment.entry.modality), []).append(segment)
+    return list(groups.values())
+
+
+def index_words(store: Store, snapshot: Snapshot, terms: TermSettings) -> Snapshot:
+    """Give every text its postings, in a collection that does not keep the words of its texts.
+
+    One commit: either all texts have them and the settings say so, or none.
+    """
+    while TermSettings.of(snapshot.manifest.settings) is None:
+        with store.staging() as staging:
+            staged = [
+                words.entry(new_id(), first)
+                for segment in snapshot.documents
+                for words, first in _words_of(staging, segment, terms)
+            ]
+            seen = snapshot.manifest.of_role(Role.DOCUMENTS)
+
+            def rebase(
+                newest: Manifest | None,
+                staged: Any = staged,
+                seen: Any = seen,
+                previous: Snapshot = snapshot,
+            ) -> Any:
+                check_there(store, newest, previous)
+                if newest is None or TermSettings.of(newest.settings) is not None:
+                    return None
+                if newest.of_role(Role.DOCUMENTS) != seen:  # rows were added or compacted away
+                    return None
+                changed = newest.with_segments(
+                    (*newest.segments, *staged), newest.deletes, staging.files
+                )
+                settings = {**newest.settings, "lexical": terms.to_json()}
+                return replace(changed, settings=settings)
+
+            manifest = store.commit(staging, rebase)
+        if manifest is not None:
+            return merge_small(store, open_newest(store, manifest, snapshot))
+        snapshot = open_newest(store, store.read()[0], snapshot)
+    return snapshot
+
+
+def _words_of(
+    staging: Staging, segment: DocumentSegment, terms: TermSettings
+) -> Iterator[tuple[StagedTerms, int]]:
+    rows = segment.rows
+    for start in range(0, len(rows), WORDS_ROWS):
+        positions = np.arange(start, min(start + WORDS_ROWS, len(rows)))
+        texts = segment.shard.column("text", positions)
+        first = int(rows[start])
+        words = stage_terms(staging, rows[positions] - first, texts, terms)
+        if words is not None:
+            yield words, first
+
+
+def _is_done(
+    snapshot: Snapshot, group: Sequence[DenseSegment], wish: IndexWish, most_late: float
+) -> bool:
+    """Return whether all but a few of the rows have the index that is wished for."""
+    done = late = 0
+    for segment in group:
+        dead = len(segment.positions(snapshot.deleted))
+        stored = segment.entry.index
+        if stored is not None and _is_wished(stored, wish) and dead <= most_late * len(segment):
+            done += len(segment)
+        else:
+            late += len(segment)
+    # Rows without an index are scanned exactly, which costs little while they are few.
+    return done > 0 and late <= most_late * done
+
+
+def _is_wished(stored: IndexEntry, wish: IndexWish) -> bool:
+    if wish.spec != AUTO:
+        return stored.spec == wish.spec
+    return bool(stored.measured) and stored.measured.get("asked") == wish.recall
+
+
+def _index(
+    store: Store,
+    snapshot: Snapshot,
+    group: Sequence[DenseSegment],
+    wish: IndexWish,
+    queries: Floats | None,
+    progress: Progress | None,
+) -> Snapshot:
     with store.staging() as staging:
         entry = _merged(staging, snapshot, group)
         old = {segment.entry.id for segment in group}
@@ -83,12 +284,77 @@ def _index(store: Store, snapshot: Snapshot, group: Sequence[DenseSegment], spec
         data = staging.find(entry.data)
         metric = Metric(snapshot.spaces[str(entry.space)].metric)
         source = ArraySource(open_vectors(data).matrix, metric)
-        log.info("building the index %s over %d vectors", spec, len(source))
-        built = kind(parsed.kind).build(source, parsed)
+        log.info("building the index %s over %d vectors", wish.spec, len(source))
+        tuned = _tuned(source, wish, queries, progress)
+        if tuned.index is None:  # so few that comparing them all is the fastest
+            return snapshot
+        _say(tuned)
         with staging.external_file("indexes", ".faiss") as (path, name):
-            built.save(path)
-        new = replace(entry, index=IndexEntry(spec=spec, file=name))
+            tuned.index.save(path)
+        new = replace(entry, index=_entry(tuned, name))
         return replace_segments(store, staging, snapshot, [(old, new)])
+
+
+def _tuned(
+    source: ArraySource, wish: IndexWish, queries: Floats | None, progress: Progress | None
+) -> Tuned:
+    shown = None
+    if progress is not None:
+        shown = lambda done, total: progress.update("building the index", done, done, total)  # noqa: E731
+    if wish.spec == AUTO:
+        return tune(source, None, queries, wish.recall or 1.0, memory=wish.memory, progress=shown)
+    spec = IndexSpec.parse(wish.spec)
+    if kind(spec.kind).exact and not spec.dims:
+        built = kind(spec.kind).build(source, spec, progress=shown)
+        return Tuned(built, (), 1.0, 0, False, 0.0, 0.0)
+    return tune(source, spec, queries, wish.recall or MEASURED_AT, progress=shown)
+
+
+def _entry(tuned: Tuned, file: str) -> IndexEntry:
+    """Return what the manifest keeps of an index: its file, and the curve that was measured."""
+    assert tuned.index is not None
+    measured: dict[str, Any] = {}
+    if tuned.curve:
+        measured = {
+            "asked": tuned.asked,
+            "k": K,
+            "curve": [each.to_json() for each in tuned.curve],
+            "default": tuned.index.default_effort,
+            "queries": tuned.queries,
+            "own_queries": tuned.own,
+            "build_seconds": round(tuned.build_seconds, 1),
+            "tune_seconds": round(tuned.tune_seconds, 1),
+        }
+    return IndexEntry(spec=str(tuned.index.spec), file=file, measured=measured)
+
+
+def summary(entry: IndexEntry) -> dict[str, Any]:
+    """Return what was measured of an index at the point it is set to; empty where nothing was."""
+    curve = entry.measured.get("curve")
+    if not curve:
+        return {}
+    chosen = curve[entry.measured["default"]]
+    return {
+        "asked": entry.measured["asked"],
+        "recall": chosen["recall"],
+        "low": chosen["low"],
+        "high": chosen["high"],
+        "cpu_us": chosen["cpu_us"],
+        "queries": entry.measured["queries"],
+        "own_queries": entry.measured["own_queries"],
+    }
+
+
+def _say(tuned: Tuned) -> None:
+    chosen = tuned.chosen
+    if chosen is not None and not tuned.is_met:
+        log.warning(
+            "a recall of %g was asked for; the best that the index %s has is %.3f: "
+            "ask for exact, or give queries of your own to tune it on",
+            tuned.asked,
+            tuned.index.spec if tuned.index else "",
+            chosen.recall,
+        )
 
 
 def _merged(

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from . import commits, merging
 from .commits import Birth
-from .encoders.base import Encoder
+from .encoders.base import Encoder, Weights
 from .errors import InputError, LockedError, RetrError, StorageError
 from .passages import split
 from .progress import Progress
@@ -36,6 +36,7 @@ log = logging.getLogger("retr.ingest")
 FLUSH_SECONDS = 5.0
 FLUSH_ROWS = 65_536
 FLUSH_BYTES = 256 << 20
+WEIGHT_BYTES = 100  # of a weight in memory, about
 WINDOW_BATCHES = 8
 CHUNK_DOCUMENTS = 512
 LISTED_SKIPS = 1000
@@ -97,7 +98,7 @@ class Ingest:
         self._seen = np.zeros(0, bool)
         self._unread: list[str] = []
         self._window: list[_Pending] = []
-        self._encoded: list[tuple[StoredRow, NDArray[np.float32]]] = []
+        self._encoded: list[tuple[StoredRow, NDArray[np.float32] | Weights]] = []
         self._bytes = 0
         self._waiting: set[str] = set()
         self._flushed = time.monotonic()
@@ -224,28 +225,30 @@ class Ingest:
     def _encode(self, source: Source) -> None:
         """Encode the window, longest texts first, and flush when it is time to."""
         window, self._window = self._window, []
-        vectors = np.empty((len(window), self.birth.space.dim), np.float32)
+        vectors: list[NDArray[np.float32] | Weights] = [{}] * len(window)
         texts = [i for i, pending in enumerate(window) if pending.vector is None]
         texts.sort(key=lambda i: -len(window[i].row.text or ""))
         for start in range(0, len(texts), self.encoder.batch_size):
             batch = texts[start : start + self.encoder.batch_size]
             encoded = self.encoder.encode_documents([window[i].row.text or "" for i in batch])
             self._check(encoded, batch, window)
-            vectors[batch] = encoded
+            for i, vector in zip(batch, encoded, strict=True):
+                vectors[i] = vector
             self.report.encoded += len(batch)
             self._show(source, len(batch))
         for i, pending in enumerate(window):
             if pending.vector is not None:
                 vectors[i] = self._own_vector(pending)
             self._encoded.append((pending.row, vectors[i]))
-            self._bytes += pending.size + vectors[i].nbytes
+            self._bytes += pending.size + _size_of(vectors[i])
         late = time.monotonic() - self._flushed > self.flush_seconds
         if late or len(self._encoded) >= FLUSH_ROWS or self._bytes >= FLUSH_BYTES:
             self._flush()
 
-    def _check(
-        self, vectors: NDArray[np.float32], batch: list[int], window: list[_Pending]
-    ) -> None:
+    def _check(self, vectors: Any, batch: list[int], window: list[_Pending]) -> None:
+        if self.birth.space.sparse:
+            self._check_weights(vectors, batch, window)
+            return
         expected = (len(batch), self.birth.space.dim)
         if vectors.shape != expected:
             raise InputError(
@@ -260,9 +263,29 @@ class Ingest:
                 f"for document {bad.id!r}"
             )
 
+    def _check_weights(
+        self, weights: Sequence[Weights], batch: list[int], window: list[_Pending]
+    ) -> None:
+        if len(weights) != len(batch):
+            raise InputError(
+                f"encoder {self.encoder.name}: gave {len(weights)} weights for {len(batch)} texts"
+            )
+        for i, own in zip(batch, weights, strict=True):
+            for term, weight in own.items():
+                if not 0 < weight < np.inf:
+                    raise InputError(
+                        f"encoder {self.encoder.name}: gave {term!r} the weight {weight} in "
+                        f"document {window[i].row.id!r}; a weight is finite and above 0"
+                    )
+
     def _own_vector(self, pending: _Pending) -> NDArray[np.float32]:
         """Return a vector that the user gave, as this space wants it."""
         space, vector = self.birth.space, pending.vector
+        if space.sparse:
+            raise InputError(
+                f"document {pending.row.id!r}: comes with a vector, and the collection has no "
+                "vectors but weights of words; give a text alone"
+            )
         if vector is None or vector.shape != (space.dim,):
             shape = None if vector is None else vector.shape
             raise InputError(
@@ -288,7 +311,8 @@ class Ingest:
         encoded, self._encoded = self._encoded, []
         self._bytes = 0
         rows = [row for row, _ in encoded]
-        vectors = np.stack([vector for _, vector in encoded])
+        made: list[Any] = [vector for _, vector in encoded]
+        vectors = made if self.birth.space.sparse else np.stack(made).astype(np.float32, copy=False)
         self.snapshot, first = commits.add_rows(
             self.store,
             self.birth,
@@ -370,6 +394,11 @@ class _Pending:
     row: StoredRow
     vector: NDArray[np.float32] | None
     size: int
+
+
+def _size_of(vector: NDArray[np.float32] | Weights) -> int:
+    """Return about how many bytes a row's vector or weights hold."""
+    return vector.nbytes if isinstance(vector, np.ndarray) else WEIGHT_BYTES * len(vector)
 
 
 def _chunks(documents: Iterator[Document], size: int) -> Iterator[list[Document]]:

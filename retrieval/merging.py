@@ -11,14 +11,16 @@ import numpy as np
 
 from .commits import check_there, new_id, open_newest, with_replaced
 from .errors import DamagedError
+from .lexical import LexicalSegment
 from .segment import DenseSegment
 from .snapshot import DocumentSegment, Snapshot
 from .store.documents import merge_documents
 from .store.manifest import Manifest, Role, SegmentEntry
 from .store.shards import Matrix, Rows, write_vectors_in_parts
 from .store.store import Staging, Store, check_file
+from .terms import merge_terms
 
-Group = Sequence[DocumentSegment] | Sequence[DenseSegment]
+Group = Sequence[DocumentSegment] | Sequence[DenseSegment] | Sequence[LexicalSegment]
 MERGE_FACTOR = 8
 SMALLEST_TIER = 1024
 DEAD_SHARE = 0.25
@@ -36,8 +38,7 @@ def merge_small(store: Store, snapshot: Snapshot) -> Snapshot:
 
 def merge_all(store: Store, snapshot: Snapshot) -> Snapshot:
     """Merge all segments of each role and kind into one, without the deleted rows."""
-    groups: list[Group] = [snapshot.documents]
-    groups += _dense_groups(snapshot)
+    groups = _groups(snapshot)
     return merge(store, snapshot, [g for g in groups if len(g) > 1 or _dead(snapshot, g)])
 
 
@@ -90,6 +91,10 @@ def merge_group(
     if isinstance(first, DocumentSegment):
         return _merge_documents(
             staging, snapshot, [s for s in group if isinstance(s, DocumentSegment)]
+        )
+    if isinstance(first, LexicalSegment):
+        return _merge_lexical(
+            staging, snapshot, [s for s in group if isinstance(s, LexicalSegment)]
         )
     return _merge_dense(staging, snapshot, [s for s in group if isinstance(s, DenseSegment)])
 
@@ -162,13 +167,34 @@ def _gather(group: Sequence[DenseSegment], kept: Sequence[Rows], order: Rows) ->
         yield block
 
 
-def _dense_groups(snapshot: Snapshot) -> list[list[DenseSegment]]:
-    """Return the segments that may be merged with each other: one space, one modality, no index."""
-    groups: dict[tuple[str | None, str | None], list[DenseSegment]] = {}
+def _merge_lexical(
+    staging: Staging, snapshot: Snapshot, group: list[LexicalSegment]
+) -> SegmentEntry | None:
+    entry = group[0].entry
+    if entry.space is None:
+        described = snapshot.manifest.settings["lexical"]
+    else:
+        described = snapshot.manifest.spaces[entry.space]
+    merged = merge_terms(staging, group, snapshot.deleted, described)
+    if merged is None:
+        return None
+    staged, first = merged
+    return staged.entry(new_id(), first)
+
+
+def _groups(snapshot: Snapshot) -> list[Group]:
+    """Return the segments that may be merged with each other, in the order of their rows.
+
+    Dense ones: those of one space and modality without an index.
+    """
+    dense: dict[tuple[str | None, str | None], list[DenseSegment]] = {}
     for segment in snapshot.dense:
         if segment.entry.index is None:
-            groups.setdefault((segment.entry.space, segment.entry.modality), []).append(segment)
-    return list(groups.values())
+            dense.setdefault((segment.entry.space, segment.entry.modality), []).append(segment)
+    words: dict[str | None, list[LexicalSegment]] = {}
+    for postings in (*snapshot.lexical, *snapshot.sparse):
+        words.setdefault(postings.entry.space, []).append(postings)
+    return [snapshot.documents, *dense.values(), *words.values()]
 
 
 def _dead(snapshot: Snapshot, group: Group) -> int:
@@ -179,9 +205,7 @@ def _next_merge(
     snapshot: Snapshot,
 ) -> Group | None:
     """Return segments that stand next to each other and are due to be merged."""
-    groups: list[Group] = [snapshot.documents]
-    groups += _dense_groups(snapshot)
-    for group in groups:
+    for group in _groups(snapshot):
         dead = [len(segment.positions(snapshot.deleted)) for segment in group]
         due = due_for_merge([segment.entry.rows for segment in group], dead)
         if due is not None:

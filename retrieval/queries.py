@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .encoders.base import Encoder, Space
+from .encoders.base import Encoder, Space, SparseEncoder, Weights
 from .errors import InputError
 from .types import Query
 
@@ -20,12 +20,16 @@ def as_queries(asked: object, vector: ArrayLike | None) -> tuple[list[Query], bo
     """Return the queries, and whether the caller gave several.
 
     Raises:
-        InputError: there is no query, or one is empty, or both text and vector are given.
+        InputError: there is no query, or one is empty.
     """
     if vector is not None:
-        if asked is not None:
-            raise InputError("search: give a text or a vector, not both")
         array = _floats(vector)
+        if isinstance(asked, str) and array.ndim == 1:
+            return [_query(Query(text=asked, vector=array))], False
+        if asked is not None:
+            raise InputError(
+                "search: vector= goes with one text; give a list of Query(text=…, vector=…)"
+            )
         if array.ndim not in (1, 2):
             raise InputError(f"search: the vector has shape {array.shape}; give [dim] or [q, dim]")
         return [Query(vector=row) for row in np.atleast_2d(array)], array.ndim == 2
@@ -44,6 +48,8 @@ def encode(
 ) -> NDArray[np.float32]:
     """Return f32[len(queries), dim] in the space; the encoder is loaded only for texts.
 
+    A query's own vector stands for its text.
+
     Raises:
         InputError: a vector has another dimension, or holds NaN, or is zero under cosine.
     """
@@ -57,12 +63,27 @@ def encode(
     return out
 
 
+def encode_weights(queries: Sequence[Query], encoder: Callable[[], Encoder]) -> list[Weights]:
+    """Return the weights of the words that each query asks for, by a sparse encoder.
+
+    Raises:
+        InputError: a query comes with a vector, which a sparse collection has no use for.
+    """
+    if any(query.vector is not None for query in queries):
+        raise InputError(
+            "search: the collection has no vectors but weights of words; search with a text alone"
+        )
+    loaded = encoder()
+    assert isinstance(loaded, SparseEncoder)  # `resolve` has seen to it
+    return loaded.encode_queries([query.text or "" for query in queries])
+
+
 def _query(asked: object) -> Query:
     query = Query(text=asked) if isinstance(asked, str) else asked
     if not isinstance(query, Query):
         raise InputError(f"search: a query is a {type(asked).__name__}; give a text or a Query")
-    if (query.text is None) == (query.vector is None):
-        raise InputError("search: a Query holds a text or a vector, one of the two")
+    if query.text is None and query.vector is None:
+        raise InputError("search: a Query holds a text, a vector, or both")
     if query.text is not None and not query.text.strip():
         raise InputError("search: the query is empty; give some words")
     return query

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
     from .ingest import IngestReport
     from .runs import RunReport
-    from .types import Hit, Results
+    from .types import Explanation, Hit, Results
 
 SKIPS_SHOWN = 10
+TOKENS_SHOWN = 8
 # Of the columns that texts have: below the one a snippet takes three lines and from there on two;
 # lines wider than the other are tiring to read.
 _NARROW = 88
@@ -86,6 +87,8 @@ def print_hits(results: Results) -> None:
         if hit.text:
             room = (3 if width < _NARROW else 2) * width
             lines += _marked(hit.text, query, room, encoding).wrap(console, width)
+        if hit.why is not None:
+            lines += Text(plain(why_text(hit.why), encoding), "dim").wrap(console, width)
         first = f"{rank:>{left[0]}}  {score:>{left[1]}}  "
         for number, line in enumerate(lines):
             line.rstrip()
@@ -95,6 +98,14 @@ def print_hits(results: Results) -> None:
 def score_text(score: float) -> str:
     """Return a score in few characters."""
     return f"{score:.4f}" if abs(score) < 1000 else f"{score:.6g}"
+
+
+def why_text(why: Explanation) -> str:
+    """Return the scores behind the score and the words that match, in one line."""
+    named = (("first", why.first), ("dense", why.dense), ("words", why.lexical))
+    scores = ", ".join(f"{name} {score_text(score)}" for name, score in named if score is not None)
+    words = (*why.words, *why.tokens[:TOKENS_SHOWN])
+    return f"{scores}: {', '.join(words)}" if words else scores
 
 
 def where(hit: Hit) -> str:
@@ -159,7 +170,7 @@ def skips_lines(report: IngestReport, *, listed: bool) -> Iterator[str]:
 
 def info_text(info: Mapping[str, Any]) -> str:
     """Return what `Collection.info` says, for people."""
-    settings = ", ".join(f"{name} {value}" for name, value in sorted(info["settings"].items()))
+    settings = ", ".join(_settings(info["settings"]))
     space = info["space"]
     rows = [
         ("documents", f"{info['documents']:,}"),
@@ -216,6 +227,25 @@ def compact_text(record: Mapping[str, Any]) -> str:
         f"{counted(record['segments_before'], 'segment')} became {record['segments']:,}, "
         f"{size(record['bytes_before'])} became {size(record['bytes'])}"
     )
+
+
+def tune_text(report: Mapping[str, Any]) -> str:
+    """Return what tuning found, for people."""
+    lines = [
+        f"{each['index']} over {counted(each['rows'], 'row')}: recall {each['recall']:.3f} "
+        f"[{each['low']:.3f}, {each['high']:.3f}], {each['asked']:g} asked for"
+        for each in report["indexes"]
+    ]
+    fusion = report["fusion"]
+    if fusion is not None:
+        done = "is now" if fusion["changed"] else "stays"
+        lines.append(
+            f"the weight of vectors {done} {fusion['weight']:g}: on "
+            f"{counted(fusion['queries'], 'judged query', 'judged queries')} nDCG@10 was "
+            f"{fusion['nDCG@10_before']:.4f}, and {fusion['nDCG@10_held_out']:.4f} with weights "
+            "chosen on the others"
+        )
+    return "\n".join(lines)
 
 
 def vacuum_text(removed: Sequence[str]) -> str:
@@ -296,8 +326,31 @@ def _marked(text: str, query: str, cells: int, encoding: str) -> Text:
     return out
 
 
+def _settings(settings: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in sorted(settings.items()):
+        match name:
+            case "lexical":
+                yield f"words {value['analyzer']} (k1 {value['k1']}, b {value['b']})"
+            case "fusion":
+                yield f"fusion {value['weight']:g} dense ({value['fitted']})"
+            case _:
+                yield f"{name} {value}"
+
+
 def _searched(segment: Mapping[str, Any]) -> str:
-    return f"index {segment['index']}" if segment["index"] else "scanned exactly"
+    if segment["role"] in ("lexical", "sparse"):
+        return "postings"
+    if not segment["index"]:
+        return "scanned exactly"
+    measured = segment["measured"]
+    if not measured:
+        return f"index {segment['index']}, exact"
+    queries = "your queries" if measured["own_queries"] else "made queries"
+    return (
+        f"index {segment['index']}, recall {measured['recall']:.3f} "
+        f"[{measured['low']:.3f}, {measured['high']:.3f}] on {measured['queries']:,} {queries}, "
+        f"{measured['asked']:g} asked for"
+    )
 
 
 def _options(options: Mapping[str, Any]) -> str:

@@ -8,19 +8,34 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from . import console
 from .errors import InputError, StorageError
+from .rerank import DEFAULT_DEPTH
 from .search import MAX_K
 from .types import Query, Results
 
 if TYPE_CHECKING:
     from .collection import Collection
+    from .rerank import Reranker, Score
 
 STDOUT = "-"
 HITS_AT_ONCE = 50_000
 QUERIES_AT_ONCE = 1024
+
+
+class SearchOptions(TypedDict, total=False):
+    """What `Collection.search` takes beside queries and k."""
+
+    mode: str | None
+    where: str | None
+    recall: float | str | None
+    ids: Sequence[str] | None
+    passages: bool
+    explain: bool
+    rerank: str | Reranker | Score | None
+    rerank_depth: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +51,13 @@ def answers(
     collection: Collection,
     queries: Sequence[Query],
     k: int,
-    *,
-    ids: Sequence[str] | None = None,
-    passages: bool = False,
+    **how: Unpack[SearchOptions],
 ) -> Iterator[Results]:
     """Yield the results of each query in order; the arguments are those of `Collection.search`."""
-    size = min(QUERIES_AT_ONCE, max(1, HITS_AT_ONCE // max(k, 1)))
+    size = min(QUERIES_AT_ONCE, max(1, HITS_AT_ONCE // max(k, _read(how), 1)))
     for start in range(0, len(queries), size):
         block = queries[start : start + size]
-        yield from collection.search(block, k, ids=ids, passages=passages)
+        yield from collection.search(block, k, **how)
 
 
 def write_run(
@@ -53,8 +66,7 @@ def write_run(
     k: int,
     out: str,
     tag: str,
-    *,
-    ids: Sequence[str] | None = None,
+    **how: Unpack[SearchOptions],
 ) -> RunReport:
     """Search for each query and write a TREC run, as `evaluation.trec.write_run` does.
 
@@ -73,27 +85,41 @@ def write_run(
                 f"the id of a query is {query.id!r}: a run holds none that is empty or has white "
                 "space in it; rename it in the file of queries"
             )
-    found = _with_ties(collection, queries, k, ids)
+    found = _with_ties(collection, queries, k, how)
     hits = _write(((str(results.query.id), results) for results in found), out, tag)
     return RunReport(len(queries), hits, time.perf_counter() - start)
 
 
 def _with_ties(
-    collection: Collection, queries: Sequence[Query], k: int, ids: Sequence[str] | None
+    collection: Collection, queries: Sequence[Query], k: int, how: SearchOptions
 ) -> Iterator[Results]:
     """Yield k hits a query, ranked as trec_eval ranks: of equal scores the highest ids first.
 
     That holds at the cut too, so a run of fewer hits is the beginning of a run of more: where the
-    last score is that of the first hit left out, all that have it are looked at.
+    last score is that of the first hit left out, all that have it are looked at. Where hits are
+    reranked, those are looked at that are read.
     """
-    for results in answers(collection, queries, min(k + 1, MAX_K), ids=ids):
+    if (read := _read(how)) > 0:
+        for results in answers(collection, queries, max(k, read), **how):
+            yield _ranked(results, k)
+        return
+    for results in answers(collection, queries, min(k + 1, MAX_K), **how):
         depth = k + 1
         while len(results) == depth < MAX_K and results[-1].score == results[k - 1].score:
             depth = min(4 * depth, MAX_K)
-            results = collection.search(results.query, depth, ids=ids)
-        by_id = sorted(results, key=lambda hit: hit.id.encode(), reverse=True)
-        ranked = sorted(by_id, key=lambda hit: -hit.score)
-        yield Results(results.query, ranked[:k], results.generation)
+            results = collection.search(results.query, depth, **how)
+        yield _ranked(results, k)
+
+
+def _ranked(results: Results, k: int) -> Results:
+    by_id = sorted(results, key=lambda hit: hit.id.encode(), reverse=True)
+    ranked = sorted(by_id, key=lambda hit: -hit.score)
+    return Results(results.query, ranked[:k], results.generation)
+
+
+def _read(how: SearchOptions) -> int:
+    """Return how many hits of a query are reranked, at least."""
+    return 0 if how.get("rerank") is None else how.get("rerank_depth", DEFAULT_DEPTH)
 
 
 def _write(run: Iterator[tuple[str, Results]], out: str, tag: str) -> int:

@@ -1,113 +1,113 @@
-"""The one search path: for each segment search, merge across segments, fetch the documents."""
+"""The one search path: rank by each side, fuse, keep one hit a document, fetch the documents."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from ..indexes.base import Floats, Hits
-from ..indexes.topk import merge_hits
 from .errors import InputError
-from .segment import allow
+from .modes import Sides
+from .rerank import Reranking
+from .sides import Ranking, Side
 from .snapshot import Snapshot
 from .store.documents import StoredRow
-from .store.shards import Rows, merged_rows
-from .types import Hit, Query, Results
+from .store.shards import merged_rows
+from .types import Hit, Results
 
 MAX_K = 100_000
 QUERY_BLOCK = 1024
 
 
 def search(
-    snapshot: Snapshot,
-    queries: Sequence[Query],
-    vectors: Floats,
+    sides: Sides,
     k: int,
     *,
-    rows: Rows | None = None,
     passages: bool = False,
+    explain: bool = False,
+    rerank: Reranking | None = None,
 ) -> list[Results]:
     """Return the best hits of each query.
 
-    vectors:  f32[len(queries), dim] in the collection's space.
+    sides:    what ranks the rows for a block of queries.
     k:        how many hits each; fewer where there are not so many.
-    rows:     the only rows allowed, ascending; None allows all that are not deleted.
     passages: let a document stand in the results several times, once a passage.
+    explain:  say of each hit why it was found.
+    rerank:   order the first hits anew.
     """
-    results = []
-    for start in range(0, len(queries), QUERY_BLOCK):
-        block = vectors[start : start + QUERY_BLOCK]
-        if passages or not snapshot.has_passages:
-            ranked = _unpad(dense_hits(snapshot, block, k, rows))
-        else:
-            ranked = _one_per_document(snapshot, block, k, rows)
-        asked = queries[start : start + QUERY_BLOCK]
-        results += [
-            Results(query, hits, snapshot.manifest.generation)
-            for query, hits in zip(asked, _fetch(snapshot, ranked), strict=True)
-        ]
-    return results
-
-
-def dense_hits(snapshot: Snapshot, vectors: Floats, k: int, rows: Rows | None) -> Hits:
-    """Search every dense segment and merge; `Hits.positions` are rows of the collection."""
-    found = []
-    for segment, dead in zip(snapshot.dense, snapshot.dead_positions, strict=True):
-        only = None if rows is None else segment.positions(rows)
-        if only is not None and len(only) == 0:
-            continue
-        allowed = None
-        if only is not None or len(dead):
-            allowed = allow(len(segment), only=only, never=dead)
-        found.append(segment.search(vectors, k, allowed=allowed))
-    if not found:
-        empty = (len(vectors), 0)
-        return Hits(np.empty(empty, np.float32), np.empty(empty, np.int64))
-    return merge_hits(found, k)
-
-
-Ranked = list[tuple[int, float]]
-
-
-def _unpad(hits: Hits) -> list[Ranked]:
+    snapshot, side = sides.snapshot, sides.side
+    depth = k if rerank is None else max(k, rerank.depth)
+    numbers = range(len(sides.queries))
+    if passages or not snapshot.has_passages:
+        ranked = side.hits(numbers, depth)
+    else:
+        ranked = _one_per_document(snapshot, side, numbers, depth)
+    first = _fetch(snapshot, ranked)
+    found = first if rerank is None else rerank.order(sides.queries, first, k)
+    if explain:
+        found = [_explained(sides, number, hits) for number, hits in enumerate(found)]
+        if rerank is not None:
+            found = [_with_first(*both) for both in zip(found, first, strict=True)]
     return [
-        [(int(r), float(s)) for r, s in zip(rows, scores, strict=True) if r >= 0]
-        for rows, scores in zip(hits.positions, hits.scores, strict=True)
+        Results(query, hits, snapshot.manifest.generation)
+        for query, hits in zip(sides.queries, found, strict=True)
+    ]
+
+
+def _explained(sides: Sides, query: int, hits: Sequence[Hit]) -> list[Hit]:
+    reasons = sides.explain(query, [hit.row for hit in hits])
+    return [replace(hit, why=why) for hit, why in zip(hits, reasons, strict=True)]
+
+
+def _with_first(hits: Sequence[Hit], first: Sequence[Hit]) -> list[Hit]:
+    """Tell each hit what it scored before it was reranked."""
+    scores = {hit.row: hit.score for hit in first}
+    return [
+        replace(hit, why=replace(hit.why, first=scores[hit.row])) if hit.why is not None else hit
+        for hit in hits
     ]
 
 
 def _one_per_document(
-    snapshot: Snapshot, vectors: Floats, k: int, rows: Rows | None
-) -> list[Ranked]:
+    snapshot: Snapshot, side: Side, queries: Sequence[int], k: int
+) -> list[Ranking]:
     """Return the best passage of each of the best k documents, looking deeper where needed."""
-    ranked: list[Ranked] = [[] for _ in vectors]
-    open_ = np.arange(len(vectors))
+    ranked: dict[int, Ranking] = {}
+    open_ = list(queries)
     depth = 4 * k
     total = len(snapshot)
-    while len(open_):
-        hits = _unpad(dense_hits(snapshot, vectors[open_], min(depth, total), rows))
+    while open_:
+        depth = min(depth, total)
         unfinished = []
-        flat = np.array([row for found in hits for row, _ in found], np.int64)
-        ids = iter(snapshot.ids(flat))
-        for i, found in zip(open_, hits, strict=True):
-            best: dict[str, tuple[int, float]] = {}
-            for hit in found:
-                best.setdefault(next(ids), hit)
-            ranked[i] = list(best.values())[:k]
-            if len(best) < k and len(found) >= min(depth, total):
-                unfinished.append(i)
-        if depth >= total:
-            break
-        open_ = np.array(unfinished, np.int64)
+        found = side.hits(open_, depth)
+        ids = iter(snapshot.ids(np.concatenate([ranking.rows for ranking in found])))
+        for query, ranking in zip(open_, found, strict=True):
+            seen: set[str] = set()
+            kept = []
+            for place in range(len(ranking.rows)):
+                id = next(ids)
+                if id not in seen:
+                    seen.add(id)
+                    kept.append(place)
+            ranked[query] = Ranking(ranking.rows[kept[:k]], ranking.scores[kept[:k]])
+            if len(kept) < k and len(ranking.rows) >= depth < total:
+                unfinished.append(query)
+        open_ = unfinished
         depth *= 4
-    return ranked
+    return [ranked[query] for query in queries]
 
 
-def _fetch(snapshot: Snapshot, ranked: list[Ranked]) -> list[list[Hit]]:
-    rows = merged_rows([np.array([row for row, _ in hits], np.int64) for hits in ranked])
+def _fetch(snapshot: Snapshot, ranked: Sequence[Ranking]) -> list[list[Hit]]:
+    rows = merged_rows([ranking.rows for ranking in ranked])
     stored = dict(zip(rows.tolist(), snapshot.read(rows), strict=True))
-    return [[_hit(stored[row], row, score) for row, score in hits] for hits in ranked]
+    return [
+        [
+            _hit(stored[row], row, score)
+            for row, score in zip(ranking.rows.tolist(), ranking.scores.tolist(), strict=True)
+        ]
+        for ranking in ranked
+    ]
 
 
 def _hit(stored: StoredRow, row: int, score: float) -> Hit:
@@ -122,12 +122,12 @@ def _hit(stored: StoredRow, row: int, score: float) -> Hit:
     )
 
 
-def check_k(k: object) -> int:
+def check_k(k: object, name: str = "k") -> int:
     """Return k as an int.
 
     Raises:
         InputError: it is no whole number from 1 to `MAX_K`.
     """
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k <= MAX_K:
-        raise InputError(f"k is {k!r}: give a whole number from 1 to {MAX_K:,}")
+        raise InputError(f"{name} is {k!r}: give a whole number from 1 to {MAX_K:,}")
     return int(k)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..indexes.arrays import ArraySource
 from ..indexes.base import Hits, Metric
-from ..indexes.exact import scan
+from ..indexes.exact import rerank, scan
 from .store.manifest import SegmentEntry
 from .store.shards import Matrix, Rows, find_rows, open_vectors
 
@@ -41,11 +41,21 @@ class DenseSegment:
             return None
         from ..indexes import kind
         from ..indexes.base import MissingFaissError
+        from ..indexes.points import OperatingPoint
         from ..indexes.spec import IndexSpec
 
         spec = IndexSpec.parse(self.entry.index.spec)
+        measured = self.entry.index.measured
+        # FAISS files do not keep search parameters: the manifest does.
+        points = [OperatingPoint.from_json(each["point"]) for each in measured.get("curve", ())]
         try:
-            return kind(spec.kind).load(folder / self.entry.index.file, self.source, spec)
+            return kind(spec.kind).load(
+                folder / self.entry.index.file,
+                self.source,
+                spec,
+                points=points or None,
+                default_effort=measured.get("default"),
+            )
         except MissingFaissError as error:
             log.warning("scanning exactly instead of using the index %s: %s", spec, error)
             return None
@@ -62,17 +72,48 @@ class DenseSegment:
         """Return the positions of those of `rows` (ascending) that are in this segment."""
         return find_rows(self._relative, rows - self.entry.first_row)
 
-    def search(self, queries: Floats, k: int, *, allowed: Bitmap | None = None) -> Hits:
+    def _effort(self, recall: float | None) -> int | None:
+        """Return the cheapest operating point measured to have a recall, or the best there is."""
+        measured = self.entry.index.measured if self.entry.index else {}
+        curve = measured.get("curve", ())
+        if recall is None or not curve:
+            return None
+        enough = (i for i, each in enumerate(curve) if each["recall"] >= recall)
+        return next(enough, len(curve) - 1)
+
+    def rows_at(self, positions: Rows) -> Rows:
+        """Return the rows at some positions."""
+        return self._relative[positions] + self.entry.first_row
+
+    def score(self, query: Floats, positions: Rows) -> NDArray[np.float64]:
+        """Return the exact score of the vectors at some positions (ascending), f64[n].
+
+        query: f32[dim], in this segment's space.
+        """
+        hits = rerank(self.source, query[None], positions[None], len(positions))
+        ascending = np.argsort(hits.positions[0])
+        scores: NDArray[np.float64] = hits.scores[0][ascending].astype(np.float64)
+        return scores
+
+    def search(
+        self,
+        queries: Floats,
+        k: int,
+        *,
+        allowed: Bitmap | None = None,
+        recall: float | None = None,
+    ) -> Hits:
         """Return the best k rows for each query; `Hits.positions` are rows of the collection.
 
         queries: f32[q, dim], in this segment's space.
         allowed: packed bits over positions; None allows all.
+        recall:  moves along the curve that was measured; None is what the index is set to.
         """
         k = min(k, len(self))
-        if self.index is None:
+        if self.index is None or (recall is not None and recall >= 1):
             hits = scan(self.source, queries, k, allowed=allowed)
         else:
-            hits = self.index.search(queries, k, allowed=allowed)
+            hits = self.index.search(queries, k, allowed=allowed, effort=self._effort(recall))
         found = hits.positions >= 0
         rows = self._relative[np.where(found, hits.positions, 0)] + self.entry.first_row
         return Hits(hits.scores, np.where(found, rows, -1))

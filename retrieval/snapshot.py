@@ -16,6 +16,7 @@ import numpy as np
 from ..indexes.base import IndexFileError, Metric
 from .encoders.base import Space
 from .errors import DamagedError
+from .lexical import LexicalSegment
 from .segment import DenseSegment
 from .store.documents import DocumentShard, StoredRow, hash_id
 from .store.manifest import Manifest, Role, SegmentEntry
@@ -78,6 +79,15 @@ class Snapshot:
             self.dense.append(
                 known if known is not None else _open_dense(store.path, entry, metric)
             )
+        words = {s.entry.id: s for s in (*previous.lexical, *previous.sparse)} if previous else {}
+        self.lexical: list[LexicalSegment] = [
+            words.get(entry.id) or LexicalSegment(store.path, entry)
+            for entry in manifest.of_role(Role.LEXICAL)
+        ]
+        self.sparse: list[LexicalSegment] = [
+            words.get(entry.id) or LexicalSegment(store.path, entry)
+            for entry in manifest.of_role(Role.SPARSE)
+        ]
         rows = [open_rows(store.path / name) for name in manifest.deletes]
         self.deleted: Rows = merged_rows(rows)
         self._first_rows = np.array([s.entry.first_row for s in self.documents], np.int64)
@@ -86,6 +96,11 @@ class Snapshot:
     def dead_positions(self) -> list[Rows]:
         """The positions of deleted rows in each dense segment."""
         return [segment.positions(self.deleted) for segment in self.dense]
+
+    @cached_property
+    def dead_words(self) -> dict[str, Rows]:
+        """The positions of deleted rows in each lexical and sparse segment, by its id."""
+        return {s.entry.id: s.positions(self.deleted) for s in (*self.lexical, *self.sparse)}
 
     @property
     def has_passages(self) -> bool:

@@ -38,14 +38,37 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is looked for: a text or a vector, one of the two.
+    """What is looked for: a text, a vector, or both.
 
-    id: the query's name in a run file; not needed otherwise.
+    text:   searched by its words, and by its meaning where no vector is given.
+    vector: f32[dim], in the collection's space; stands for what the encoder would make.
+    id:     the query's name in a run file; not needed otherwise.
     """
 
     text: str | None = None
     vector: NDArray[np.float32] | None = None
     id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a row was found.
+
+    dense:   its score by the encoder, None where the query has no vector; for a sparse encoder
+             the inner product of the weights.
+    lexical: its score by words (BM25), 0 where it holds none of them, None where the collection
+             does not know the words of its texts.
+    words:   the words of the query that it holds, as the query has them.
+    tokens:  for a sparse encoder the words that both have a weight for, those that the query
+             weighs most first.
+    first:   what it scored before it was reranked, None where nothing was.
+    """
+
+    dense: float | None
+    lexical: float | None
+    words: tuple[str, ...] = ()
+    tokens: tuple[str, ...] = ()
+    first: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +81,7 @@ class Hit:
     uri:   where the document is, such as a path.
     place: where in the document the passage stands, such as "lines 12-30"; None for a whole one.
     row:   the row's number in the collection, never reused.
+    why:   the scores behind the score, where `search` was asked to explain.
     """
 
     id: str
@@ -67,6 +91,7 @@ class Hit:
     place: str | None
     metadata: Mapping[str, Any]
     row: int
+    why: Explanation | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the hit as a dict of plain values, without the fields that are None."""
@@ -77,6 +102,16 @@ class Hit:
                 out[name] = value
         out["metadata"] = dict(self.metadata)
         out["row"] = self.row
+        if self.why is not None:
+            out["why"] = {
+                "dense": self.why.dense,
+                "lexical": self.why.lexical,
+                "words": list(self.why.words),
+            }
+            if self.why.tokens:
+                out["why"]["tokens"] = list(self.why.tokens)
+            if self.why.first is not None:
+                out["why"]["first"] = self.why.first
         return out
 
 

@@ -127,6 +127,11 @@ class DocumentShard:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def path(self) -> Path:
+        """The file with the texts."""
+        return self._path
+
     def read(self, positions: Rows) -> list[StoredRow]:
         """Return the rows at some positions, in that order."""
         found: dict[int, StoredRow] = {}

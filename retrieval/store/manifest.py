@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-FORMAT = 1
+FORMAT = 2
+"""2 added postings (roles `lexical` and `sparse`). One of format 1 opens; a commit makes it 2."""
 
 
 class Role(StrEnum):
@@ -21,6 +22,8 @@ class Role(StrEnum):
 
     DOCUMENTS = "documents"
     DENSE = "dense"
+    LEXICAL = "lexical"  # the words of texts, for BM25
+    SPARSE = "sparse"  # learned weights of words, a space as dense vectors have one
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,8 @@ class SegmentEntry:
     last_row:  the highest row number in it.
     data:      the Arrow file with the rows, relative to the collection.
     ids:       documents only: the file with the sorted hashes of the ids.
-    space:     dense only: the key of its space in `Manifest.spaces`.
+    postings:  lexical and sparse only: the file with the lists of its terms.
+    space:     dense and sparse only: the key of its space in `Manifest.spaces`.
     modality:  dense only: "text".
     index:     dense only: the index over its vectors, None while it is scanned exactly.
     passages:  documents only: True where a document may have several rows.
@@ -56,6 +60,7 @@ class SegmentEntry:
     last_row: int
     data: str
     ids: str | None = None
+    postings: str | None = None
     space: str | None = None
     modality: str | None = None
     index: IndexEntry | None = None
@@ -64,7 +69,7 @@ class SegmentEntry:
     @property
     def files(self) -> list[str]:
         """Every file the segment consists of."""
-        names = [self.data, self.ids, self.index.file if self.index else None]
+        names = [self.data, self.ids, self.postings, self.index.file if self.index else None]
         return [name for name in names if name is not None]
 
 
@@ -88,7 +93,8 @@ class Manifest:
     encoder:    how to load the encoder that answers queries: {"name", "options"}.
     space:      the key in `spaces` of that encoder's space.
     spaces:     the embedding spaces in use, `Space.to_json`, by key.
-    settings:   what the user chose at build: {"spec", "recall", "dtype", …}.
+    settings:   what the user chose at build: {"spec", "recall", "dtype", …}, and what was chosen
+                for them: {"lexical": how texts become terms, "fusion": how sides are weighed}.
     segments:   the segments, in the order of their rows within each role.
     deletes:    files with the rows that are deleted but still stored.
     files:      every file of this generation.
@@ -171,7 +177,9 @@ def parse_manifest(data: bytes) -> Manifest:
         values["files"] = {name: FileEntry(**entry) for name, entry in values["files"].items()}
         return Manifest(**values)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ManifestDamagedError(f"is no manifest of format {FORMAT} ({error})") from error
+        raise ManifestDamagedError(
+            f"is no manifest of format {values.get('format')} ({error})"
+        ) from error
 
 
 def is_canonical(data: bytes) -> bool:

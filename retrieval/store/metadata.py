@@ -8,19 +8,27 @@ with integers that it cannot hold is marked, too. A value that is None is the sa
 
 from __future__ import annotations
 
+import base64
+import datetime as dt
+import decimal
 import json
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from ..errors import InputError
+from .shards import check_offsets
 
 # A struct without fields does not survive every version of Arrow: this one is put in.
 NO_FIELD = "retr:none"
 _JSON = {b"retr:json": b"1"}
 _WIDE = {b"retr:wide": b"1"}
 _EXACT_INT = 2**53
+# Arrow files nest types 64 deep at most, and every reader of JSON gives up somewhere.
+_DEEPEST_LIST = 8
+_DEEPEST = 100
 
 
 def encode_metadata(records: Sequence[Mapping[str, Any]]) -> pa.StructArray:
@@ -42,14 +50,18 @@ def encode_metadata(records: Sequence[Mapping[str, Any]]) -> pa.StructArray:
 
 
 def decode_metadata(array: pa.StructArray) -> list[dict[str, Any]]:
-    """Return the records of a struct array, each without the values that are None."""
+    """Return the records of a struct array, each without the values that are None.
+
+    Raises:
+        ValueError: the array is damaged, past what `check_offsets` sees.
+    """
     records: list[dict[str, Any]] = [{} for _ in range(len(array))]
     for i in range(array.type.num_fields):
         field = array.type.field(i)
-        is_json = _is_json(field)
-        for record, value in zip(records, array.field(i).to_pylist(), strict=True):
+        as_json = is_json(field)
+        for record, value in zip(records, _values(array.field(i)), strict=True):
             if value is not None:
-                record[field.name] = json.loads(value) if is_json else value
+                record[field.name] = json.loads(value) if as_json else value
     return records
 
 
@@ -65,7 +77,11 @@ def unify_fields(types: Iterable[pa.StructType]) -> list[pa.Field]:
 
 
 def cast_metadata(array: pa.StructArray, fields: Sequence[pa.Field]) -> pa.StructArray:
-    """Rewrite a struct array with the fields of `unify_fields`."""
+    """Rewrite a struct array with the fields of `unify_fields`.
+
+    Raises:
+        ValueError: the array is damaged, past what `check_offsets` sees.
+    """
     columns = []
     for field in fields:
         at = array.type.get_field_index(field.name)
@@ -73,8 +89,8 @@ def cast_metadata(array: pa.StructArray, fields: Sequence[pa.Field]) -> pa.Struc
             columns.append(pa.nulls(len(array), field.type))
             continue
         column, own = array.field(at), array.type.field(at)
-        if _is_json(field) and not _is_json(own):
-            values = [_dump(own.name, v) for v in column.to_pylist()]
+        if is_json(field) and not is_json(own):
+            values = [_dump(own.name, v) for v in _values(column)]
             column = pa.array(values, pa.large_string())
         elif column.type != field.type:
             column = column.cast(field.type)
@@ -82,21 +98,38 @@ def cast_metadata(array: pa.StructArray, fields: Sequence[pa.Field]) -> pa.Struc
     return _struct(fields, columns, len(array))
 
 
+def is_json(field: pa.Field) -> bool:
+    """Return whether a field holds JSON texts: values of several types, or dicts."""
+    return _is_marked(field, _JSON)
+
+
 def _column(key: str, values: list[Any]) -> tuple[pa.Field, pa.Array]:
+    if any(_nests(value, _DEEPEST) for value in values):
+        raise InputError(f"metadata column {key!r}: a value is nested more than {_DEEPEST} deep")
     plain = not any(_needs_json(value) for value in values)
     if plain and not _mixes_types(values):
         try:
             # Offsets of 32 bits end at 2 GB, which the texts of one column may well exceed.
             texts = {type(value) for value in values} - {type(None)} == {str}
             column = pa.array(values, pa.large_string() if texts else None)
-        except (pa.ArrowException, OverflowError, UnicodeEncodeError):
+        except (pa.ArrowException, OverflowError, TypeError, UnicodeEncodeError):
             pass
         else:
-            if isinstance(column, pa.Array):  # in chunks where it is too large
+            # In chunks where it is too large.
+            if isinstance(column, pa.Array) and _is_readable(column.type):
                 wide = column.type == pa.int64() and any(map(_is_wide, values))
                 return pa.field(key, column.type, metadata=_WIDE if wide else None), column
     column = pa.array([_dump(key, value) for value in values], pa.large_string())
     return pa.field(key, column.type, metadata=_JSON), column
+
+
+def _is_readable(kind: Any) -> bool:
+    """Return whether `check_offsets` knows a type, and so whether it can be read again."""
+    try:
+        check_offsets(pa.nulls(0, kind))
+    except (pa.ArrowException, ValueError):
+        return False
+    return True
 
 
 def _check_key(key: object) -> None:
@@ -112,11 +145,20 @@ def _check_key(key: object) -> None:
 
 def _needs_json(value: Any) -> bool:
     """Return whether a value would not come back from Arrow as it went in."""
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) or _nests(value, _DEEPEST_LIST):
         return True
     if isinstance(value, (list, tuple)):
         return any(v is None or _needs_json(v) for v in value) or _mixes_types(value)
     return False
+
+
+def _nests(value: Any, levels: int) -> bool:
+    """Return whether lists and dicts in one another go deeper than so many levels."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if not isinstance(value, (list, tuple)):
+        return False
+    return not levels or any(_nests(part, levels - 1) for part in value)
 
 
 def _mixes_types(values: Iterable[Any]) -> bool:
@@ -143,24 +185,46 @@ def _is_wide(value: Any) -> bool:
     return isinstance(value, int) and abs(value) > _EXACT_INT
 
 
+def _values(column: pa.Array) -> list[Any]:
+    try:
+        values: list[Any] = column.to_pylist()
+    except ArithmeticError as error:  # decimals past their precision, dates past the last year
+        raise ValueError(f"a {column.type} is none ({error})") from error
+    return values
+
+
 def _dump(key: str, value: Any) -> str | None:
     if value is None:
         return None
     try:
         return json.dumps(value, ensure_ascii=True, default=_simple)
     except (TypeError, ValueError) as error:
+        try:
+            shown = f"{value!r:.80}"
+        except ValueError:  # an integer of too many digits to print
+            shown = f"a {type(value).__name__}"
         raise InputError(
-            f"metadata column {key!r}: cannot store {value!r:.80} ({error}); "
+            f"metadata column {key!r}: cannot store {shown} ({error}); "
             "give numbers, texts, booleans, dates, or lists and dicts of them"
         ) from error
 
 
 def _simple(value: Any) -> Any:
-    """Say how values of other types stand in JSON: dates as ISO text, numpy scalars as numbers."""
+    """Say how values of other types stand in JSON.
+
+    Dates are ISO texts, numpy scalars numbers, durations seconds, bytes base64; decimals and
+    UUIDs are texts, digit for digit.
+    """
     if hasattr(value, "isoformat"):
         return value.isoformat()
     if hasattr(value, "tolist"):
         return value.tolist()
+    if isinstance(value, dt.timedelta):
+        return value.total_seconds()
+    if isinstance(value, (decimal.Decimal, uuid.UUID)):
+        return str(value)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return base64.b64encode(value).decode()
     raise TypeError(f"a {type(value).__name__} is no JSON value")
 
 
@@ -169,8 +233,12 @@ def _wider(one: pa.Field, other: pa.Field) -> pa.Field:
         return other
     if pa.types.is_null(other.type):
         return one
-    if one.type == other.type and _is_json(one) == _is_json(other):
+    if one.type == other.type and is_json(one) == is_json(other):
         return other if _is_marked(other, _WIDE) else one
+    if not (is_json(one) or is_json(other)):
+        lists = _without_nulls(one.type, other.type)
+        if lists is not None:
+            return pa.field(one.name, lists)
     kinds = {one.type, other.type}
     if kinds == {pa.int64(), pa.float64()} and not (
         _is_marked(one, _WIDE) or _is_marked(other, _WIDE)
@@ -179,8 +247,16 @@ def _wider(one: pa.Field, other: pa.Field) -> pa.Field:
     return pa.field(one.name, pa.large_string(), metadata=_JSON)
 
 
-def _is_json(field: pa.Field) -> bool:
-    return _is_marked(field, _JSON)
+def _without_nulls(one: Any, other: Any) -> Any | None:
+    """Return the type of two lists of which one is empty wherever they differ; None elsewhere."""
+    if pa.types.is_null(one) or one == other:
+        return other
+    if pa.types.is_null(other):
+        return one
+    if pa.types.is_list(one) and pa.types.is_list(other):
+        inner = _without_nulls(one.value_type, other.value_type)
+        return None if inner is None else pa.list_(inner)
+    return None
 
 
 def _is_marked(field: pa.Field, mark: Mapping[bytes, bytes]) -> bool:

@@ -32,6 +32,7 @@ from ..errors import (
 from .disk import Disk, HashingFile, file_sha256, storage_errors
 from .lock import try_flock, writer_lock
 from .manifest import (
+    FORMAT,
     FileEntry,
     Manifest,
     ManifestDamagedError,
@@ -43,7 +44,7 @@ from .manifest import (
 log = logging.getLogger("retr.store")
 
 KEPT_GENERATIONS = 2
-FOLDERS = ("documents", "vectors", "indexes", "bridges", "deletes")
+FOLDERS = ("documents", "vectors", "lexical", "indexes", "bridges", "deletes")
 _ALL_FOLDERS = ("manifests", "staging", *FOLDERS)
 _MANIFEST = re.compile(r"([0-9]{8,})\.json")
 _OWN_FILE = re.compile(r"[0-9a-f]{32}(\.ids)?\.(arrow|faiss)")
@@ -266,6 +267,7 @@ class Store:
             generation=generation,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             writer=__version__,
+            format=FORMAT,
         )
         used = [name for name in staging.files if name in manifest.files]
         for name in used:

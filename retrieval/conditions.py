@@ -1,0 +1,538 @@
+"""Conditions over documents: a text in SQL becomes a query that DuckDB may be trusted with.
+
+DuckDB parses the condition. Its syntax tree is then checked, node by node, against what a
+condition may hold: columns, constants, operators and the functions named here. No subquery, no
+other statement and no function that reaches out of the row gets through. The names of columns
+are replaced by names of our own, and the query that runs is printed from the checked tree, so
+that what was checked is what runs.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from .errors import InputError
+from .store.metadata import is_json
+
+PLAIN = ("id", "text", "uri", "source", "place")
+MAX_LENGTH = 100_000
+DEEPEST = 200
+POSITION = "retr_position"
+TABLE = "retr_rows"
+_START = f"SELECT {POSITION} FROM {TABLE} WHERE "
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_CLASSES = _words(
+    "BETWEEN CASE CAST COLLATE COLUMN_REF COMPARISON CONJUNCTION CONSTANT FUNCTION LAMBDA OPERATOR "
+    "TYPE"
+)
+_REFUSED = {
+    "SUBQUERY": "a subquery",
+    "WINDOW": "a window function",
+    "STAR": "a star",
+    "PARAMETER": "a parameter",
+}
+_OPERATORS = _words(
+    "OPERATOR_NOT OPERATOR_IS_NULL OPERATOR_IS_NOT_NULL COMPARE_IN COMPARE_NOT_IN "
+    "OPERATOR_COALESCE OPERATOR_TRY ARRAY_EXTRACT ARRAY_SLICE ARRAY_CONSTRUCTOR STRUCT_EXTRACT"
+)
+_CLOCK = _words(
+    "now today current_date current_time current_timestamp localtime localtimestamp "
+    "get_current_time get_current_timestamp transaction_timestamp current_localtime "
+    "current_localtimestamp"
+)
+_JSON_FUNCTIONS = _words(
+    "->> json_array_length json_contains json_exists json_extract json_extract_path "
+    "json_extract_path_text json_extract_string json_keys json_type json_valid json_value"
+)
+_LIST_FUNCTIONS = _words(
+    "&& @> <@ array_contains array_extract array_filter array_has array_has_all array_has_any "
+    "array_position array_slice array_transform flatten list_any_value list_apply list_avg "
+    "list_concat list_contains list_distinct list_element list_extract list_filter list_first "
+    "list_has list_has_all list_has_any list_indexof list_intersect list_last list_max list_min "
+    "list_position list_slice list_sort list_sum list_transform list_unique"
+)
+# Each gives the same for the same arguments, reads nothing else, and makes nothing large of
+# something small: no settings, no sequences, no files, no `repeat`.
+_FUNCTIONS = (
+    _CLOCK
+    | _JSON_FUNCTIONS
+    | _LIST_FUNCTIONS
+    | _words(
+        "!= !~~ !~~* % & * ** + - / // < << <= = > >= >> ^ ^@ | || ~ ~~ ~~* ~~~ ilike_escape "
+        "like_escape not_ilike_escape not_like_escape xor if ifnull nullif greatest least hash "
+        "list_value list_pack array_value row typeof "
+        # texts
+        "ascii char_length character_length chr concat concat_ws contains damerau_levenshtein "
+        "ends_with hamming instr jaccard jaro_similarity jaro_winkler_similarity lcase left len "
+        "length levenshtein lower ltrim md5 nfc_normalize ord position prefix regexp_extract "
+        "regexp_full_match regexp_matches regexp_replace replace reverse right rtrim sha256 "
+        "split split_part starts_with str_split string_split strip_accents strlen strpos substr "
+        "substring suffix translate trim ucase unicode upper "
+        # numbers
+        "abs acos add asin atan atan2 cbrt ceil ceiling cos degrees divide even exp fdiv floor "
+        "fmod isfinite isinf isnan ln log log10 log2 mod multiply pi pow power radians round "
+        "sign sin sqrt subtract tan trunc "
+        # dates and times
+        "age century date_add date_diff date_part date_sub date_trunc datediff datepart datesub "
+        "datetrunc day dayname dayofmonth dayofweek dayofyear decade epoch epoch_ms epoch_ns "
+        "epoch_us hour isodow isoyear last_day make_date make_time make_timestamp microsecond "
+        "millisecond minute month monthname quarter second strftime strptime time_bucket timezone "
+        "to_days to_hours to_microseconds to_milliseconds to_minutes to_months to_seconds "
+        "to_timestamp to_weeks to_years try_strptime week weekday weekofyear year yearweek"
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column that a condition names.
+
+    field: the metadata field, as a merge of all shards would type it; None for a plain column.
+    """
+
+    name: str
+    field: pa.Field | None = None
+
+    @property
+    def is_json(self) -> bool:
+        """Whether its values are of several types, or dicts, and so stored as JSON."""
+        return self.field is not None and is_json(self.field)
+
+    @property
+    def type(self) -> str:
+        """Its type in the words of SQL."""
+        if self.field is None:
+            return "VARCHAR"
+        return "JSON" if self.is_json else _sql_type(self.field.type)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A condition that was checked.
+
+    text:       as the user wrote it.
+    columns:    those it names; the i-th is called `value_name(i)` and, as JSON, `json_name(i)`.
+    sql:        a query of the positions where it holds, from `TABLE`.
+    uses_clock: it says something else at another time.
+    shadowed:   the plain columns it names that are also the name of a metadata column.
+    """
+
+    text: str
+    columns: tuple[Column, ...]
+    sql: str
+    uses_clock: bool
+    shadowed: tuple[str, ...]
+
+    def error(self, why: str) -> InputError:
+        """Return the error that says why it cannot be evaluated, with its columns and types."""
+        own = {f: c.name for i, c in enumerate(self.columns) for f in (value_name(i), json_name(i))}
+        why = re.sub(r'"?\b(retr_\d+\w*)\b"?', lambda m: own.get(m[1], m[0]), why)
+        types = ", ".join(f"{c.name} is {c.type}" for c in self.columns)
+        return condition_error(self.text, f"{why}; {types}" if types else why)
+
+
+def value_name(number: int) -> str:
+    """Return what the values of a column are called in the query."""
+    return f"retr_{number}"
+
+
+def json_name(number: int) -> str:
+    """Return what a column is called in the query where its JSON is meant."""
+    return f"retr_{number}_json"
+
+
+def condition_error(text: str, why: str) -> InputError:
+    """Return the error for a condition, in one line."""
+    shown = " ".join(text.split())
+    shown = shown if len(shown) <= 200 else f"{shown[:197]}…"
+    return InputError(f"the condition {shown!r}: {' '.join(why.split())}")
+
+
+def parse_condition(
+    text: str, fields: Sequence[pa.Field], ask: Callable[[str, str], str]
+) -> Condition:
+    """Check a condition and return the query for it.
+
+    fields: the metadata columns that there are.
+    ask:    calls a function of DuckDB with one text and returns the text it gives.
+
+    Raises:
+        InputError: it is not one condition, or holds what a condition may not hold, or a column
+            that there is not; the message says where.
+    """
+    if not isinstance(text, str):
+        raise InputError(f'the condition is {text!r:.80}: give a text, such as "year >= 2020"')
+    if not text.strip():
+        raise InputError('the condition is empty: give one such as "year >= 2020"')
+    if len(text) > MAX_LENGTH or "\0" in text or not _is_utf8(text):
+        raise condition_error(
+            text, f"give at most {MAX_LENGTH:,} characters, without NUL and lone surrogates"
+        )
+    if _is_deep(text):
+        raise condition_error(text, f"it is nested too deeply, more than {DEEPEST} brackets")
+    try:
+        return _Checker(text, fields, ask).condition()
+    except RecursionError as error:
+        raise condition_error(text, "it is nested too deeply") from error
+
+
+class _Checker:
+    """Walks over one syntax tree, and changes it as it goes."""
+
+    def __init__(
+        self, text: str, fields: Sequence[pa.Field], ask: Callable[[str, str], str]
+    ) -> None:
+        self._text = text
+        self._fields = {field.name: field for field in fields}
+        self._ask = ask
+        self._columns: list[Column] = []
+        self._uses_clock = False
+
+    def condition(self) -> Condition:
+        tree = self._parse(_START + self._text, len(_START))
+        statement = self._single_select(tree)
+        node = statement["where_clause"]
+        checked = self._check(node, frozenset())
+        if node["class"] in ("COLUMN_REF", "CONSTANT"):
+            checked = self._truth(node, checked)
+        statement["where_clause"] = checked
+        sql = self._ask("json_deserialize_sql", json.dumps(tree))
+        plain = (column.name for column in self._columns if column.field is None)
+        shadowed = tuple(name for name in plain if name in self._fields)
+        return Condition(self._text, tuple(self._columns), sql, self._uses_clock, shadowed)
+
+    # --- parsing
+
+    def _parse(self, sql: str, start: int = 0) -> dict[str, Any]:
+        tree: dict[str, Any] = json.loads(self._ask("json_serialize_sql", sql))
+        if not tree["error"]:
+            return tree
+        why = tree["error_message"]
+        if tree.get("error_type") == "not implemented":
+            why = "give one condition, without other statements"
+        elif "expression depth" in why:
+            why = "it is nested too deeply"
+        elif "position" in tree:
+            # DuckDB counts bytes.
+            at = len(sql.encode()[: int(tree["position"])].decode(errors="ignore")) - start
+            if 0 <= at < len(self._text):
+                why = f"{why}, at character {at + 1}: {self._text[at : at + 20]!r}"
+            elif at >= 0:
+                why = f"{why}, at its end"
+            else:
+                why = "there is nothing in it"
+        raise condition_error(self._text, why)
+
+    def _single_select(self, tree: dict[str, Any]) -> dict[str, Any]:
+        """Return the one SELECT of a tree that has what our own has, and a condition."""
+        own = self._parse(f"{_START}true")["statements"][0]["node"]
+        node: dict[str, Any] = tree["statements"][0]["node"]
+        rest = {**node, "where_clause": own["where_clause"]}
+        if len(tree["statements"]) != 1 or rest != own or node["where_clause"] is None:
+            raise self._error("give one condition, with nothing behind it and no other query")
+        return node
+
+    def _fragment(self, expression: str) -> dict[str, Any]:
+        """Return the tree of an expression of our own."""
+        tree = self._parse(f"SELECT {expression}")
+        node: dict[str, Any] = tree["statements"][0]["node"]["select_list"][0]
+        return node
+
+    # --- checking
+
+    def _check(self, node: Any, scope: frozenset[str]) -> Any:
+        """Return a part of the tree with the columns replaced.
+
+        scope: the parameters of the lambdas around it, which are no columns.
+        """
+        if isinstance(node, list):
+            return [self._check(part, scope) for part in node]
+        if not isinstance(node, dict):
+            return node
+        kind = node.get("class")
+        if kind is not None and kind not in _CLASSES:
+            what = _REFUSED.get(kind, f"this ({str(kind).lower()})")
+            raise self._error(f"{what} has no place in a condition{self._place(node)}")
+        if kind == "COLUMN_REF":
+            return self._column_ref(node, scope, as_json=False)
+        if kind == "LAMBDA":
+            return self._lambda(node, scope)
+        if kind == "FUNCTION":
+            return self._function(node, scope)
+        if kind == "OPERATOR":
+            self._check_operator(node, scope)
+        checked = {key: self._check(part, scope) for key, part in node.items()}
+        if kind in ("COMPARISON", "BETWEEN") or node.get("type") in _IN:
+            self._read_json_as_compared(node, checked)
+        return checked
+
+    def _check_operator(self, node: Mapping[str, Any], scope: frozenset[str]) -> None:
+        if node["type"] not in _OPERATORS:
+            name = str(node["type"]).lower()
+            raise self._error(f"{name} has no place in a condition{self._place(node)}")
+        if node["type"] in ("ARRAY_EXTRACT", "ARRAY_SLICE"):
+            child = node["children"][0]
+            column = self._json_column(child)
+            if column is not None:
+                name = column.name
+                raise self._error(
+                    f"{name} is JSON and takes no [...]: write {name}.name for a value inside, "
+                    f"or json_extract_string({name}, '$[0]')"
+                )
+
+    def _lambda(self, node: dict[str, Any], scope: frozenset[str]) -> dict[str, Any]:
+        if node.get("syntax_type") != "LAMBDA_KEYWORD":
+            raise self._error(
+                "-> binds looser than = and is not taken: write column.name for a value inside "
+                "of JSON, and lambda x: … (which needs DuckDB 2) for a function over a list"
+            )
+        inner = scope | set(_names(node["lhs"]))
+        return {**node, "expr": self._check(node["expr"], inner)}
+
+    def _function(self, node: dict[str, Any], scope: frozenset[str]) -> dict[str, Any]:
+        name = node["function_name"].lower()
+        # The parser of DuckDB 1 says where some of its own functions are.
+        where = (node.get("catalog") or "system", node.get("schema") or "main")
+        if where != ("system", "main") or name not in _FUNCTIONS:
+            known = sorted(f for f in _FUNCTIONS if f[0].isalpha())
+            raise self._error(
+                f"a condition cannot use the function {name}{_close(name, known)}"
+                f"{self._place(node)}"
+            )
+        self._uses_clock |= name in _CLOCK
+        checked = dict(node)
+        for key in ("arguments", "children"):
+            if key in node:
+                checked[key] = [self._argument(part, name, scope) for part in node[key]]
+        return checked
+
+    def _argument(self, part: dict[str, Any], function: str, scope: frozenset[str]) -> Any:
+        if "expression" in part:
+            return {**part, "expression": self._argument(part["expression"], function, scope)}
+        as_json = function in _JSON_FUNCTIONS
+        as_list = function in _LIST_FUNCTIONS
+        if part.get("class") == "COLUMN_REF" and (as_json or as_list):
+            node = self._column_ref(part, scope, as_json=True)
+            if as_list and self._is_json_ref(part, scope):
+                reader = self._fragment("""TRY(json_transform(NULL, '["VARCHAR"]'))""")
+                _replace_null(reader, node)
+                return reader
+            return node
+        return self._check(part, scope)
+
+    # --- columns
+
+    def _column_ref(
+        self, node: dict[str, Any], scope: frozenset[str], *, as_json: bool
+    ) -> dict[str, Any]:
+        names = node["column_names"]
+        if names[0] in scope:
+            return node
+        resolved = self._resolve(names)
+        if resolved is None:
+            if len(names) == 1 and names[0].lower() in _CLOCK:
+                self._uses_clock = True
+                return node
+            raise self._missing(names)
+        column, path = resolved
+        if column not in self._columns:
+            self._columns.append(column)
+        number = self._columns.index(column)
+        if path:
+            pointer = "".join(f"/{p.replace('~', '~0').replace('/', '~1')}" for p in path)
+            quoted = pointer.replace("'", "''")
+            reader = "json_extract" if as_json else "json_extract_string"
+            return self._fragment(f"TRY({reader}({json_name(number)}, '{quoted}'))")
+        name = json_name(number) if as_json and column.is_json else value_name(number)
+        return {**node, "column_names": [name]}
+
+    def _resolve(self, names: Sequence[str]) -> tuple[Column, list[str]] | None:
+        """Return the column that dotted names mean, and the path inside of its values.
+
+        The plain columns come first, so that no document added later changes what they mean;
+        `metadata.` in front always means the metadata.
+        """
+        first, rest = names[0], list(names[1:])
+        if not rest and first in PLAIN:
+            return Column(first), []
+        if first.lower() == "metadata" and rest:
+            field = self._field(rest[0])
+            if field is not None:
+                return self._with_path(field, rest[1:])
+        if first not in self._fields and not rest and first.lower() in PLAIN:
+            return Column(first.lower()), []
+        field = self._field(first)
+        return None if field is None else self._with_path(field, rest)
+
+    def _with_path(self, field: pa.Field, path: list[str]) -> tuple[Column, list[str]]:
+        column = Column(field.name, field)
+        if path and not column.is_json:
+            raise self._error(
+                f"the column {field.name} is {column.type}: there is no {'.'.join(path)} in it"
+            )
+        return column, path
+
+    def _field(self, name: str) -> pa.Field | None:
+        if name in self._fields:
+            return self._fields[name]
+        alike = [field for field in self._fields.values() if field.name.lower() == name.lower()]
+        if len(alike) > 1:
+            quoted = " and ".join(f'"{field.name}"' for field in alike)
+            raise self._error(f"{name} may mean {quoted}: write one of them, with its capitals")
+        return alike[0] if alike else None
+
+    def _missing(self, names: Sequence[str]) -> InputError:
+        name = ".".join(names)
+        columns = [Column(field.name, field) for field in self._fields.values()]
+        shown = [f"{_identifier(c.name)} {c.type}" for c in columns if c.name in self._fields][:30]
+        more = f" and {len(columns) - 30} more" if len(columns) > 30 else ""
+        hint = _close(name, [*PLAIN, *self._fields])
+        if f'"{name}"' in self._text:
+            hint += f"; a text stands in single quotes, '{name}'"
+        there = ", ".join([*PLAIN, *shown])
+        return self._error(f"there is no column {name}{hint}; there are {there}{more}")
+
+    # --- values of several types
+
+    def _json_column(self, node: Any) -> Column | None:
+        """Return the column of several types that a node names, if it does so directly."""
+        if not isinstance(node, dict) or node.get("class") != "COLUMN_REF":
+            return None
+        resolved = self._resolve(node["column_names"])
+        return resolved[0] if resolved is not None and resolved[0].is_json else None
+
+    def _is_json_ref(self, node: Any, scope: frozenset[str]) -> bool:
+        return node["column_names"][0] not in scope and self._json_column(node) is not None
+
+    def _read_json_as_compared(self, node: Mapping[str, Any], checked: dict[str, Any]) -> None:
+        """Read the values of a JSON column as numbers or truths where they meet such constants."""
+        keys = [key for key in ("left", "right", "input", "lower", "upper") if key in node]
+        sides = [node[key] for key in keys] or node["children"]
+        kinds = {kind for side in sides if (kind := _constant_kind(side)) is not None}
+        if len(kinds) != 1 or not kinds <= {"DOUBLE", "BOOLEAN"}:
+            return
+        for i, side in enumerate(sides):
+            if self._json_column(side) is None:
+                continue
+            if keys:
+                checked[keys[i]] = self._cast(checked[keys[i]], *kinds)
+            else:
+                checked["children"][i] = self._cast(checked["children"][i], *kinds)
+
+    def _truth(self, node: Mapping[str, Any], checked: dict[str, Any]) -> dict[str, Any]:
+        """Return a lone column or constant as a condition, if it is true or false."""
+        if node["class"] == "CONSTANT":
+            if _constant_kind(node) in ("BOOLEAN", "NULL"):
+                return checked
+        elif self._json_column(node) is not None:
+            return self._cast(checked, "BOOLEAN")
+        elif not self._columns or self._columns[0].type == "BOOLEAN":
+            return checked
+        what = f"is {self._columns[0].type}" if self._columns else "is a constant"
+        raise self._error(f"it {what} and neither true nor false: compare it with something")
+
+    def _cast(self, node: dict[str, Any], kind: str) -> dict[str, Any]:
+        cast = self._fragment(f"TRY_CAST(NULL AS {kind})")
+        _replace_null(cast, node)
+        return cast
+
+    def _place(self, node: Mapping[str, Any]) -> str:
+        at = int(node.get("query_location", 0)) - len(_START)
+        before = self._text.encode()[: max(at, 0)]
+        return f", at character {len(before.decode(errors='ignore')) + 1}" if at >= 0 else ""
+
+    def _error(self, why: str) -> InputError:
+        return condition_error(self._text, why)
+
+
+_IN = ("COMPARE_IN", "COMPARE_NOT_IN")
+
+
+def _constant_kind(node: Mapping[str, Any]) -> str | None:
+    """Return what a constant is: DOUBLE for every number, BOOLEAN, VARCHAR, NULL; or None."""
+    if node.get("class") != "CONSTANT":
+        return None
+    if "literal" in node:  # DuckDB 2
+        kind = node["literal"]["kind"]
+    else:
+        kind = "NULL" if node["value"]["is_null"] else node["value"]["type"]["id"]
+    names = {"STRING": "VARCHAR", "VARCHAR": "VARCHAR", "BOOLEAN": "BOOLEAN"}
+    return "NULL" if kind.startswith("NULL") else names.get(kind, "DOUBLE")
+
+
+def _names(node: Any) -> list[str]:
+    """Return the names of all columns in a part of the tree."""
+    if isinstance(node, list):
+        return [name for part in node for name in _names(part)]
+    if not isinstance(node, dict):
+        return []
+    if node.get("class") == "COLUMN_REF":
+        return list(node["column_names"])
+    return [name for part in node.values() for name in _names(part)]
+
+
+def _replace_null(node: Any, value: dict[str, Any]) -> None:
+    """Put a value in the place of the constant NULL in a tree of our own."""
+    parts = node.items() if isinstance(node, dict) else enumerate(node)
+    for key, part in list(parts):
+        if isinstance(part, dict) and _constant_kind(part) == "NULL":
+            node[key] = value
+        elif isinstance(part, (dict, list)):
+            _replace_null(part, value)
+
+
+def _close(name: str, known: Sequence[str]) -> str:
+    lowered = {k.lower(): k for k in known}
+    found = difflib.get_close_matches(name.lower(), lowered, 1, 0.7)
+    return f": did you mean {_identifier(lowered[found[0]])}?" if found else ""
+
+
+def _identifier(name: str) -> str:
+    """Return a name as it stands in a condition."""
+    plain = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)
+    return name if plain else '"' + name.replace('"', '""') + '"'
+
+
+def _sql_type(kind: Any) -> str:
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return f"{_sql_type(kind.value_type)}[]"
+    if pa.types.is_timestamp(kind):
+        return "TIMESTAMP WITH TIME ZONE" if kind.tz else "TIMESTAMP"
+    names = {
+        pa.int64(): "BIGINT",
+        pa.float64(): "DOUBLE",
+        pa.bool_(): "BOOLEAN",
+        pa.string(): "VARCHAR",
+        pa.large_string(): "VARCHAR",
+        pa.date32(): "DATE",
+    }
+    return names.get(kind) or str(kind).upper()
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_deep(text: str) -> bool:
+    """Return whether brackets nest so deeply that the parser would take minutes or gigabytes."""
+    depth = deepest = 0
+    for bracket in re.findall(r"[(\[{)\]}]", re.sub(r"'[^']*'|\"[^\"]*\"", "", text)):
+        depth += 1 if bracket in "([{" else -1
+        deepest = max(deepest, depth)
+    return deepest > DEEPEST

@@ -1,0 +1,320 @@
+"""The sides of a search: what one role's segments say, merged across segments, and their fusion.
+
+A side answers with rows of the collection and a score for each, best first; it can also score any
+rows it is given. So the fusion of two sides is a side as well, and the search path needs no cases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..indexes.base import Floats
+from ..indexes.topk import merge_hits
+from .fusion import POOL, Fusion, Scores
+from .lexical import Bm25, LexicalSegment, Scoring, Terms
+from .segment import allow
+from .snapshot import Snapshot
+from .store.shards import Rows, merged_rows
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ranking:
+    """The hits of one query, best first.
+
+    rows:   i64[n].
+    scores: f64[n], descending; equal scores stand in ascending order of their rows.
+    """
+
+    rows: Rows
+    scores: Scores
+
+
+NOTHING = Ranking(np.empty(0, np.int64), np.empty(0, np.float64))
+
+
+class Side(Protocol):
+    """Ranks the rows of a snapshot for the queries of a block."""
+
+    def hits(self, queries: Sequence[int], k: int) -> list[Ranking]:
+        """Return the best k rows of each of some queries, named by their place in the block."""
+        ...
+
+    def scores(self, query: int, rows: Rows) -> Scores:
+        """Return the score of each row for one query, f64[len(rows)]."""
+        ...
+
+
+class DenseSide:
+    """The vectors of the rows.
+
+    vectors: f32[q, dim], in the collection's space.
+    given:   bool[q]: which of the queries have a vector; the others find nothing.
+    allowed: the only rows allowed, ascending; None allows all that are not deleted.
+    recall:  what of the true best the indexes are to find; None is what they are set to.
+    """
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        vectors: Floats,
+        given: NDArray[np.bool_],
+        allowed: Rows | None,
+        recall: float | None = None,
+    ) -> None:
+        self._recall = recall
+        self._snapshot = snapshot
+        self._vectors = vectors
+        self._given = given
+        self._allowed = allowed
+
+    def hits(self, queries: Sequence[int], k: int) -> list[Ranking]:
+        """Search every dense segment and merge."""
+        out = [NOTHING] * len(queries)
+        asked = [i for i, query in enumerate(queries) if self._given[query]]
+        if not asked:
+            return out
+        vectors = self._vectors[[queries[i] for i in asked]]
+        found = []
+        snapshot = self._snapshot
+        for segment, dead in zip(snapshot.dense, snapshot.dead_positions, strict=True):
+            only = None if self._allowed is None else segment.positions(self._allowed)
+            if only is not None and len(only) == 0:
+                continue
+            allowed = None
+            if only is not None or len(dead):
+                allowed = allow(len(segment), only=only, never=dead)
+            found.append(segment.search(vectors, k, allowed=allowed, recall=self._recall))
+        if found:
+            merged = merge_hits(found, k)
+            for number, i in enumerate(asked):
+                there = merged.positions[number] >= 0
+                scores = merged.scores[number][there].astype(np.float64)
+                out[i] = Ranking(merged.positions[number][there], scores)
+        return out
+
+    def scores(self, query: int, rows: Rows) -> Scores:
+        """Score rows by their stored vectors; -inf for a row that has none."""
+        if not self._given[query]:
+            return np.full(len(rows), -np.inf)
+        return self._score(self._vectors[query], rows)
+
+    def near(self, query: int, row: int, rows: Rows) -> Scores:
+        """Score rows by the vector of one row, at the length of the query; 0 where it has none."""
+        for segment in self._snapshot.dense:
+            position = segment.positions(np.array([row], np.int64))
+            if len(position):
+                vector = segment.matrix[position[0]].astype(np.float32)
+                length = float(np.linalg.norm(vector))
+                if self._snapshot.space.metric == "ip" and length:
+                    vector *= np.float32(np.linalg.norm(self._vectors[query]) / length)
+                return self._score(vector, rows)
+        return np.zeros(len(rows))
+
+    def _score(self, vector: Floats, rows: Rows) -> Scores:
+        out = np.full(len(rows), -np.inf)
+        order = np.argsort(rows)
+        ascending = rows[order]
+        for segment in self._snapshot.dense:
+            positions = segment.positions(ascending)
+            if len(positions):
+                at = np.searchsorted(ascending, segment.rows_at(positions))
+                out[order[at]] = segment.score(vector, positions)
+        return out
+
+
+class LexicalSide:
+    """The words of the rows, or the learned weights of words.
+
+    queries: what each of q queries asks for.
+    bm25:    the constants, None for the inner product of learned weights.
+    """
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        segments: Sequence[LexicalSegment],
+        queries: Sequence[Terms],
+        bm25: Bm25 | None,
+        allowed: Rows | None,
+    ) -> None:
+        self._segments = segments
+        self._dead = snapshot.dead_words
+        self._scoring = [Scoring(segments, terms, bm25) for terms in queries]
+        self._only = (
+            None
+            if allowed is None
+            else {segment.entry.id: segment.positions(allowed) for segment in segments}
+        )
+
+    def hits(self, queries: Sequence[int], k: int) -> list[Ranking]:
+        """Search every segment and merge; a row that holds none of the words is no hit."""
+        return [self._hits(self._scoring[query], k) for query in queries]
+
+    def _hits(self, scoring: Scoring, k: int) -> Ranking:
+        found = []
+        for segment in self._segments:
+            only = None if self._only is None else self._only[segment.entry.id]
+            if only is None or len(only):
+                never = self._dead[segment.entry.id]
+                found.append(segment.search(scoring, k, only=only, never=never))
+        rows = np.concatenate([NOTHING.rows, *(rows for rows, _ in found)])
+        scores = np.concatenate([NOTHING.scores, *(scores for _, scores in found)])
+        return best(rows, scores, k)
+
+    def scores(self, query: int, rows: Rows) -> Scores:
+        """Score rows by the words they hold; 0 for a row that holds none."""
+        out = np.zeros(len(rows))
+        order = np.argsort(rows)
+        ascending = rows[order]
+        for segment in self._segments:
+            positions = segment.positions(ascending)
+            if len(positions):
+                at = np.searchsorted(ascending, segment.rows_at(positions))
+                out[order[at]] = segment.scores(self._scoring[query], positions)
+        return out
+
+    def held(self, query: int, row: int) -> list[str]:
+        """Return the terms of a query that a row holds."""
+        for segment in self._segments:
+            positions = segment.positions(np.array([row], np.int64))
+            if len(positions):
+                return self._scoring[query].held(segment, int(positions[0]))
+        return []
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidates:
+    """What two sides say of the same rows.
+
+    rows:         i64[n], ascending.
+    dense, words: f64[n], their scores on each side.
+    *_pool:       the scores of the side's own best hits, descending, at most `POOL`.
+    core:         bool[n], which rows are among those hits.
+    near:         how the encoder's side scores all the rows for the vector of one; None where it
+                  has no vectors.
+    """
+
+    rows: Rows
+    dense: Scores
+    dense_pool: Scores
+    words: Scores
+    words_pool: Scores
+    core: NDArray[np.bool_]
+    near: Callable[[int], Scores] | None = None
+
+    def fused(self, fusion: Fusion) -> Scores:
+        """Return f64[n], the scores combined.
+
+        With feedback, the encoder's side looks again with the vector of the best row added to
+        that of the query (Rocchio, "Relevance feedback in information retrieval", 1971, with one
+        document taken for relevant), among the rows found already. A query that no word answers
+        is ranked by the one look.
+        """
+        first = fusion.fuse(self.dense, self.dense_pool, self.words, self.words_pool)
+        if self.near is None or not fusion.feedback or not len(self.words_pool):
+            return first
+        seed = int(self.rows[np.argmax(np.where(self.core, first, -np.inf))])
+        dense = self.dense + fusion.feedback * self.near(seed)
+        pool = np.sort(dense[self.core & np.isfinite(dense)])[::-1][:POOL]
+        return fusion.fuse(dense, pool, self.words, self.words_pool)
+
+
+class FusedSide:
+    """Two sides, their candidates merged and their scores combined."""
+
+    def __init__(self, dense: Side, words: Side, fusion: Fusion) -> None:
+        self._dense = dense
+        self._words = words
+        self._fusion = fusion
+
+    def hits(self, queries: Sequence[int], k: int) -> list[Ranking]:
+        """Fuse at least the best `POOL` rows of each side."""
+        found = self.candidates(queries, max(k, POOL))
+        return [best(each.rows, each.fused(self._fusion), k) for each in found]
+
+    def candidates(self, queries: Sequence[int], depth: int) -> list[Candidates]:
+        """Return the best `depth` rows of each side, scored on both."""
+        both = zip(
+            queries,
+            self._dense.hits(queries, depth),
+            self._words.hits(queries, depth),
+            strict=True,
+        )
+        return [self._candidates(query, dense, words) for query, dense, words in both]
+
+    def _candidates(
+        self, query: int, dense: Ranking, words: Ranking, others: Rows = NOTHING.rows
+    ) -> Candidates:
+        rows = merged_rows([dense.rows, words.rows, others])
+        core = np.zeros(len(rows), bool)
+        # Not those found deeper: the first hits are the same however many are asked for.
+        core[np.searchsorted(rows, dense.rows[:POOL])] = True
+        core[np.searchsorted(rows, words.rows[:POOL])] = True
+        side = self._dense
+        return Candidates(
+            rows,
+            _completed(self._dense, query, dense, rows),
+            self._dense_pool(dense),
+            _completed(self._words, query, words, rows),
+            words.scores[:POOL],
+            core,
+            (lambda row: side.near(query, row, rows)) if isinstance(side, DenseSide) else None,
+        )
+
+    def scores(self, query: int, rows: Rows) -> Scores:
+        """Score rows as `hits` does."""
+        (dense,) = self._dense.hits([query], POOL)
+        (words,) = self._words.hits([query], POOL)
+        found = self._candidates(query, dense, words, rows)
+        return found.fused(self._fusion)[np.searchsorted(found.rows, rows)]
+
+    def _dense_pool(self, found: Ranking) -> Scores:
+        """Return the scores that those of the encoder's side are normalised by."""
+        pool = found.scores[:POOL]
+        # Weights of words have a zero that means something: no word in common.
+        return np.append(pool, 0.0) if isinstance(self._dense, LexicalSide) else pool
+
+
+class EachItsOwn:
+    """A side for each query, so that a query finds the same alone and among others.
+
+    sides: q of them, of few kinds.
+    """
+
+    def __init__(self, sides: Sequence[Side]) -> None:
+        self._sides = sides
+
+    def hits(self, queries: Sequence[int], k: int) -> list[Ranking]:
+        """Ask each side once."""
+        found: dict[int, Ranking] = {}
+        for side in {id(self._sides[query]): self._sides[query] for query in queries}.values():
+            own = [query for query in queries if self._sides[query] is side]
+            found.update(zip(own, side.hits(own, k), strict=True))
+        return [found[query] for query in queries]
+
+    def scores(self, query: int, rows: Rows) -> Scores:
+        """Score rows as `hits` does."""
+        return self._sides[query].scores(query, rows)
+
+
+def _completed(side: Side, query: int, known: Ranking, rows: Rows) -> Scores:
+    """Return the scores of rows (ascending), of which a side has found some already."""
+    out = np.empty(len(rows))
+    there = np.zeros(len(rows), bool)
+    at = np.searchsorted(rows, known.rows)
+    out[at] = known.scores
+    there[at] = True
+    if not there.all():
+        out[~there] = side.scores(query, rows[~there])
+    return out
+
+
+def best(rows: Rows, scores: Scores, k: int) -> Ranking:
+    """Return the k best of some rows; equal scores in ascending order of rows."""
+    order = np.lexsort((rows, -scores))[:k]
+    return Ranking(rows[order], scores[order])

@@ -1,0 +1,65 @@
+"""Tuning a collection: its indexes measured again, and its two sides weighed on judged queries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from . import commits, indexing
+from .encoders.base import Encoder
+from .errors import InputError
+from .queries import encode
+from .snapshot import Snapshot
+from .store.store import Store
+from .types import Query
+
+
+def tune(
+    store: Store,
+    snapshot: Snapshot,
+    queries: Sequence[Query] | None,
+    qrels: Mapping[str, Mapping[str, int]] | None,
+    recall: float | None,
+    encoder: Callable[[], Encoder],
+) -> tuple[Snapshot, dict[str, Any]]:
+    """Do what `Collection.tune` says; return the new snapshot and the report.
+
+    Raises:
+        InputError: there is nothing to tune, judgments come without queries, or too few are judged.
+    """
+    has_index = any(s.index is not None and not s.index.exact for s in snapshot.dense)
+    if qrels is None and not has_index:
+        raise InputError(
+            f"{store.path}: there is nothing to tune: its vectors are compared one by one (an "
+            "index is built for a recall below 1, such as 0.95, and for more vectors than these "
+            "where they are few), and no judged queries are given"
+        )
+    fusion = None
+    if qrels is not None:
+        from .fitting import fit_fusion
+
+        if queries is None:
+            raise InputError("tune: judgments need their queries; give both")
+        fitted = fit_fusion(snapshot, queries, qrels, encoder)
+        snapshot = commits.change_settings(
+            store, {"fusion": fitted.fusion.to_json()}, snapshot.manifest.encoder, snapshot
+        )
+        fusion = {
+            "weight": fitted.fusion.weight,
+            "changed": fitted.is_better,
+            "queries": fitted.queries,
+            "nDCG@10_before": round(fitted.before, 4),
+            "nDCG@10_held_out": round(fitted.after, 4),
+        }
+    if has_index:
+        if recall is not None:  # or the next build would index anew, for the recall of before
+            settings = {"recall": recall} | ({"spec": indexing.AUTO} if recall >= 1 else {})
+            snapshot = commits.change_settings(store, settings, snapshot.manifest.encoder, snapshot)
+        vectors = None if queries is None else encode(queries, snapshot.space, encoder)
+        snapshot = indexing.measure_all(store, snapshot, recall, vectors)
+    measured = [
+        {"index": s.entry.index.spec, "rows": len(s), **summary}
+        for s in snapshot.dense
+        if s.entry.index is not None and (summary := indexing.summary(s.entry.index))
+    ]
+    return snapshot, {"indexes": measured, "fusion": fusion}
