@@ -1,22 +1,21 @@
 """`retr bench beir`: encode, index, search and judge the data sets of BEIR, or one's own.
 
-Every search is `Collection.search`, the one path that users have. Exact search is a collection
-without an index; what an index loses is measured against it on the same vectors.
+Every search is `Collection.search`, the one path that users have: by words and vectors together
+(hybrid), by words alone (BM25) and by vectors alone. Exact search is a collection without an index;
+what an index loses is measured against it on the same vectors.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ..retrieval.collection import Collection
+from ..retrieval.commits import check_settings
 from ..retrieval.encoders import resolve
 from ..retrieval.encoders.base import Encoder, EncoderOptions
 from ..retrieval.errors import InputError, RetrError, StorageError
@@ -27,11 +26,12 @@ from ..retrieval.search import MAX_K
 from ..retrieval.store.disk import storage_errors
 from ..retrieval.types import Query
 from . import environment
-from .cache import exact_collection, indexed_collection, space_key
+from .cache import exact_collection, indexed_collection
 from .datasets import Dataset, cache_folder, expand
 from .folders import Prepared, check_names, prepare, prepare_folders
 from .index_loss import recalls
 from .results import ENTRY, QRELS, RUN, Entry, load, save, write_json
+from .systems import DENSE, Settings, System, digits, exact, systems
 
 log = logging.getLogger("retr.benchmarks")
 
@@ -39,33 +39,6 @@ DEFAULT_K = 100
 LEAST_K = 10
 CURVE = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 _BLOCK_HITS = 50_000  # hits in memory with their texts
-
-
-@dataclass(frozen=True, slots=True)
-class System:
-    """One way to search a collection.
-
-    name:    in the names of folders and runs.
-    label:   as reports print it.
-    row:     which published figures may stand beside it: "dense", "lexical", "hybrid".
-    spec:    the index; None searches exactly.
-    options: further arguments of `Collection.search`.
-    """
-
-    name: str
-    label: str
-    row: str = "dense"
-    spec: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
-def systems(spec: str | None) -> tuple[System, ...]:
-    """Return the systems of a run: exact, and with an index where a spec is given."""
-    found = [System("dense", "dense, exact")]
-    if spec is not None:
-        slug = re.sub(r"[^a-z0-9.-]+", "_", spec).strip("_")
-        found.append(System(f"dense-{slug}", f"dense, {spec}", spec=spec))
-    return tuple(found)
 
 
 def run(
@@ -112,6 +85,8 @@ def run(
     cache = cache or cache_folder()
     data = data or cache_folder() / "datasets"
     chosen = resolve(encoder, options or EncoderOptions())
+    if spec is not None:
+        check_settings(chosen.space, {"spec": spec})
     # Before hours of work: what lies here is read whole, and nothing may have another's name.
     local = prepare_folders(wanted, data, split)
     check_names([*local.values(), *(each for each in wanted if isinstance(each, Dataset))])
@@ -135,7 +110,7 @@ def run(
             log.info("%s: %d documents, split %s", dataset.name, dataset.documents, dataset.split)
             done.append(dataset)
             task = _Task(dataset, chosen, k, limit, out, cache, described, progress, checked)
-            for system in systems(spec):
+            for system in systems(spec, sparse=chosen.space.sparse):
                 entries.append(task.entry(system))
     except (RetrError, OSError):
         if entries:
@@ -185,9 +160,11 @@ class _Task:
 
     def entry(self, system: System) -> Entry:
         """Return the entry of a system, made where it is not there yet."""
-        folder = self.out / self.dataset.slug / self._name(system)
+        settings = Settings.of(system, self.encoder)
+        key = self._key(system, settings)
+        folder = self.out / self.dataset.slug / self._name(system, settings)
         known = load(folder)
-        if known is not None and known.key == self._key(system) and known.run_path.is_file():
+        if known is not None and known.key == key and known.run_path.is_file():
             log.info("%s, %s: done before", self.dataset.name, system.label)
             return known
         with storage_errors(folder):
@@ -210,24 +187,26 @@ class _Task:
         )
         values = {name: dict(each) for name, each in evaluation.per_query.items()}
         ann = None
-        if system.spec is not None:
+        if system.spec is not None and system.row == DENSE.row:
             ann = self._ann(run, values)
         plain = evaluation.to_dict()
         del plain["per_query"]
         entry = Entry(
             folder=folder,
-            key=self._key(system),
+            key=key,
             dataset=self._described(),
             system=asdict(system),
-            encoder=self._encoder(),
+            encoder=settings.encoder,
             k=self.k,
             limit=self.limit,
             evaluation=plain,
-            base=None if system.spec is None else self._name(systems(None)[0]),
+            base=None if system.spec is None else self._name(exact(system), settings),
             ann=ann,
             missing=self._missing(collection, made),
             made={**made, "search_seconds": round(seconds, 3), "searched": len(run)},
             environment=self.environment,
+            words=settings.words,
+            fusion=settings.fusion,
         )
         save(entry, values)
         return entry
@@ -259,7 +238,7 @@ class _Task:
         begin = time.monotonic()
         with choose_progress(self.progress) as shown:
             for block in _blocks(queries, max(16, _BLOCK_HITS // depth)):
-                found = collection.search(block, depth, **system.options)
+                found = collection.search(block, depth, mode=system.mode)
                 for query, results in zip(block, found, strict=True):
                     run[str(query.id)] = {hit.id: hit.score for hit in results}
                 _show(shown, f"searching {self.dataset.name}", len(run), len(queries))
@@ -267,10 +246,10 @@ class _Task:
 
     def _ann(self, run: Run, values: dict[str, dict[str, float]]) -> dict[str, float]:
         """Return the mean recall of exact search at 10 and k; add each query's to `values`."""
-        exact = read_run(self.entry(systems(None)[0]).run_path)
+        nearest = read_run(self.entry(DENSE).run_path)
         ann = {}
         for cutoff in sorted({10, self.k}):
-            each = recalls(exact, run, cutoff)
+            each = recalls(nearest, run, cutoff)
             ann[str(cutoff)] = sum(each.values()) / len(each)
             # A query without a search has nothing to lose.
             values[f"ann_recall@{cutoff}"] = {q: each.get(q, 1.0) for q in self._qrels()}
@@ -294,17 +273,6 @@ class _Task:
             "skipped_documents": made["build"]["skipped"],
         }
 
-    def _encoder(self) -> dict[str, Any]:
-        query_prompt = getattr(self.encoder, "query_prompt", None)
-        return {
-            "name": self.encoder.name,
-            "options": self.encoder.options.to_json(),
-            "query_prompt": self.encoder.options.query_prompt
-            if query_prompt is None
-            else query_prompt,
-            "space": self.encoder.space.to_json(),
-        }
-
     def _described(self) -> dict[str, Any]:
         d = self.dataset
         return {
@@ -320,42 +288,27 @@ class _Task:
             "queries": len(d.qrels),
         }
 
-    def _name(self, system: System) -> str:
-        """Return the folder of a system: encoder, its settings as digits, system."""
-        encoder = self._encoder()
-        settings = [space_key(self.encoder.space), encoder["query_prompt"], encoder["options"]]
-        short = re.sub(r"[^A-Za-z0-9.-]+", "-", self.encoder.name.rstrip("/").rsplit("/", 1)[-1])
-        family = self.encoder.space.family
-        if not short.startswith(family):
-            short = f"{family}-{short}"
+    def _name(self, system: System, settings: Settings) -> str:
+        """Return the folder of a system: encoder or analyser, settings as digits, system."""
         # A trial must not take the place of the whole.
         depth = "" if self.k == DEFAULT_K else f"-k{self.k}"
         first = "" if self.limit is None else f"-first{self.limit}"
-        return f"{short.strip('-')}-{_digits(settings)[:8]}--{system.name}{depth}{first}"
+        return f"{settings.label}--{system.name}{depth}{first}"
 
-    def _key(self, system: System) -> str:
+    def _key(self, system: System, settings: Settings) -> str:
         """Return what stands for everything that the figures of a system depend on."""
-        encoder = self._encoder()
-        space = space_key(self.encoder.space)
-        return _digits(
+        return digits(
             [
                 self.dataset.digest,
                 self.dataset.split,
                 self.dataset.drop_self,
                 self.dataset.registered,
-                space,
-                encoder["query_prompt"],
-                encoder["options"],
+                settings.key,
                 asdict(system),
                 self.k,
                 self.limit,
             ]
         )
-
-
-def _digits(values: object) -> str:
-    data = json.dumps(values, sort_keys=True, default=str).encode()
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def _check(k: int, limit: int | None, out: Path) -> None:

@@ -1,14 +1,14 @@
 """Collections that benchmarks are run on, kept between runs.
 
 One folder for each corpus and embedding space; the collection in it *is* the cache of the
-embeddings: it is resumable while it is built and costs nothing when it is whole. An index is built
-over a second collection that shares the files of the first, so that the exact one stays exact.
+embeddings: it is resumable while it is built and costs nothing when it is whole. One whose words or
+fusion are not as a new collection has them is brought up to date, its vectors kept. An index is
+built over a second collection that shares the files of the first, so the exact one stays exact.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import logging
 import os
@@ -16,6 +16,7 @@ import re
 import shutil
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,20 +31,15 @@ from ..retrieval.errors import (
     missing_extra,
 )
 from ..retrieval.store.disk import storage_errors
-from ..retrieval.store.manifest import parse_manifest
+from ..retrieval.store.manifest import Manifest, Role, parse_manifest
 from ..retrieval.store.store import FOLDERS, Store
+from ..retrieval.terms import TermSettings
 from .folders import Prepared
+from .systems import fusion_of_new, space_key, words_of_new
 
 log = logging.getLogger("retr.benchmarks")
 
 _DONE = "built.json"
-
-
-def space_key(space: Space) -> str:
-    """Return 12 hex digits that stand for a space, whatever name its encoder was given."""
-    values = {name: value for name, value in space.to_json().items() if name != "encoder"}
-    data = json.dumps(values, sort_keys=True).encode()
-    return hashlib.blake2b(data, digest_size=6).hexdigest()
 
 
 def exact_collection(
@@ -72,7 +68,7 @@ def exact_collection(
             # What is left of it is no use, nor is an index that shares its files.
             shutil.rmtree(folder, ignore_errors=True)
         elif made is not None:
-            return whole, made
+            return whole, _up_to_date(whole, made, folder / _DONE)
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     resumed = Store(path).exists()
@@ -91,7 +87,9 @@ def exact_collection(
             raise
         raise InputError(f"{dataset.folder}: {error}") from error
     _note(checked, path)
-    report, info = collection.report, collection.info()
+    report = collection.report
+    _settle(collection)  # it may have been begun with other words
+    info = collection.info()
     made = {
         "documents": info["documents"],
         "rows": info["rows"],
@@ -130,7 +128,7 @@ def indexed_collection(
     if made is not None:
         whole = _whole(path, encoder, checked)
         if whole is not None:
-            return whole, made
+            return whole, _up_to_date(whole, made, done)
     with storage_errors(path):
         done.unlink(missing_ok=True)
         shutil.rmtree(path, ignore_errors=True)
@@ -171,6 +169,44 @@ def share(source: Path, target: Path) -> None:
     # Last, for with it the collection is there.
     parse_manifest(own.read_bytes())
     _link(own, target / "manifests" / own.name)
+
+
+def _up_to_date(collection: Collection, made: Mapping[str, Any], done: Path) -> Mapping[str, Any]:
+    """Give a collection the words and fusion of a new one; return what is known of its making."""
+    if not _settle(collection):
+        return made
+    made = {**made, "bytes": collection.info()["bytes"]}
+    _write_done(done, made)
+    return made
+
+
+def _settle(collection: Collection) -> bool:
+    """Give a collection the words and fusion of a new one; return whether it had others."""
+    words, fusion = words_of_new(), fusion_of_new(collection.space).to_json()
+    known = TermSettings.of(collection.settings)
+    if known == words and collection.settings.get("fusion") == fusion:
+        return False
+    log.info("%s: is brought up to date, words %s, fusion %s", collection.path, words, fusion)
+    if known not in (None, words):
+        _drop_words(collection)
+    collection.settle({"fusion": fusion}, words)
+    return True
+
+
+def _drop_words(collection: Collection) -> None:
+    """Take the words out of a collection, so that other ones can be put in; vectors stay."""
+    store = Store(collection.path)
+
+    def without(newest: Manifest | None) -> Manifest | None:
+        if newest is None:
+            return None
+        kept = tuple(each for each in newest.segments if each.role is not Role.LEXICAL)
+        settings = {name: value for name, value in newest.settings.items() if name != "lexical"}
+        return replace(newest.with_segments(kept, newest.deletes, {}), settings=settings)
+
+    with store.staging() as staging:
+        store.commit(staging, without)
+    collection.refresh()
 
 
 def _whole(path: Path, encoder: Encoder, checked: set[Path] | None) -> Collection | None:

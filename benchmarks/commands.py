@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from ..retrieval import console
+from .ann_command import ann, show
 
 _settings: dict[str, Any] = {
     "rich_markup_mode": None,
@@ -21,6 +22,7 @@ _settings: dict[str, Any] = {
 app = typer.Typer(**_settings)
 bench_app = typer.Typer(invoke_without_command=True, **_settings)
 app.add_typer(bench_app, name="bench", short_help="Measure retrieval on published data sets.")
+bench_app.command()(ann)
 
 
 def _option(*names: str, help: str, metavar: str | None = None, **more: Any) -> Any:
@@ -216,6 +218,9 @@ def beir(
 ) -> None:
     """Encode, index, search and judge data sets in BEIR's layout.
 
+    Each is searched by words and vectors together (hybrid, what users get), by words alone (BM25)
+    and by vectors alone, and the first two are compared by a paired test.
+
     Leaves runs, values of each query, settings and a report (Markdown and HTML) in --out. What is
     done is not done again, and the vectors are kept, so the same command goes on where an
     interrupted one stopped.
@@ -294,9 +299,13 @@ def datasets(as_json: Json = False, quiet: Quiet = False, verbose: Verbose = Fal
 
 
 def _report(out: Path, as_json: bool, quiet: bool) -> None:
+    from .ann_report import is_comparison
     from .report import write
     from .report_text import records, table_of
 
+    if is_comparison(out):
+        show(out, as_json, quiet)
+        return
     made = write(out)
     if console.is_table(as_json):
         _write_lines(table_of(made))

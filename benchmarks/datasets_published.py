@@ -186,7 +186,7 @@ TRAINING = {
 
 # The fingerprint of the weights, where they are loaded by st: under whatever path.
 _FINGERPRINTS = {"2d10908b9582914e": _MINILM}
-_TEACHERS = {"static:1": _MINILM}
+_TEACHERS = {"static:1": _MINILM, "static:2": _MINILM}
 
 
 def known_model(space: Mapping[str, object]) -> str | None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..retrieval.evaluation import Evaluation, compare, interval
+from ..retrieval.evaluation import Evaluation, interval
 from .datasets import FORUMS, PUBLIC, Group
 from .datasets_published import (
     MEASURE,
@@ -22,12 +22,15 @@ from .datasets_published import (
     published_for,
     training_of,
 )
+from .pairs import gains, losses
 from .report_values import (
+    CONFIDENCE,
     FORUMS_NAME,
+    RESAMPLES,
+    SEED,
     Beside,
     Configuration,
     Figure,
-    Loss,
     Mean,
     Reference,
     Report,
@@ -37,10 +40,6 @@ from .report_values import (
 from .results import Entry, load_all, write_json, write_text
 
 log = logging.getLogger("retr.benchmarks")
-
-CONFIDENCE = 0.95
-RESAMPLES = 9_999
-SEED = 0
 
 
 def write(out: Path) -> Report:
@@ -64,53 +63,73 @@ def write(out: Path) -> Report:
 def collect(out: Path) -> Report:
     """Return the report of an output folder; errors as `write`."""
     entries = sorted(load_all(out), key=_order)
-    configurations = _configurations(entries)
+    configured = _configurations(entries)
+    configurations = tuple({each.letter: each for each in configured.values()}.values())
     _warn_of_versions(entries)
     judged = {str(entry.folder): entry.judged() for entry in entries}
-    rows = [_row(entry, judged, configurations, out) for entry in entries]
-    rows += _forum_rows(rows, {each.letter: each for each in configurations.values()})
-    rows.sort(key=lambda row: (_place(row.dataset, row.group), row.configuration))
+    rows = [_row(entry, judged, configured, out) for entry in entries]
+    rows += _forum_rows(rows, {each.letter: each for each in configurations})
+    rows.sort(key=lambda row: (_place(row.dataset, row.group), row.configuration, _kind(row)))
     return Report(
-        configurations=tuple(configurations.values()),
+        configurations=configurations,
         rows=tuple(rows),
         means=tuple(_told_apart(list(_means(rows)))),
-        losses=tuple(_losses(entries, judged, configurations)),
+        gains=tuple(gains(entries, judged, configured)),
+        losses=tuple(losses(entries, judged, configured)),
         references=tuple(_references(rows)),
         environments=tuple(_environments(entries, out)),
         statistics={"confidence": CONFIDENCE, "resamples": RESAMPLES, "seed": SEED},
     )
 
 
-def _configurations(entries: Iterable[Entry]) -> dict[str, Configuration]:
-    """Return the configurations by what makes them one, in the order of their first entry."""
-    found: dict[str, Configuration] = {}
-    for entry in entries:
-        key = _configuration_key(entry)
-        if key in found:
-            continue
-        number = len(found)
-        letter = chr(ord("A") + number % 26) * (1 + number // 26)
-        training = training_of(entry.encoder["space"])
-        found[key] = Configuration(
-            letter=letter,
-            encoder=entry.encoder,
-            k=entry.k,
-            limit=entry.limit,
-            model=None if entry.encoder["query_prompt"] else known_model(entry.encoder["space"]),
-            trained=training[0] if training else None,
-            trained_source=training[1].source if training else None,
-        )
-    return found
+def _configurations(entries: Sequence[Entry]) -> dict[str, Configuration]:
+    """Return the configuration of each entry, by its folder.
+
+    Vectors alone do not depend on how words are searched, nor words alone on the encoder: such an
+    entry is part of the first configuration that agrees with it in what it does depend on.
+    """
+    found: list[Configuration] = []
+    by_folder = {}
+    for entry in sorted(entries, key=lambda entry: _parts(entry).count(None)):
+        known = next((each for each in found if _agrees(entry, each)), None)
+        if known is None:
+            known = _configuration(entry, len(found))
+            found.append(known)
+        by_folder[str(entry.folder)] = known
+    return by_folder
 
 
-def _configuration_key(entry: Entry) -> str:
-    return repr((sorted(entry.encoder.items(), key=str), entry.k, entry.limit))
+def _parts(item: Entry | Configuration) -> tuple[Mapping[str, Any] | None, ...]:
+    return item.encoder, item.words, item.fusion
+
+
+def _agrees(entry: Entry, known: Configuration) -> bool:
+    parts = zip(_parts(entry), _parts(known), strict=True)
+    same = all(own is None or own == other for own, other in parts)
+    return same and (entry.k, entry.limit) == (known.k, known.limit)
+
+
+def _configuration(entry: Entry, number: int) -> Configuration:
+    space = None if entry.encoder is None else entry.encoder["space"]
+    training = None if space is None else training_of(space)
+    prompted = entry.encoder is not None and entry.encoder["query_prompt"]
+    return Configuration(
+        letter=chr(ord("A") + number % 26) * (1 + number // 26),
+        encoder=entry.encoder,
+        words=entry.words,
+        fusion=entry.fusion,
+        k=entry.k,
+        limit=entry.limit,
+        model=None if space is None or prompted else known_model(space),
+        trained=training[0] if training else None,
+        trained_source=training[1].source if training else None,
+    )
 
 
 def _row(
     entry: Entry,
     judged: Mapping[str, Evaluation],
-    configurations: Mapping[str, Configuration],
+    configured: Mapping[str, Configuration],
     out: Path,
 ) -> Row:
     evaluation = judged[str(entry.folder)]
@@ -122,10 +141,10 @@ def _row(
                 evaluation, name, confidence=CONFIDENCE, resamples=RESAMPLES, seed=SEED
             )
         figures[name] = Figure(value, *((bounds.low, bounds.high) if bounds else (None, None)))
-    dataset, space = entry.dataset, entry.encoder["space"]
+    dataset, encoder = entry.dataset, entry.encoder
     name, row, spec = str(dataset["name"]), str(entry.system["row"]), entry.system["spec"]
-    configuration = configurations[_configuration_key(entry)]
-    training = training_of(space) if dataset["registered"] else None
+    configuration = configured[str(entry.folder)]
+    training = training_of(encoder["space"]) if encoder and dataset["registered"] else None
     return Row(
         dataset=name,
         title=str(dataset["title"]),
@@ -282,47 +301,6 @@ def _mean(
     return Mean(name, configuration, system, tuple(over), figures)
 
 
-def _losses(
-    entries: Sequence[Entry],
-    judged: Mapping[str, Evaluation],
-    configurations: Mapping[str, Configuration],
-) -> Iterable[Loss]:
-    by_folder = {entry.folder: entry for entry in entries}
-    for entry in entries:
-        if entry.base is None:
-            continue
-        base = by_folder.get(entry.folder.parent / entry.base)
-        if base is None or base.dataset["digest"] != entry.dataset["digest"]:
-            log.warning("%s: the exact run it belongs to is not there", entry.folder)
-            continue
-        names = [MEASURE, main_recall(entry.evaluation["means"])]
-        comparison = compare(
-            judged[str(base.folder)],
-            judged[str(entry.folder)],
-            measures=names,
-            confidence=CONFIDENCE,
-            resamples=RESAMPLES,
-            seed=SEED,
-            moved=0,
-        )
-        for d in comparison.differences:
-            bounds = (d.interval.low, d.interval.high) if d.interval else (None, None)
-            yield Loss(
-                dataset=str(entry.dataset["name"]),
-                configuration=configurations[_configuration_key(entry)].letter,
-                system=str(entry.system["label"]),
-                measure=d.measure,
-                exact=d.base,
-                indexed=d.other,
-                difference=Figure(d.difference, *bounds),
-                p=d.randomisation.p,
-                wins=d.wins,
-                losses=d.losses,
-                ties=d.ties,
-                ann=entry.ann or {},
-            )
-
-
 def _references(rows: Sequence[Row]) -> Iterable[Reference]:
     """Yield what is published for the sets of the report, each system in a row of its own."""
     names = list(dict.fromkeys(row.dataset for row in rows if row.group != Group.OWN))
@@ -361,7 +339,14 @@ def _warn_of_versions(entries: Iterable[Entry]) -> None:
 
 def _order(entry: Entry) -> tuple[Any, ...]:
     name, group = str(entry.dataset["name"]), str(entry.dataset["group"])
-    return (_place(name, group), entry.encoder["name"], entry.base is not None, str(entry.folder))
+    encoder = "" if entry.encoder is None else str(entry.encoder["name"])
+    return (_place(name, group), encoder, entry.base is not None, str(entry.folder))
+
+
+def _kind(row: Row) -> tuple[int, bool]:
+    """Return where a system stands among others: what users get, its sides, with an index."""
+    order = ["hybrid", "lexical"]
+    return (order.index(row.row) if row.row in order else len(order), row.spec is not None)
 
 
 def _place(name: str, group: str) -> tuple[int, str]:

@@ -9,10 +9,14 @@ from .datasets_published import MEASURE
 from .report_plots import bars, curves, legend, series_of
 from .report_text import (
     DAGGER,
+    GAIN_TITLE,
     ann_text,
     describe,
     environment_items,
     footnotes,
+    gain_cells,
+    gain_head,
+    gain_text,
     p_text,
     setting_items,
     signed,
@@ -69,7 +73,7 @@ code { font: .88em ui-monospace, monospace; overflow-wrap: anywhere; }
 
 def html_of(report: Report) -> str:
     """Return the report as one HTML page."""
-    several = len(report.configurations) > 1
+    several = report.several
     series = series_of(report)
     published = any(row.published for row in report.rows)
     key = legend(series.values(), published=published)
@@ -89,6 +93,8 @@ def html_of(report: Report) -> str:
         "<h2>All figures</h2>",
         _figures(report, several),
     ]
+    if report.gains:
+        parts += [f"<h2>{GAIN_TITLE}</h2>", _soft(gain_text(report)), _gains(report, several)]
     if report.losses:
         parts += ["<h2>What the index loses</h2>", _LOSS_TEXT, _losses(report, several)]
     if report.references:
@@ -176,6 +182,17 @@ def _beside(row: Row) -> str:
         f'<a href="{escape(b.source)}" title="{escape(b.settings)}">{escape(b.system)}</a>'
         for b in row.published
     )
+
+
+def _gains(report: Report, several: bool) -> str:
+    head = gain_head(several)
+    text = {"data set", "", "measure"}
+    rows = []
+    for gain in report.gains:
+        cells = zip(head, gain_cells(gain, several), strict=True)
+        line = "".join(_cell(each) if name in text else _number(each) for name, each in cells)
+        rows.append(f'<tr class="mean">{line}</tr>' if gain.over else f"<tr>{line}</tr>")
+    return _table(head, rows, numbers=set(head) - text)
 
 
 def _losses(report: Report, several: bool) -> str:

@@ -40,7 +40,7 @@ class Series:
 
 def series_of(report: Report) -> dict[tuple[str, str], Series]:
     """Return the series of a report by configuration and system."""
-    several = len(report.configurations) > 1
+    several = report.several
     found: dict[tuple[str, str], Series] = {}
     for row in report.rows:
         key = (row.configuration, row.system)

@@ -8,6 +8,11 @@ from typing import Any
 
 FORUMS_NAME = "cqadupstack"
 
+# Of intervals and paired tests.
+CONFIDENCE = 0.95
+RESAMPLES = 9_999
+SEED = 0
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:
@@ -31,14 +36,23 @@ class Beside:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """An encoder with its settings, and what a run was told; reports call it by a letter."""
+    """Settings, and what a run was told; reports call it by a letter.
+
+    encoder: None where words alone were searched.
+    words:   how texts become terms and how those are scored; None where vectors alone were.
+    fusion:  how the two are weighed; None where there is only one of them.
+    model:   the published model that the encoder is, untouched.
+    trained: the model whose training data marks sets: the encoder or its teacher.
+    """
 
     letter: str
-    encoder: Mapping[str, Any]
+    encoder: Mapping[str, Any] | None
+    words: Mapping[str, Any] | None
+    fusion: Mapping[str, Any] | None
     k: int
     limit: int | None
-    model: str | None  # the published model that it is, untouched
-    trained: str | None  # the model whose training data marks sets: itself or its teacher
+    model: str | None
+    trained: str | None
     trained_source: str | None
 
 
@@ -105,6 +119,28 @@ class Loss:
 
 
 @dataclass(frozen=True, slots=True)
+class Gain:
+    """What the vectors add to the words: hybrid search against BM25 on the same queries.
+
+    dataset: or what it is the mean of.
+    over:    for a mean the data sets, each of which counts the same; empty for one data set.
+    wins, losses, ties: queries for which hybrid search is better, worse, the same.
+    """
+
+    dataset: str
+    over: tuple[str, ...]
+    configuration: str
+    measure: str
+    words: float
+    hybrid: float
+    difference: Figure
+    p: float | None
+    wins: int
+    losses: int
+    ties: int
+
+
+@dataclass(frozen=True, slots=True)
 class Reference:
     """Published figures for the sets of this report, in a row of their own; not measured here."""
 
@@ -121,10 +157,16 @@ class Report:
     configurations: tuple[Configuration, ...]
     rows: tuple[Row, ...]
     means: tuple[Mean, ...]
+    gains: tuple[Gain, ...]
     losses: tuple[Loss, ...]
     references: tuple[Reference, ...]
     environments: tuple[tuple[str, Mapping[str, Any]], ...]  # the paths of entries, environment
     statistics: Mapping[str, Any]
+
+    @property
+    def several(self) -> bool:
+        """Whether rows have to say of which configuration they are."""
+        return len(self.configurations) > 1
 
     @property
     def measures(self) -> list[str]:

@@ -39,8 +39,8 @@ class Entry:
     key:        stands for all that its figures depend on; the same key is not run again.
     dataset:    {"name", "slug", "title", "split", "group", "registered", "digest",
                 "corpus_digest", "documents", "queries"}.
-    system:     {"name", "label", "row", "spec", "options"}, see `beir.System`.
-    encoder:    {"name", "options", "query_prompt", "space"}.
+    system:     {"name", "label", "row", "mode", "spec"}, see `systems.System`.
+    encoder:    {"name", "options", "query_prompt", "space"}; None for words alone.
     k:          how many hits were evaluated; one more is searched where `drop_self`.
     limit:      the number of queries kept, None for all.
     evaluation: `Evaluation.to_dict` without the values of each query.
@@ -49,13 +49,15 @@ class Entry:
     missing:    {"empty_queries", "relevant_not_in_corpus", "skipped_documents"}: counts.
     made:       how the collection was made: rows, seconds, bytes, index; and search seconds.
     environment: see `environment.describe`.
+    words:      for words alone or with vectors, {"analyzer", "k1", "b"}; else None.
+    fusion:     for words with vectors, {"weight", "fitted"}; else None.
     """
 
     folder: Path = field(compare=False)
     key: str
     dataset: Mapping[str, Any]
     system: Mapping[str, Any]
-    encoder: Mapping[str, Any]
+    encoder: Mapping[str, Any] | None
     k: int
     limit: int | None
     evaluation: Mapping[str, Any]
@@ -64,6 +66,8 @@ class Entry:
     missing: Mapping[str, int]
     made: Mapping[str, Any]
     environment: Mapping[str, Any]
+    words: Mapping[str, Any] | None = None
+    fusion: Mapping[str, Any] | None = None
 
     @property
     def run_path(self) -> Path:
@@ -144,12 +148,25 @@ def load(folder: Path) -> Entry | None:
         values = json.loads((folder / ENTRY).read_bytes())
     except (OSError, ValueError):
         return None
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        return None
+    # Entries of vectors alone may be from before there were words beside them.
+    values = {"words": None, "fusion": None, **values}
     names = {each.name for each in fields(Entry)} - {"folder"}
-    if not isinstance(values, dict) or values.get("format") != FORMAT or names - values.keys():
+    if names - values.keys():
         return None
     if not all(_has_shape(values[name], shape) for name, shape in _SHAPES.items()):
         return None
+    if values["encoder"] is None and values["words"] is None:
+        return None
     return Entry(folder=folder, **{name: values[name] for name in names})
+
+
+@dataclass(frozen=True, slots=True)
+class _OrNone:
+    """A shape that may be left out."""
+
+    shape: Mapping[str, Any]
 
 
 _NUMBER = (int, float)
@@ -172,20 +189,24 @@ _SHAPES: dict[str, Any] = {
         "queries": int,
     },
     "system": {"label": str, "row": str, "spec": _TEXT_OR_NONE},
-    "encoder": {
-        "name": str,
-        "query_prompt": _TEXT_OR_NONE,
-        "space": {
-            "family": str,
-            "revision": _TEXT_OR_NONE,
-            "dim": int,
-            "normalised": bool,
-            "metric": str,
-            "document_prompt": _TEXT_OR_NONE,
-            "max_length": _INT_OR_NONE,
-            "pooling": _TEXT_OR_NONE,
-        },
-    },
+    "encoder": _OrNone(
+        {
+            "name": str,
+            "query_prompt": _TEXT_OR_NONE,
+            "space": {
+                "family": str,
+                "revision": _TEXT_OR_NONE,
+                "dim": int,
+                "normalised": bool,
+                "metric": str,
+                "document_prompt": _TEXT_OR_NONE,
+                "max_length": _INT_OR_NONE,
+                "pooling": _TEXT_OR_NONE,
+            },
+        }
+    ),
+    "words": _OrNone({"analyzer": str, "k1": _NUMBER, "b": _NUMBER}),
+    "fusion": _OrNone({"weight": _NUMBER, "fitted": str}),
     "evaluation": {
         "name": str,
         "absent": str,
@@ -212,6 +233,8 @@ _SHAPES: dict[str, Any] = {
 
 
 def _has_shape(value: Any, shape: Any) -> bool:
+    if isinstance(shape, _OrNone):
+        return value is None or _has_shape(value, shape.shape)
     if isinstance(shape, dict):
         return isinstance(value, dict) and all(
             name in value and _has_shape(value[name], each) for name, each in shape.items()

@@ -138,7 +138,8 @@ def test_the_model_is_known_by_its_weights_and_only_untouched():
 
 
 def test_sets_that_an_encoder_was_trained_on_are_known_of_it_and_of_its_student():
-    for space in (MINILM, {**MINILM, "dim": 128}, {"family": "static", "revision": "1"}):
+    students = [{"family": "static", "revision": revision} for revision in ("1", "2")]
+    for space in (MINILM, {**MINILM, "dim": 128}, *students):
         model, training = training_of(space)
         assert model == "all-MiniLM-L6-v2"
         assert {"msmarco", "nq", "quora", *FORUMS} <= set(training.why)

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from retr.benchmarks import report
 from retr.benchmarks.datasets import DATASETS, FORUMS, PUBLIC
+from retr.benchmarks.pairs import over_sets
 from retr.benchmarks.report_html import html_of
-from retr.benchmarks.report_text import markdown_of, table_of
+from retr.benchmarks.report_text import (
+    describe,
+    markdown_of,
+    records,
+    setting_items,
+    table_of,
+)
 from retr.benchmarks.results import Entry, load, save
 from retr.retrieval.errors import DamagedError, InputError
 from retr.retrieval.evaluation import evaluate, write_run
@@ -29,6 +39,8 @@ MINILM = {
     "max_length": 256,
     "pooling": "mean",
 }
+WORDS = {"analyzer": "english:1", "k1": 1.2, "b": 0.75}
+FUSION = {"weight": 0.3, "fitted": "default"}
 OTHER = {**MINILM, "revision": "feedbeeffeedbeef", "encoder": "st:other"}
 ENVIRONMENT = {
     "time": "2026-01-01T00:00:00+00:00",
@@ -58,6 +70,7 @@ def make_entry(
     queries: int = 30,
     prompt: str | None = None,
     k: int = 100,
+    words: dict = WORDS,
 ) -> Entry:
     """Leave an entry as a run would, with values of its own for each query."""
     rng = np.random.default_rng([len(name), int(level * 1000)])
@@ -68,7 +81,9 @@ def make_entry(
         for q in qrels
     }
     evaluation = evaluate(run, qrels, ["nDCG@10", "RR@10", f"AP@{k}", "R@1", "R@2", f"R@{k}"])
-    system = f"{space['revision'][:4]}--{row}{'-' + spec if spec else ''}{limit or ''}"
+    encoder = {"name": space["encoder"], "options": {}, "query_prompt": prompt, "space": space}
+    first = f"words{words['k1']:g}" if row == "lexical" else space["revision"][:4]
+    system = f"{first}--{row}{'-' + spec if spec else ''}{limit or ''}"
     folder = out / name.replace("/", "-") / system
     folder.mkdir(parents=True, exist_ok=True)
     write_run(run, folder / "run.trec.gz")
@@ -93,18 +108,20 @@ def make_entry(
             "name": system,
             "label": f"{row}, {spec or 'exact'}",
             "row": row,
+            "mode": row,
             "spec": spec,
-            "options": {},
         },
-        encoder={"name": space["encoder"], "options": {}, "query_prompt": prompt, "space": space},
+        encoder=None if row == "lexical" else encoder,
         k=k,
         limit=limit,
         evaluation=plain,
         base=f"{space['revision'][:4]}--{row}" if spec else None,
-        ann={"10": 0.9, "100": 0.8} if spec else None,
+        ann={"10": 0.9, "100": 0.8} if spec and row == "dense" else None,
         missing={"empty_queries": 0, "relevant_not_in_corpus": 0, "skipped_documents": 0},
         made={"build": {}},
         environment=ENVIRONMENT,
+        words=None if row == "dense" else words,
+        fusion=FUSION if row == "hybrid" else None,
     )
     save(entry, values)
     return entry
@@ -287,6 +304,153 @@ def test_what_the_index_loses_is_told_apart_from_the_encoder(tmp_path):
         assert "0.9000@10 0.8000@100" in text
 
 
+def test_an_index_is_compared_with_its_own_kind_of_search(tmp_path):
+    for row, level in (("dense", 0.1), ("hybrid", 0.2)):
+        make_entry(tmp_path, "scifact", row=row, level=level)
+        make_entry(tmp_path, "scifact", row=row, level=level + 0.5, spec="ivfpq")
+    made = report.collect(tmp_path)
+    exact = {row.row: row.figures["nDCG@10"].value for row in made.rows if row.spec is None}
+    found = {loss.system: loss for loss in made.losses if loss.measure == "nDCG@10"}
+    assert found["dense, ivfpq"].exact == pytest.approx(exact["dense"])
+    assert found["hybrid, ivfpq"].exact == pytest.approx(exact["hybrid"])
+    assert found["hybrid, ivfpq"].ann == {}
+
+
+def make_trio(out: Path, name: str, level: float = 0.4, **more) -> tuple[Entry, ...]:
+    """Leave the entries of a run without an index: hybrid, words, vectors."""
+    return tuple(
+        make_entry(out, name, row=row, level=level + i / 8, **more)
+        for i, row in enumerate(("hybrid", "lexical", "dense"))
+    )
+
+
+def values_of(entry: Entry, measure: str = "nDCG@10") -> np.ndarray:
+    return np.array(list(entry.values()[measure].values()))
+
+
+def test_what_the_vectors_add_is_paired_by_query(tmp_path):
+    hybrid, words, _ = make_trio(tmp_path, "mine")
+    made = report.collect(tmp_path)
+    gain, recall = made.gains
+    assert (gain.dataset, gain.measure, recall.measure) == ("mine", "nDCG@10", "R@100")
+    changes = values_of(hybrid) - values_of(words)
+    assert gain.words == pytest.approx(values_of(words).mean())
+    assert gain.hybrid == pytest.approx(values_of(hybrid).mean())
+    assert gain.difference.value == pytest.approx(changes.mean())
+    assert gain.difference.low < changes.mean() < gain.difference.high
+    counts = [int(each.sum()) for each in (changes > 0, changes < 0, changes == 0)]
+    assert [gain.wins, gain.losses, gain.ties] == counts
+    theirs = scipy.stats.permutation_test(
+        (changes,), np.mean, permutation_type="samples", n_resamples=50_000, rng=1
+    )
+    assert gain.p == pytest.approx(theirs.pvalue, abs=0.02)
+    for text in (markdown_of(made), Page(html_of(made)).text, table_of(made)):
+        assert "What the vectors add to the words" in text
+        assert f"{gain.difference.value:+.4f}" in text
+        assert f"{gain.wins}/{gain.losses}/{gain.ties}" in text
+
+
+def test_every_data_set_counts_the_same_in_the_mean_gain(tmp_path):
+    trios = [make_trio(tmp_path, name, queries=n) for name, n in (("scifact", 40), ("mine", 8))]
+    made = report.collect(tmp_path)
+    mean = next(gain for gain in made.gains if gain.over and gain.measure == "nDCG@10")
+    assert mean.over == ("scifact", "mine")
+    changes = [values_of(hybrid) - values_of(words) for hybrid, words, _ in trios]
+    assert mean.difference.value == pytest.approx(np.mean([each.mean() for each in changes]))
+    assert mean.hybrid - mean.words == pytest.approx(mean.difference.value)
+    assert mean.wins + mean.losses + mean.ties == 48
+    assert "The mean of scifact, mine: each data set counts the same" in table_of(made)
+
+
+def test_the_forums_count_once_in_the_mean_gain(tmp_path):
+    trios = {n: make_trio(tmp_path, n, queries=5, level=0.02 * i) for i, n in enumerate(FORUMS)}
+    trios["scifact"] = make_trio(tmp_path, "scifact")
+    mean = next(g for g in report.collect(tmp_path).gains if g.over and g.measure == "nDCG@10")
+    gains = {n: (values_of(h) - values_of(w)).mean() for n, (h, w, _) in trios.items()}
+    forums = np.mean([gains[name] for name in FORUMS])
+    assert mean.dataset == "mean of 2 sets"
+    assert mean.difference.value == pytest.approx((forums + gains["scifact"]) / 2)
+
+
+def test_the_test_of_the_mean_is_that_of_all_assignments_of_signs():
+    rng = np.random.default_rng(5)
+    changes = [rng.normal(0.2, 0.5, 5), rng.normal(0.1, 0.2, 7)]
+    low, high, p = over_sets(changes, [0.5, 0.5])
+    mean = sum(0.5 * each.mean() for each in changes)
+    flips = np.array(list(itertools.product((-1, 1), repeat=12)))
+    parts = np.concatenate([0.5 * each / len(each) for each in changes])
+    assert p == pytest.approx(float(np.mean(np.abs(flips @ parts) >= abs(mean) - 1e-12)), abs=0.015)
+    assert low < mean < high
+
+
+def test_the_interval_of_the_mean_is_as_wide_as_its_standard_error_says():
+    rng = np.random.default_rng(6)
+    changes = [rng.normal(0.05, 0.4, 300), rng.normal(0.02, 0.1, 90)]
+    low, high, p = over_sets(changes, [0.5, 0.5])
+    error = math.sqrt(sum(0.25 * each.var() / len(each) for each in changes))
+    assert high - low == pytest.approx(2 * 1.96 * error, rel=0.05)
+    again = over_sets(changes, [0.5, 0.5])
+    assert again == (low, high, p)
+    none = over_sets([np.zeros(9), np.zeros(4)], [0.5, 0.5])
+    assert none == (0.0, 0.0, 1.0)
+
+
+def test_rows_stand_as_users_meet_them_and_one_run_is_one_configuration(tmp_path):
+    make_trio(tmp_path, "scifact")
+    made = report.collect(tmp_path)
+    assert [row.row for row in made.rows] == ["hybrid", "lexical", "dense"]
+    [configuration] = made.configurations
+    items = dict(setting_items(configuration))
+    assert items["analysis of words"] == "english:1"
+    assert (items["BM25 k1"], items["BM25 b"]) == ("1.2", "0.75")
+    assert items["weight of the vectors"] == "0.3"
+    assert items["weight fitted on"] == "default of the family st"
+    encoders = {record["row"]: record["encoder"] for record in records(made) if "row" in record}
+    assert encoders == {"hybrid": "st:some/where", "lexical": None, "dense": "st:some/where"}
+    assert [record for record in records(made) if "hybrid_gain" in record]
+    for text in (markdown_of(made), Page(html_of(made)).text):
+        assert "It is not Anserini's" in text
+        assert "english:1" in text
+
+
+def test_words_stand_once_beside_two_encoders(tmp_path):
+    make_trio(tmp_path, "scifact")
+    make_entry(tmp_path, "scifact", row="hybrid", space=OTHER, level=0.9)
+    made = report.collect(tmp_path)
+    assert [c.letter for c in made.configurations] == ["A", "B"]
+    assert [row.row for row in made.rows].count("lexical") == 1
+    assert [g.configuration for g in made.gains if g.measure == "nDCG@10"] == ["A", "B"]
+    assert len({g.words for g in made.gains if g.measure == "nDCG@10"}) == 1
+    assert "BM25 does not depend on the encoder" in table_of(made)
+
+
+def test_hybrid_search_is_compared_with_the_words_that_it_has_itself(tmp_path, caplog):
+    make_entry(tmp_path, "scifact", row="hybrid")
+    make_entry(tmp_path, "scifact", row="lexical", words={**WORDS, "k1": 0.9})
+    made = report.collect(tmp_path)
+    assert made.gains == ()
+    assert "no run of words alone" in caplog.text
+    assert len(made.configurations) == 2
+    assert "What the vectors add" not in markdown_of(made)
+
+
+def test_words_alone_make_a_report(tmp_path):
+    make_entry(tmp_path, "scifact", row="lexical")
+    made = report.collect(tmp_path)
+    assert describe(made.configurations[0]) == "words as english:1, BM25 k1=1.2 b=0.75, k=100"
+    assert made.rows[0].published
+    assert "analysis of words" in Page(html_of(made)).text
+
+
+def test_an_entry_from_before_there_were_words_is_read(tmp_path):
+    entry = make_entry(tmp_path, "scifact")
+    path = entry.folder / "entry.json"
+    known = json.loads(path.read_text())
+    del known["words"], known["fusion"]
+    path.write_text(json.dumps(known))
+    assert load(entry.folder) == entry
+
+
 def test_intervals_hold_their_means_and_are_the_same_each_time(tmp_path):
     make_entry(tmp_path, "scifact")
     figure = report.collect(tmp_path).rows[0].figures["nDCG@10"]
@@ -435,6 +599,8 @@ def test_by_what_a_set_is_taken_for_the_published_one_is_said(tmp_path):
         lambda e: e["evaluation"].update(absent="maybe"),
         lambda e: e["evaluation"]["means"].update({"P@5": 0.1}),
         lambda e: e["encoder"]["space"].update(dim="many"),
+        lambda e: e.update(encoder=None),
+        lambda e: e.update(fusion={"weight": "much", "fitted": "default"}),
         lambda e: e.update(format=9),
     ],
 )

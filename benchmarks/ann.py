@@ -1,0 +1,264 @@
+"""`retr bench ann`: indexes and other systems side by side, over the same vectors.
+
+    OUT/
+      ann.json report.md report.html         derived; made again from what lies below
+      DATASET/about.json                     the vectors: where from, how many, digest
+      DATASET/SYSTEM/build.json              what it is, its build, bytes, versions, machine
+      DATASET/SYSTEM/single-R.json           one query at a time on one thread, in round R
+      DATASET/SYSTEM/batch-R.json            all queries at once on all threads
+      DATASET/SYSTEM/*.npy                   the rows that were answered, i64[settings, q, k]
+      DATASET/SYSTEM/failed.json             why there is no result, where there is none
+
+Each system runs in processes of its own, in rounds: every system once, then every system again,
+so that what else the machine does falls on all of them alike. What is there is not run again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..retrieval.errors import InputError
+from ..retrieval.store.disk import storage_errors
+from .ann_data import Prepared
+from .ann_process import variables
+from .ann_truth import judge
+from .environment import describe
+from .peers import name_of, peer
+from .results import write_json
+
+log = logging.getLogger("retr.benchmarks")
+
+FORMAT = 1
+ABOUT, BUILD, FAILED = "about.json", "build.json", "failed.json"
+TIMEOUT = 3600.0
+_DOING = {"tune": "tuned", "build": "built", "single": "searched", "batch": "searched in a batch"}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a run is made.
+
+    k:       how many neighbours are asked for.
+    threads: those of a build and of a batch; one query is asked on one.
+    rounds:  how often each system is opened and searched.
+    timeout: seconds that one process may take.
+    seconds: for how long a batch is repeated at each setting, at least.
+    fresh:   run again what is there.
+    """
+
+    k: int = 10
+    threads: int = 1
+    rounds: int = 3
+    timeout: float = TIMEOUT
+    seconds: float = 0.5
+    fresh: bool = False
+
+
+class FailedError(Exception):
+    """A system has no result; the message is for its row of the report."""
+
+
+def run(
+    data: Prepared,
+    out: Path,
+    cache: Path,
+    systems: Sequence[str],
+    settings: Settings | None = None,
+) -> Path:
+    """Measure the systems over the vectors; return the folder with the results.
+
+    cache: where indexes lie while they are measured; they are removed at the end.
+
+    Raises:
+        InputError: there is no such system, or k is above the number of rows.
+        StorageError: the disk is full or the folder cannot be written.
+    """
+    settings = settings or Settings(threads=usable_cores())
+    systems = list(dict.fromkeys(systems))
+    for system in systems:
+        peer(system)
+    if not 0 < settings.k <= data.about["rows"]:
+        raise InputError(f"k must be 1 to {data.about['rows']}, the number of rows")
+    folder = out / str(data.about["name"])
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(data.about, folder / ABOUT)
+        runs = [_Run(system, data, folder, cache, settings) for system in systems]
+        for each in runs:
+            each.prepare()
+        for number in range(settings.rounds):
+            for each in runs:
+                each.round(number)
+        for each in runs:
+            shutil.rmtree(each.index, ignore_errors=True)
+    return folder
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def slug(system: str) -> str:
+    """Return the name of a system's folder."""
+    return re.sub(r"[^A-Za-z0-9.@-]+", "_", system).strip("_")
+
+
+class _Run:
+    """One system over one base."""
+
+    def __init__(
+        self, system: str, data: Prepared, folder: Path, cache: Path, settings: Settings
+    ) -> None:
+        self.system, self.data, self.settings = system, data, settings
+        self.folder = folder / slug(system)
+        self.index = cache / "indexes" / data.folder.name / slug(system)
+        self.base, self.queries = data.base(), data.queries()
+        # A figure made with others is not the one asked for.
+        self.key = {
+            "format": FORMAT, "system": system, "digest": data.about["digest"],
+            "queries": data.about["queries"], "k": settings.k, "threads": settings.threads,
+        }  # fmt: skip
+
+    def prepare(self) -> None:
+        """Build, unless all that is wanted is there already."""
+        if self.settings.fresh:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir(exist_ok=True)
+        (self.folder / FAILED).unlink(missing_ok=True)
+        if self._known(BUILD) is None:
+            shutil.rmtree(self.folder)
+            self.folder.mkdir()
+        elif not self._left():
+            log.info("%s: is there already", self.system)
+            return
+        elif (self.index / "done").exists():
+            return
+        self._guarded(self._build)
+
+    def round(self, number: int) -> None:
+        """Open and search, one query at a time and in a batch."""
+        for phase, threads in (("single", 1), ("batch", self.settings.threads)):
+            name = f"{phase}-{number}.json"
+            if not (self.folder / FAILED).exists() and self._known(name) is None:
+                self._guarded(lambda p=phase, t=threads, n=name: self._search(p, t, n))
+
+    def _guarded(self, step: Any) -> None:
+        try:
+            step()
+        except FailedError as error:
+            log.warning("%s: %s", self.system, error)
+            write_json({**self.key, "failed": str(error)}, self.folder / FAILED)
+
+    def _left(self) -> list[str]:
+        names = [f"{p}-{n}.json" for n in range(self.settings.rounds) for p in ("single", "batch")]
+        return [name for name in names if self._known(name) is None]
+
+    def _build(self) -> None:
+        shutil.rmtree(self.index, ignore_errors=True)
+        self.index.mkdir(parents=True)
+        kind, option = peer(self.system), name_of(self.system)[1]
+        tuning = self._phase("tune", self.settings.threads) if kind.tunes(option) else None
+        made = self._phase("build", self.settings.threads)
+        (self.index / "done").touch()
+        record = {**self.key, **made, "tuning": tuning, "graph": kind.graph}
+        record["environment"] = describe()
+        write_json(record, self.folder / BUILD)
+
+    def _search(self, phase: str, threads: int, name: str) -> None:
+        answers = self.folder / f"{Path(name).stem}.npy"
+        found = self._phase(phase, threads, answers)
+        kth = self.data.kth(self.settings.k)
+        for point, rows in zip(found["points"], np.load(answers), strict=True):
+            worth = judge(self.base, self.queries, self.data.metric, kth, rows)
+            point |= {
+                "recall": worth.recall, "missing": worth.missing,
+                "invalid": worth.invalid, "repeated": worth.repeated,
+            }  # fmt: skip
+        write_json({**self.key, **found, "load": os.getloadavg()[0]}, self.folder / name)
+
+    def _known(self, name: str) -> Mapping[str, Any] | None:
+        try:
+            found = json.loads((self.folder / name).read_bytes())
+        except (OSError, ValueError):
+            return None
+        same = isinstance(found, dict) and all(found.get(n) == v for n, v in self.key.items())
+        return found if same else None
+
+    def _phase(self, phase: str, threads: int, answers: Path | None = None) -> dict[str, Any]:
+        about, job = self.data.about, self.folder / f"{phase}.job"
+        result = self.folder / f"{phase}.result"
+        result.unlink(missing_ok=True)
+        asked = {
+            "phase": phase, "system": self.system, "data": str(self.data.folder),
+            "index": str(self.index), "out": str(result.resolve()),
+            "answers": str(answers.resolve()) if answers else None, "k": self.settings.k,
+            "threads": threads, "rows": about["rows"], "dim": about["dim"],
+            "metric": about["metric"], "seconds": self.settings.seconds,
+        }  # fmt: skip
+        job.write_text(json.dumps(asked))
+        log.info("%s: is %s", self.system, _DOING[phase])
+        ended = spawn(job.resolve(), threads, self.settings.timeout, self.folder / f"{phase}.log")
+        try:
+            found: dict[str, Any] = json.loads(result.read_bytes())
+        except (OSError, ValueError):
+            raise FailedError(f"{ended} while it was {_DOING[phase]}") from None
+        if "failed" in found:
+            raise FailedError(f"{found['failed']}, while it was {_DOING[phase]}")
+        for path in (job, result):
+            path.unlink()
+        return found
+
+
+def spawn(job: Path, threads: int, timeout: float, log_file: Path) -> str:
+    """Run a worker to its end, or to the time limit; return how it ended, in words."""
+    command = [sys.executable, "-m", "retr.benchmarks.ann_worker", str(job)]
+    environment = {**os.environ, **variables(threads)}
+    with log_file.open("wb") as output:
+        # In a session of its own, so that what it may have started ends with it; from another
+        # folder, so that nothing is imported from the working directory.
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            env=environment, cwd="/", start_new_session=True,
+        )  # fmt: skip
+        try:
+            status = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return f"took more than {timeout:g} s"
+        finally:
+            _end(process)
+    if status < 0:
+        return f"died of {signal.Signals(-status).name}"
+    return f"ended with status {status}"
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def split(values: Iterable[str]) -> list[str]:
+    """Return the systems of a list whose items may be several with commas between them.
+
+    Commas inside brackets belong to a spec.
+    """
+    found = []
+    for value in values:
+        found += [part.strip() for part in re.split(r",(?![^()]*\))", value)]
+    return [part for part in found if part]

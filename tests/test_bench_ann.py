@@ -1,0 +1,188 @@
+"""`retr bench ann` from end to end, on a few real vectors; and systems that lie, die or hang."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from retr.benchmarks.ann import Settings, run, split
+from retr.benchmarks.ann_command import ann
+from retr.benchmarks.ann_data import MINILM, prepare, read
+from retr.benchmarks.ann_report import write
+from retr.benchmarks.ann_results import Measure
+from retr.benchmarks.ann_text import text_of
+from retr.retrieval.errors import InputError
+
+ONCE = Settings(k=10, threads=1, rounds=1, timeout=120, seconds=0.01)
+
+
+@pytest.fixture(scope="module")
+def prepared(data, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RETR_TEST_DATA", str(data))
+        cache = tmp_path_factory.mktemp("vectors")
+        return prepare(read(MINILM), cache, rows=2000, queries=60)
+
+
+def raw(folder: Path, name: str) -> dict:
+    return json.loads((folder / name).read_bytes())
+
+
+def test_recall_is_that_of_the_answers_left_behind(prepared, tmp_path):
+    pytest.importorskip("hnswlib")
+    folder = run(prepared, tmp_path / "out", tmp_path, ["exact:blas", "hnswlib", "retr:flat"], ONCE)
+    base = prepared.base().astype(np.float64)
+    truth = np.sort(prepared.queries() @ base.T, axis=1)[:, -10]
+    for system in ("exact_blas", "hnswlib", "retr_flat"):
+        for phase in ("single-0", "batch-0"):
+            found, answers = raw(folder / system, f"{phase}.json"), folder / system / f"{phase}.npy"
+            for point, rows in zip(found["points"], np.load(answers), strict=True):
+                scores = np.einsum("qd,qkd->qk", prepared.queries(), base[rows])
+                assert point["recall"] == pytest.approx((scores >= truth[:, None] - 1e-6).mean())
+            best = max(point["recall"] for point in found["points"])
+            assert best == 1.0 if system != "hnswlib" else best > 0.9
+    sweep = [p["recall"] for p in raw(folder / "hnswlib", "single-0.json")["points"]]
+    assert sweep[0] < sweep[-1]
+    assert {p["setting"]["ef"] for p in raw(folder / "hnswlib", "batch-0.json")["points"]} >= {
+        10,
+        80,
+    }
+    assert not (tmp_path / "indexes" / prepared.folder.name / "hnswlib").exists()
+
+    report = write(tmp_path / "out")
+    [made] = report.datasets
+    assert [s.name for s in made.systems if s.failed] == []
+    assert made.exact is None  # nothing of Matryoshka was run
+    for name in ("report.md", "report.html", "ann.json", f"{prepared.about['name']}/cpu.svg"):
+        assert (tmp_path / "out" / name).stat().st_size > 1000
+    assert "hnswlib M16 efC100" in text_of(report)
+    assert report.environment["packages"]
+
+
+def test_what_is_there_is_not_run_again_unless_asked(prepared, tmp_path):
+    def ran(settings: Settings, *systems: str) -> dict[str, int]:
+        folder = run(prepared, tmp_path / "out", tmp_path, systems, settings)
+        return {str(f.relative_to(folder)): f.stat().st_mtime_ns for f in folder.glob("*/*.json")}
+
+    first = ran(ONCE, "exact:blas")
+    more = ran(
+        Settings(k=10, threads=1, rounds=2, timeout=120, seconds=0.01), "exact:blas", "retr:flat"
+    )
+    kept = {name: when for name, when in more.items() if name in first}
+    assert {n: w for n, w in kept.items() if "build" not in n} == {
+        n: w for n, w in first.items() if "build" not in n
+    }
+    assert {"exact_blas/single-1.json", "retr_flat/batch-1.json"} <= more.keys()
+    again = ran(
+        Settings(k=10, threads=1, rounds=2, timeout=120, seconds=0.01), "exact:blas", "retr:flat"
+    )
+    assert again == more
+    fresh = ran(Settings(k=10, threads=1, rounds=1, timeout=120, fresh=True), "exact:blas")
+    assert fresh["exact_blas/single-0.json"] > first["exact_blas/single-0.json"]
+    other = ran(Settings(k=5, threads=1, rounds=1, timeout=120, seconds=0.01), "exact:blas")
+    assert other["exact_blas/build.json"] > fresh["exact_blas/build.json"]
+    # Results for another k would not compare.
+    assert not (tmp_path / "out" / prepared.about["name"] / "exact_blas/single-1.json").exists()
+
+
+# A library of this name, ahead of the real one on the path, that does what it is told.
+FAKE = """
+import os, signal, time
+import numpy as np
+HOW = os.environ["FAKE_HNSWLIB"]
+if HOW == "missing":
+    raise ImportError("libfoo.so.1 is not there")
+class Index:
+    def __init__(self, space, dim): pass
+    def init_index(self, *a, **k): pass
+    def add_items(self, *a, **k):
+        if HOW == "raises": raise ValueError("the graph is\\nupside down")
+        if HOW == "dies": os.kill(os.getpid(), signal.SIGSEGV)
+        if HOW == "hangs": time.sleep(600)
+    def save_index(self, path): open(path, "w").close()
+    def load_index(self, *a, **k): pass
+    def set_num_threads(self, n): pass
+    def set_ef(self, ef): pass
+    def knn_query(self, queries, k, num_threads):
+        if HOW == "quits": os._exit(7)
+        if HOW == "repeats": return np.zeros((len(queries), k)), np.ones((len(queries), k))
+        return np.full((len(queries), k), 10**12), np.ones((len(queries), k))
+"""
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch):
+    (tmp_path / "fakes").mkdir()
+    (tmp_path / "fakes/hnswlib.py").write_text(FAKE)
+    path = [str(tmp_path / "fakes"), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, path)))
+    return lambda how: monkeypatch.setenv("FAKE_HNSWLIB", how)
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("missing", "not installed: pip install 'retr[bench]' (libfoo.so.1 is not there)"),
+        ("raises", "ValueError: the graph is, while it was built"),
+        ("dies", "died of SIGSEGV while it was built"),
+        ("hangs", "took more than 3 s while it was built"),
+        ("quits", "ended with status 7 while it was searched"),
+    ],
+)
+def test_a_system_that_fails_has_a_row_that_says_so(prepared, tmp_path, fake, how, words):
+    fake(how)
+    settings = Settings(k=10, threads=1, rounds=1, timeout=3 if how == "hangs" else 60)
+    run(prepared, tmp_path / "out", tmp_path, ["hnswlib", "exact:blas"], settings)
+    report = write(tmp_path / "out")
+    [made] = report.datasets
+    failed = {system.name: system.failed for system in made.systems}
+    assert words in failed["hnswlib"]
+    if how != "hangs":  # three seconds may be short for the others, too
+        assert failed["exact:blas"] is None
+    assert words in text_of(report)
+    assert words.replace("'", "&#x27;") in (tmp_path / "out/report.html").read_text()
+
+
+@pytest.mark.parametrize(("how", "recall"), [("repeats", None), ("invents", 0.0)])
+def test_numbers_that_lie_are_found_out(prepared, tmp_path, fake, how, recall):
+    fake(how)
+    run(prepared, tmp_path / "out", tmp_path, ["hnswlib"], ONCE)
+    report = write(tmp_path / "out")
+    [system] = report.datasets[0].systems
+    points = len(system.points)
+    # Of 60 queries one at a time and in a batch, at every setting: all ten, or all but the first.
+    assert system.flaws == 2 * 60 * points * (10 if how == "invents" else 9)
+    assert all(point.recall <= 0.1 for point in system.points)
+    if recall is not None:
+        assert {point.recall for point in system.points} == {recall}
+    assert system.at(0.9, Measure.CPU) is None
+    assert "no row of the base, or stood twice" in text_of(report)
+    assert "not reached" in text_of(report)
+
+
+def test_the_command(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("RETR_TEST_DATA", str(data))
+    app = typer.Typer()
+    app.command()(ann)
+    given = ["--rows", "500", "--queries", "20", "--rounds", "1", "--threads", "1", "-q",
+             "--systems", "exact:blas", "--out", str(tmp_path / "out"),
+             "--cache", str(tmp_path / "cache")]  # fmt: skip
+    result = CliRunner().invoke(app, given)
+    assert result.exit_code == 0, result.output
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    [system] = [line for line in lines if line["what"] == "systems"]
+    assert system["name"] == "exact:blas"
+    assert system["points"][0]["recall"] == 1.0
+    result = CliRunner().invoke(app, [*given[:-6], "--systems", "hnsw"])
+    assert isinstance(result.exception, InputError)
+    assert "there is no system 'hnsw'; there are" in str(result.exception)
+
+
+def test_commas_inside_brackets_stay():
+    assert split(["hnswlib, scann", "retr:hnsw@192(ef_build=80,m=24),usearch"]) == [
+        "hnswlib", "scann", "retr:hnsw@192(ef_build=80,m=24)", "usearch",
+    ]  # fmt: skip
