@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def own_logging() -> Iterator[None]:
+    """Undo what a command of this process did to retr's logger."""
+    logger = logging.getLogger("retr")
+    before = (logger.level, logger.handlers[:])
+    yield
+    level, logger.handlers = before
+    logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -41,6 +41,7 @@ from retr.retrieval.snapshot import Snapshot
 from retr.retrieval.sources import SourceOptions, open_source
 from retr.retrieval.store.manifest import Manifest
 from retr.retrieval.store.store import Staging, Store
+from retr.retrieval.terms import TermSettings
 from retr.retrieval.types import Document
 
 Contents = dict[str, str]
@@ -151,7 +152,8 @@ class Step:
     def run(self, store: Store, encoder: ToyEncoder) -> None:
         snapshot = Snapshot(store, store.read()[0]) if store.exists() else None
         if self.puts:
-            birth = Birth(encoder.space, {"name": encoder.name, "options": {}})
+            settings = {} if snapshot is None else snapshot.manifest.settings
+            birth = Birth(encoder.space, {"name": encoder.name, "options": {}}, settings)
             run = Ingest(store, birth, encoder, snapshot, Silent(), flush_seconds=0)
             source = open_source(
                 [Document(id, text, metadata={"n": len(text)}) for id, text in self.puts.items()],
@@ -203,12 +205,20 @@ def texts(numbers: range, version: int = 1) -> Contents:
     return {f"d{i}": f"document {i} of version {version}" for i in numbers}
 
 
+FLAT = indexing.IndexWish("flat")
+WORDS = TermSettings("english:1")
 STEPS = [
     Step("build", texts(range(40)), "shelf"),
     Step("build again", {**texts(range(20, 40)), **texts(range(10, 20), 2)}, "shelf"),
     Step("add", texts(range(50, 70))),
     Step("delete", removes=("d50", "d69", "d15")),
-    Step("index", then=lambda store, snapshot: indexing.index_all(store, snapshot, "flat")),
+    Step("words", then=lambda store, snapshot: indexing.index_words(store, snapshot, WORDS)),
+    Step(
+        "index",
+        then=lambda store, snapshot: indexing.index_all(
+            store, snapshot, indexing.IndexWish("flat")
+        ),
+    ),
     *[Step(f"add {i}", texts(range(80 + i, 81 + i))) for i in range(5)],
     Step("add and merge", texts(range(30, 90), 3)),
     Step("delete much", removes=tuple(f"d{i}" for i in range(35, 60))),
@@ -238,7 +248,11 @@ def histories() -> list[tuple[Contents, dict[str, str | None]]]:
 
 
 def contents(collection: retr.Collection) -> Contents:
-    hits = collection.search("document", k=1000)
+    hits = collection.search("document", k=1000, mode="dense")
+    if "lexical" in collection.settings:  # every row, with its words or none of it
+        for mode in ("lexical", "hybrid"):
+            found = collection.search("document", k=1000, mode=mode)
+            assert {hit.row for hit in found} == {hit.row for hit in hits}, mode
     assert len({hit.id for hit in hits}) == len(hits) == len(collection), "an id twice"
     for hit in hits:
         assert hit.text is not None

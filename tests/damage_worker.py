@@ -28,6 +28,8 @@ def use(path: Path) -> None:
     for passages in (False, True):
         hits = collection.search(vector=[1, 0, 0, 0], k=100, passages=passages)
         collection.search(vector=[1, 0, 0, 0], k=2, ids=[hit.id for hit in hits[:5]])
+        collection.search("text of 7, and more", k=100, passages=passages, explain=True)
+        collection.search("3 more", vector=[1, 0, 0, 0], k=2, passages=passages, explain=True)
     collection.info()
     repr(collection)
 
@@ -82,7 +84,14 @@ def main(path: Path, seed: int, count: int) -> None:
     counts: Counter[str] = Counter()
     examples: dict[str, str] = {}
     # What can crash are the offsets of texts and lists.
-    weights = [8 if p.parent.name == "documents" and ".ids." not in p.name else 1 for p in files]
+    weights = [
+        8
+        if p.parent.name == "documents" and ".ids." not in p.name
+        else 3
+        if p.parent.name == "lexical"
+        else 1
+        for p in files
+    ]
     for file in random_.choices(files, weights, k=count):
         data = file.read_bytes()
         bad, what = spoil(data, random_)

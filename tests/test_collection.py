@@ -43,7 +43,8 @@ def test_a_hit_has_what_was_given(animals: retr.Collection) -> None:
     assert animals.search("eel river")[0].metadata == {"legs": 0, "more": {"a": [1, None]}}
     assert hits.generation == animals.generation
     expected = float(words_to_vector("flower bee", 24) @ words_to_vector(hits[0].text or "", 24))
-    assert hits[0].score == pytest.approx(expected, abs=1e-6)
+    dense = animals.search("flower bee", k=2, mode="dense")
+    assert dense[0].score == pytest.approx(expected, abs=1e-6)
 
 
 def test_results_turn_into_tables(animals: retr.Collection) -> None:
@@ -65,13 +66,22 @@ def test_many_queries_give_what_single_ones_give(animals: retr.Collection) -> No
 
 def test_queries_by_vector(animals: retr.Collection) -> None:
     vector = words_to_vector("cold river", 24)
-    by_text = animals.search("cold river", k=3)
+    by_text = animals.search("cold river", k=3, mode="dense")
     assert [h.id for h in animals.search(vector=vector, k=3)] == [h.id for h in by_text]
     # Under cosine the length of a query does not matter.
     scaled = animals.search(vector=vector * 100, k=3)
     assert [h.score for h in scaled] == pytest.approx([h.score for h in by_text], abs=1e-6)
     both = animals.search(vector=np.stack([vector, words_to_vector("stone", 24)]), k=1)
     assert [result[0].id for result in both] == ["eel", "cat"]
+    # Beside a text it stands for what the encoder would make of it.
+    animals = retr.open(animals.path)  # without the encoder
+    for query in ({"query": "warm"}, {"query": retr.Query("warm", vector)}):
+        if isinstance(query["query"], str):
+            query = {**query, "vector": vector}
+        assert animals.search(k=3, mode="dense", **query) == by_text
+        hits = animals.search(k=3, **query)
+        assert {h.id for h in hits[:2]} == {"eel", "cat"}
+        assert animals.search(k=3, mode="lexical", **query)[0].id == "cat"
 
 
 def test_ids_restrict(animals: retr.Collection) -> None:
@@ -168,7 +178,7 @@ def test_dtype_float16_is_kept_through_merges(tmp_path: Path) -> None:
 def test_own_vectors(tmp_path: Path, metric: str) -> None:
     vectors = np.random.default_rng(3).standard_normal((200, 7)).astype(np.float32)
     before = vectors.copy()
-    collection = retr.build(
+    retr.build(
         vectors,
         tmp_path / "v.retr",
         ids=[f"n{i}" for i in range(200)],
@@ -184,8 +194,9 @@ def test_own_vectors(tmp_path: Path, metric: str) -> None:
     hits = retr.open(tmp_path / "v.retr").search(vector=query, k=10)
     assert [h.id for h in hits] == [f"n{i}" for i in order]
     assert [h.score for h in hits] == pytest.approx(scores[order], abs=1e-4)
-    with pytest.raises(InputError, match="search with vector="):
-        collection.search("words")
+    for mode in ("dense", None):
+        with pytest.raises(InputError, match="search with vector="):
+            retr.open(tmp_path / "v.retr").search("words", mode=mode)
 
 
 def test_an_index_answers_as_the_scan_does(tmp_path: Path) -> None:
@@ -258,14 +269,19 @@ def bad_queries() -> Iterator[tuple[dict[str, object], str]]:
     yield {"query": "ok", "k": 1_000_000}, "k is 1000000"
     yield {"query": "ok", "k": 2.5}, "k is 2.5"
     yield {"query": "ok", "k": True}, "k is True"
-    yield {"query": "ok", "vector": [1.0]}, "not both"
+    yield {"query": "ok", "vector": [1.0]}, r"shape \(1,\)"
+    yield {"query": "ok", "vector": [[0.0] * 24]}, "one text"
+    yield {"query": ["ok"], "vector": [0.0] * 24}, "one text"
+    yield {"query": "ok", "mode": "fast"}, "no mode 'fast'; there is hybrid, dense, lexical"
+    yield {"query": retr.Query("", [1.0] * 24)}, "the query is empty"
+    yield {"vector": [1.0] * 24, "mode": "lexical"}, "a query has none"
     yield {"vector": [1.0, 2.0]}, r"shape \(2,\)"
     yield {"vector": np.zeros((2, 2, 2))}, "shape"
     yield {"vector": ["a"] * 24}, "not one of numbers"
     yield {"vector": [float("nan")] * 24}, "NaN"
     yield {"vector": [float("inf")] * 24}, "infinity"
     yield {"vector": [0.0] * 24}, "zero"
-    yield {"query": retr.Query()}, "a text or a vector"
+    yield {"query": retr.Query()}, "a text, a vector, or both"
 
 
 @pytest.mark.parametrize(("arguments", "message"), list(bad_queries()))
@@ -300,7 +316,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
         ({"recall": 0.9, "spec": "flat"}, "not both"),
         ({"spec": "flta"}, "flta"),
         ({"spec": "flat@"}, "flat@"),
-        ({"spec": "flat@64"}, "flat takes no prefixes"),
+        ({"spec": "flat@64/32"}, "prefixes ascend"),
         ({"dtype": "int8"}, "dtype 'int8'"),
         ({"encoder": "statc"}, "static"),
         ({"colour": "red"}, "colour"),
@@ -347,15 +363,15 @@ def test_a_query_prompt_may_change_and_is_stored(tmp_path: Path) -> None:
     """It changes no document's vector, so it is no part of the space."""
     path = tmp_path / "a.retr"
     retr.build(ANIMALS, path)
-    plain = retr.open(path).search("flower")[0].score
+    plain = retr.open(path).search("flower", mode="dense")[0].score
     prompt = retr.EncoderOptions(query_prompt="swims: ")
     assert retr.build(ANIMALS, path, encoder_options=prompt).report.encoded == 0
     reopened = retr.open(path)
     assert reopened.info()["encoder"] == {
-        "name": "static:1",
+        "name": retr.open(path).space.encoder,
         "options": {"query_prompt": "swims: "},
     }
-    assert reopened.search("flower")[0].score != plain
+    assert reopened.search("flower", mode="dense")[0].score != plain
     with pytest.raises(SpaceMismatchError):
         retr.open(path, options=retr.EncoderOptions(document_prompt="x: "))
 

@@ -27,15 +27,20 @@ from hypothesis.stateful import (
 from numpy.typing import NDArray
 
 import retr
+from retr.retrieval.analysis import analyzer
+from retr.retrieval.fusion import POOL, default_fusion
 from retr.retrieval.merging import MERGE_FACTOR
 from retr.retrieval.passages import split
 from retr.retrieval.types import Document, Hit
+
+from .oracles import assert_best, bm25
 
 DIM = 4
 PASSAGE = 40
 IDS = [f"d{i}" for i in range(12)]
 BALLAST = [f"b{i}" for i in range(60)]
 WORDS = ["bee", "cat", "eel", "fox", "gnu", "hen"]
+ENGLISH = analyzer("english")
 
 
 def to_vectors(texts: Sequence[str]) -> NDArray[np.float64]:
@@ -69,12 +74,13 @@ class Model:
         self.encoder = toy_encoder(metric)
         self.documents: dict[str, tuple[Row, ...]] = {}
         self.given: dict[str, tuple[object, ...]] = {}
+        self.texts: dict[int, str] = {}  # of every row there ever was
         self.next_row = 0
 
     def copy(self) -> Model:
         other = Model(self.metric)
         other.documents, other.given = dict(self.documents), dict(self.given)
-        other.next_row = self.next_row
+        other.texts, other.next_row = dict(self.texts), self.next_row
         return other
 
     def put(self, documents: list[Document], passages: bool | None, source: str | None) -> None:
@@ -93,6 +99,7 @@ class Model:
                 for i, (text, place) in enumerate(parts)
             )
             self.given[document.id] = given
+            self.texts |= {row.number: row.text for row in self.documents[document.id]}
             self.next_row += len(parts)
 
     def remove(self, ids: Sequence[str]) -> int:
@@ -109,19 +116,71 @@ class Model:
     ) -> list[tuple[Row, float]]:
         """Return the best rows by float64 brute force, ties by row."""
         rows = [row for row in self.rows() if ids is None or row.id in ids]
-        if not rows:
-            return []
-        vectors = self.encoder.encode_documents([row.text for row in rows]).astype(np.float64)
-        asked = self.encoder.encode_queries([query])[0].astype(np.float64)
-        scores = vectors @ asked if self.metric != "l2" else -((vectors - asked) ** 2).sum(axis=1)
-        rounded = scores.astype(np.float32).tolist()
-        ranked = sorted(zip(rows, rounded, strict=True), key=lambda r: (-r[1], r[0].number))
+        ranked = self.by_vector(query, rows)
         if not passages:
             best: dict[str, tuple[Row, float]] = {}
             for row, score in ranked:
                 best.setdefault(row.id, (row, score))
             ranked = list(best.values())
         return ranked[:k]
+
+    def by_vector(self, query: str, rows: list[Row]) -> list[tuple[Row, float]]:
+        """Return all rows and their scores, best first."""
+        asked = self.encoder.encode_queries([query])[0].astype(np.float64)
+        return self.near(asked, rows)
+
+    def near(self, asked: NDArray[np.float64], rows: list[Row]) -> list[tuple[Row, float]]:
+        """Return all rows and their scores for a vector, best first."""
+        if not rows:
+            return []
+        vectors = self.encoder.encode_documents([row.text for row in rows]).astype(np.float64)
+        scores = vectors @ asked if self.metric != "l2" else -((vectors - asked) ** 2).sum(axis=1)
+        rounded = scores.astype(np.float32).tolist()
+        return sorted(zip(rows, rounded, strict=True), key=lambda r: (-r[1], r[0].number))
+
+    def by_words(self, query: str, rows: list[Row], stored: Sequence[int]) -> dict[int, float]:
+        """Return the rows that hold a word of the query; statistics are those of all stored."""
+        terms = {row: ENGLISH.terms(self.texts[row]) for row in stored}
+        scores = bm25(terms, ENGLISH.query_terms(query))
+        return {row.number: scores[row.number] for row in rows if row.number in scores}
+
+    def by_both(
+        self, query: str, rows: list[Row], stored: Sequence[int]
+    ) -> dict[int, float] | None:
+        """Return the fused score of every row, which are `POOL` at most.
+
+        None where the vector of the second look is that of one of several texts by a hair.
+        """
+        assert len(rows) <= POOL
+        dense = {row.number: score for row, score in self.by_vector(query, rows)}
+        words = self.by_words(query, rows, stored)
+        first = _combined(dense, words)
+        if not words:
+            return first
+        most = max(first.values())
+        best = {row.text: row for row in rows if first[row.number] > most - 1e-5}
+        if len(best) > 1:
+            return None
+        seed = self.encoder.encode_documents(list(best))[0].astype(np.float64)
+        if self.metric == "ip":
+            asked = self.encoder.encode_queries([query])[0]
+            seed *= np.linalg.norm(asked) / (np.linalg.norm(seed) or 1)
+        near = {row.number: score for row, score in self.near(seed, rows)}
+        again = {row: dense[row] + FUSION.feedback * near[row] for row in dense}
+        return _combined(again, words)
+
+
+FUSION = default_fusion("toy")
+
+
+def _combined(dense: dict[int, float], words: dict[int, float]) -> dict[int, float]:
+    low, high = min(dense.values(), default=0), max(dense.values(), default=0)
+    most = max(words.values(), default=1)
+    return {
+        row: FUSION.weight * ((score - low) / (high - low) if high > low else 0)
+        + (1 - FUSION.weight) * words.get(row, 0) / most
+        for row, score in dense.items()
+    }
 
 
 TEXTS = st.builds(" ".join, st.lists(st.sampled_from(WORDS), min_size=1, max_size=3))
@@ -240,7 +299,7 @@ class Histories(RuleBasedStateMachine):
         alive = len(self.model.rows())
         # What is indexed and has no row left stays until there is something to index again.
         if alive:
-            assert [s["rows"] for s in info["segments"]] == [alive, alive]
+            assert [s["rows"] for s in info["segments"]] == [alive, alive, alive]
             assert info["deleted_rows_stored"] == 0
 
     @rule()
@@ -271,9 +330,45 @@ class Histories(RuleBasedStateMachine):
     )
     def search(self, query: str, k: int, ids: list[str] | None, passages: bool) -> None:
         for collection, model in ((self.writer, self.model), (self.reader, self.seen)):
-            hits = collection.search(query, k, ids=ids, passages=passages)
+            hits = collection.search(query, k, ids=ids, passages=passages, mode="dense")
             assert_hits(list(hits), model.search(query, k, ids, passages))
             assert hits.generation == collection.generation
+
+    @rule(
+        query=TEXTS,
+        k=st.integers(1, 30),
+        ids=st.one_of(st.none(), st.none(), ID_LISTS),
+        passages=st.booleans(),
+        mode=st.sampled_from(["lexical", "hybrid"]),
+    )
+    def search_words(
+        self, query: str, k: int, ids: list[str] | None, passages: bool, mode: str
+    ) -> None:
+        for collection, model in ((self.writer, self.model), (self.reader, self.seen)):
+            hits = list(collection.search(query, k, ids=ids, passages=passages, mode=mode))
+            rows = {row.number: row for row in model.rows() if ids is None or row.id in ids}
+            if mode == "hybrid" and len(rows) > POOL:
+                continue
+            # Rows that are deleted count until they are compacted.
+            stored = [row for s in collection._snapshot.lexical for row in s.rows.tolist()]
+            assert len(set(stored)) == len(stored)
+            assert {row.number for row in model.rows()} <= set(stored)
+            by = model.by_words if mode == "lexical" else model.by_both
+            scores = by(query, list(rows.values()), stored)
+            if scores is None:
+                continue
+            if not passages:
+                best: dict[str, int] = {}
+                for row in sorted(scores, key=lambda row: (-scores[row], row)):
+                    best.setdefault(rows[row].id, row)
+                assert len({hit.id for hit in hits}) == len(hits)
+                # Of a document's equal passages another may stand for it.
+                close = {rows[row].id: scores[row] for row in best.values()}
+                assert all(abs(scores[hit.row] - close[hit.id]) < 1e-5 for hit in hits)
+                taken = {hit.id: hit.row for hit in hits}
+                scores = {taken.get(id, row): scores[row] for id, row in best.items()}
+            assert all(rows[hit.row].id == hit.id for hit in hits)
+            assert_best([(hit.row, hit.score) for hit in hits], scores, k, 1e-5)
 
     @rule()
     def contains(self) -> None:
@@ -293,6 +388,7 @@ class Histories(RuleBasedStateMachine):
         roles = [s["role"] for s in self.writer.info()["segments"] if s["index"] is None]
         assert roles.count("documents") < MERGE_FACTOR
         assert roles.count("dense") < MERGE_FACTOR
+        assert roles.count("lexical") < MERGE_FACTOR
 
     @invariant()
     def whole(self) -> None:

@@ -96,6 +96,8 @@ def everything(path: Path) -> dict[str, tuple[int, str | None]]:
     assert collection.verify() == []
     roles = [s["role"] for s in collection.info()["segments"]]
     assert roles.count("documents") < MERGE_FACTOR
+    assert roles.count("lexical") < MERGE_FACTOR
+    assert sum(len(s) for s in collection._snapshot.lexical) >= len(hits)
     return {hit.id: (hit.row, hit.text) for hit in hits}
 
 
@@ -160,7 +162,9 @@ def test_readers_see_whole_generations_while_another_program_writes(
     refreshing = retr.open(path, encoder=encoder(), refresh_seconds=0)
     standing = retr.open(path, encoder=encoder())
     searches: list[Callable[[], retr.Results]] = [
-        *[lambda: refreshing.search("text", k=100)] * 3,
+        lambda: refreshing.search("text", k=100),
+        lambda: refreshing.search("text", k=100, mode="dense"),
+        lambda: refreshing.search("text", k=100, mode="lexical"),
         lambda: standing.search("text", k=100),
         lambda: retr.open(path, encoder=encoder()).search("text", k=100),
     ]

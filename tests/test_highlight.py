@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retr.retrieval.highlight import Words, snippet, stem
+from retr.retrieval.highlight import Words, snippet
 
 WORDS = ("delete", "Deleting", "documents,", "café.", "東京", "x", "the", "index_of", "運")
 TEXTS = st.lists(st.sampled_from(WORDS), max_size=40).map(" ".join)
@@ -45,7 +45,8 @@ QUERIES = st.sampled_from(
     ],
 )
 def test_forms_of_a_word_match(one: str, other: str) -> None:
-    assert stem(one) == stem(other)
+    assert marked(other, one) == [other]
+    assert marked(one, other) == [one]
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_forms_of_a_word_match(one: str, other: str) -> None:
     [("index", "indicator"), ("bus", "bu"), ("string", "str"), ("sing", "s"), ("v12s", "v12")],
 )
 def test_other_words_do_not(one: str, other: str) -> None:
-    assert stem(one) != stem(other)
+    assert marked(other, one) == marked(one, other) == []
 
 
 def marked(text: str, query: str) -> list[str]:
@@ -73,6 +74,20 @@ def test_the_words_of_the_query_are_marked_whole() -> None:
 def test_words_that_hold_a_sentence_together_count_only_where_there_are_no_others() -> None:
     assert marked("the who and the band", "the band") == ["band"]
     assert marked("the who and the band", "the who") == ["the", "who", "the"]
+
+
+def test_parts_of_identifiers_and_compounds_match() -> None:
+    text = "call getUserName, get_user_id or e-mail"
+    assert marked(text, "user") == ["User", "user"]
+    assert marked(text, "get_user_name email") == ["getUserName", "get", "user", "e-mail"]
+
+
+def test_a_word_matches_as_the_language_has_it() -> None:
+    def marks(language: str) -> list[str]:
+        text = "die Häuser"
+        return [text[start:end] for start, end in Words("Haus", language).spans(text)]
+
+    assert (marks("german"), marks("english")) == (["Häuser"], [])
 
 
 def test_scripts_without_spaces_match_by_pairs_of_characters() -> None:

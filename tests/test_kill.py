@@ -47,7 +47,15 @@ def test_killed_at_file_operations(tmp_path: Path) -> None:
     report = worker("points", tmp_path, KILLS, SEED)
     assert report["kills"] >= 0.95 * min(KILLS, report["operations"])
     # Every sort of commit was killed somewhere.
-    for step in ("build", "build again", "add and merge", "delete much", "index", "compact"):
+    for step in (
+        "build",
+        "build again",
+        "add and merge",
+        "delete much",
+        "words",
+        "index",
+        "compact",
+    ):
         assert report["steps"][step]
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
+import random
+import uuid
 from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from retr.retrieval.errors import InputError
+from retr.retrieval.errors import DamagedError, InputError
 from retr.retrieval.store.metadata import (
     NO_FIELD,
     cast_metadata,
@@ -19,6 +25,7 @@ from retr.retrieval.store.metadata import (
     encode_metadata,
     unify_fields,
 )
+from retr.retrieval.store.shards import check_offsets, damage
 
 Record = dict[str, Any]
 
@@ -135,6 +142,7 @@ def test_what_goes_in_comes_out_of_every_merge(given_shards: list[list[Record]])
     assert_same(decode_metadata(merged([left, *arrays[2:]])), everything)
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.none(), st.integers(-(2**62), 2**62)), min_size=1, max_size=4))
 def test_columns_of_one_type_keep_it(values: list[int | None]) -> None:
     field = encode_metadata([{"n": value} for value in values]).type.field("n")
@@ -163,3 +171,92 @@ def test_no_records_and_no_keys() -> None:
         decode_metadata(merged([encode_metadata([{}]), encode_metadata([{"a": 1}])])),
         [{}, {"a": 1}],
     )
+
+
+def test_values_of_other_types_can_be_read_again_and_merged_with_texts() -> None:
+    identity = uuid.UUID(int=7)
+    odd: dict[str, tuple[Any, Any, Any]] = {  # what goes in, what comes out, what a merge makes
+        "uuid": (identity, str(identity), str(identity)),
+        "decimal": (Decimal("1.50"), Decimal("1.50"), "1.50"),
+        "large decimal": (Decimal("1E+400"), "1E+400", "1E+400"),
+        "bytes": (b"\xff", b"\xff", "/w=="),
+        "duration": (dt.timedelta(minutes=1), dt.timedelta(minutes=1), 60.0),
+        "date": (dt.date(2020, 1, 2), dt.date(2020, 1, 2), "2020-01-02"),
+        "numpy date": (np.datetime64("2020-01-02"), "2020-01-02", "2020-01-02"),
+        "deep": ([[[[[[[[[[1]]]]]]]]]], [[[[[[[[[[1]]]]]]]]]], [[[[[[[[[[1]]]]]]]]]]),
+    }
+    array = stored(encode_metadata([{key: value for key, (value, _, _) in odd.items()}]))
+    check_offsets(array)
+    assert decode_metadata(array) == [{key: out for key, (_, out, _) in odd.items()}]
+    texts = stored(encode_metadata([dict.fromkeys(odd, "x")]))
+    assert decode_metadata(merged([array, texts])) == [
+        {key: made for key, (_, _, made) in odd.items()},
+        dict.fromkeys(odd, "x"),
+    ]
+
+
+def test_what_is_too_deep_or_too_long_is_named() -> None:
+    circle: list[Any] = []
+    circle += [circle, circle]
+    deep: Any = 1
+    for _ in range(5000):
+        deep = {"a": [deep]}
+    for value in (circle, deep):
+        with pytest.raises(InputError, match=r"'k': a value is nested more than 100 deep"):
+            encode_metadata([{"k": value}])
+    with pytest.raises(InputError, match=r"'k': cannot store a int"):
+        encode_metadata([{"k": 10**5000}])
+
+
+def test_empty_lists_do_not_make_a_column_json() -> None:
+    lists: list[Any] = [[], [[]], [["a"], ["b", "c"]]]
+    empty, nested, full = (encode_metadata([{"l": value}]) for value in lists)
+    for arrays in ([empty, nested, full], [full, nested, empty]):
+        (field,) = unify_fields(array.type for array in arrays)
+        assert field.type == pa.list_(pa.list_(pa.string()))
+        assert not field.metadata
+        assert_same(decode_metadata(merged(arrays)), [decode_metadata(a)[0] for a in arrays])
+    (field,) = unify_fields([encode_metadata([{"l": v}]).type for v in ([1], ["a"])])
+    assert field.type == pa.large_string()
+
+
+def test_damage_is_nothing_but_damage() -> None:
+    """Whatever bytes are wrong: past `check_offsets` nothing crashes or raises something else."""
+    random_ = random.Random(1)
+    records: list[Record] = [
+        {
+            "t": f"héllo {i}",
+            "l": ["a", "bb"][: i % 3],
+            "j": {"a": [i]},
+            "when": dt.datetime(2020, 1, 1, i, tzinfo=dt.UTC),
+            "decimal": Decimal("1.50"),
+            "b": b"ab",
+            "n": None if i % 2 else i,
+        }
+        for i in range(12)
+    ]
+    sink = pa.BufferOutputStream()
+    array = encode_metadata(records)
+    other = encode_metadata([dict.fromkeys(records[0], "x")])
+    batch = pa.record_batch([array], schema=pa.schema([pa.field("metadata", array.type)]))
+    with pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    good = sink.getvalue().to_pybytes()
+    outcomes = {"fine": 0, "damaged": 0}
+    for _ in range(1500):
+        bad = bytearray(good)
+        at = random_.randrange(len(good))
+        end = min(len(good), at + random_.choice([1, 8, 40]))
+        bad[at:end] = random_.choice([random_.randbytes(end - at), bytes(end - at)])
+        try:
+            with damage(Path("collection/documents/x.arrow")):
+                read = pa.ipc.open_file(pa.BufferReader(bytes(bad))).get_batch(0)
+                read.validate()
+                column = read.column("metadata")
+                check_offsets(column)
+                decode_metadata(column)
+                cast_metadata(column, unify_fields([column.type, other.type]))
+            outcomes["fine"] += 1
+        except DamagedError:
+            outcomes["damaged"] += 1
+    assert min(outcomes.values()) > 100

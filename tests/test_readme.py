@@ -33,7 +33,7 @@ def test_the_first_command_after_its_install(tmp_path: Path) -> None:
     assert install == "pip install ."
     out = shell(rest, tmp_path).splitlines()
     assert '"added": ' in out[0]
-    assert "docs/concepts.md" in out[1]
+    assert "docs/format.md" in out[1]
 
 
 def test_the_second_command_is_what_ci_runs() -> None:

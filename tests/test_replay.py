@@ -22,6 +22,7 @@ from retr.retrieval.errors import CollectionNotFoundError
 from retr.retrieval.ingest import Ingest
 from retr.retrieval.progress import Silent
 from retr.retrieval.sources import open_source
+from retr.retrieval.terms import TermSettings
 from retr.retrieval.types import Document
 
 from .disks import Operation, RecordingDisk, RecordingStore, Variant, every_prefix, lay_out
@@ -45,6 +46,8 @@ def contents(collection: retr.Collection) -> Contents:
     hits = collection.search(vector=VECTORS[0], k=1000)
     found: Contents = {hit.id: (hit.text, hit.metadata.get("n")) for hit in hits}
     assert len(found) == len(hits) == len(collection)
+    if "lexical" in collection.settings:
+        assert {hit.id for hit in collection.search("text", k=1000)} == found.keys()
     return found
 
 
@@ -84,6 +87,7 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Recording:
     steps: list[Step] = [
         lambda c: c.add(documents(range(5, 15), version=2)),
         lambda c: c.delete(["d0", "d14"]),
+        lambda c: c.settle({}, TermSettings("english:1")),
         lambda c: c.compact(),
         *[lambda c, i=i: c.add(documents(range(20 + i, 21 + i))) for i in range(8)],
         lambda c: c.index("flat"),

@@ -62,7 +62,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     collection.add(documents(30, 40))
     collection.delete(["d3", "d31"])
     folders = {p.parent.name for p in path.glob("*/*.*")}
-    assert folders == {"manifests", "documents", "vectors", "indexes", "deletes"}
+    assert folders == {"manifests", "documents", "vectors", "lexical", "indexes", "deletes"}
     assert collection.verify() == []
     return path
 
@@ -80,7 +80,7 @@ def test_every_flipped_byte_is_found_and_its_file_named(copy: Path) -> None:
     random_ = random.Random(3)
     store = Store(copy)
     files = [p for p in sorted(copy.rglob("*")) if p.is_file() and p.name != "lock"]
-    assert len(files) >= 9
+    assert len(files) >= 13
     for file in files:
         data = file.read_bytes()
         places = range(len(data)) if len(data) < 600 else random_.sample(range(len(data)), 60)
@@ -249,7 +249,9 @@ def test_a_newer_format_is_told_from_damage(copy: Path) -> None:
         lambda: retr.build(documents(0, 1), copy),
         lambda: Store(copy).repair(),
     ):
-        with pytest.raises(InputError, match=r"newer retr \(format 2, written by retr 9\.9\)"):
+        with pytest.raises(
+            InputError, match=rf"newer retr \(format {FORMAT + 1}, written by retr 9\.9\)"
+        ):
             use()
     assert Store(copy).vacuum() == []
     assert str(file) in Store(copy).verify()[0]
@@ -279,7 +281,7 @@ def test_files_of_another_size_are_named_on_opening(whole: Path, tmp_path: Path,
         assert any(file.name in problem for problem in Store(copy).verify())
 
 
-@pytest.mark.parametrize("folder", ["documents", "vectors", "deletes"])
+@pytest.mark.parametrize("folder", ["documents", "vectors", "lexical", "deletes"])
 def test_writing_to_a_collection_with_a_missing_file(copy: Path, folder: str) -> None:
     collection = retr.open(copy)
     generation = collection.generation
@@ -295,7 +297,7 @@ def test_writing_to_a_collection_with_a_missing_file(copy: Path, folder: str) ->
 def test_damage_is_not_copied_on_by_a_merge(whole: Path, tmp_path: Path) -> None:
     """A merged file would get a checksum of its own, and the damage would never be found."""
     names = [n for n in parse_manifest(newest(whole).read_bytes()).files if "deletes" not in n]
-    assert len(names) == 7
+    assert len(names) == 11
     for number, name in enumerate(names):
         copy = Path(shutil.copytree(whole, tmp_path / str(number)))
         collection = retr.open(copy)

@@ -21,22 +21,27 @@ from retr.retrieval.ingest import Ingest
 from retr.retrieval.progress import Silent
 from retr.retrieval.sources import open_source
 from retr.retrieval.store.store import Store
+from retr.retrieval.terms import TermSettings
 from retr.retrieval.types import Document
 
 from .disks import FullDisk
+from .toys import build_without_words
 
 VECTORS = np.random.default_rng(9).standard_normal((40, 3)).astype(np.float32)
 ENCODER = VectorsEncoder.for_data(3)
 
 
 def documents(ids: range, version: int = 1) -> list[Document]:
-    return [Document(f"d{i}", f"{i}, {version}", vector=VECTORS[i]) for i in ids]
+    return [Document(f"d{i}", f"text {i}, {version}", vector=VECTORS[i]) for i in ids]
 
 
 def contents(path: Path) -> dict[str, str | None]:
     collection = retr.open(path)
     assert collection.verify() == []
-    return {hit.id: hit.text for hit in collection.search(vector=VECTORS[0], k=100)}
+    found = {hit.id: hit.text for hit in collection.search(vector=VECTORS[0], k=100)}
+    if "lexical" in collection.settings:
+        assert {hit.id for hit in collection.search("text", k=100)} == found.keys()
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -49,19 +54,31 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def without_words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("full") / "c.retr"
+    collection = build_without_words(documents(range(10)), path, ENCODER)
+    collection.add(documents(range(10, 20)))
+    collection.delete(["d1", "d2"])
+    return path
+
+
 STEPS: dict[str, Callable[[retr.Collection], object]] = {
     "add": lambda c: c.add(documents(range(15, 25), version=2)),
     "delete": lambda c: c.delete(["d3"]),
     "delete much": lambda c: c.delete([f"d{i}" for i in range(10)]),
     "compact": lambda c: c.compact(),
     "index": lambda c: c.index("flat"),
-    "settle": lambda c: c.settle({"recall": 0.9}),
+    "settle": lambda c: c.settle({"recall": 0.9}, TermSettings("english:1")),
 }
 
 
-@pytest.mark.parametrize("name", STEPS)
-def test_a_full_disk_at_every_operation(before: Path, tmp_path: Path, name: str) -> None:
-    step = STEPS[name]
+@pytest.mark.parametrize("name", [*STEPS, "words"])
+def test_a_full_disk_at_every_operation(
+    before: Path, without_words: Path, tmp_path: Path, name: str
+) -> None:
+    step = STEPS["settle" if name == "words" else name]
+    before = without_words if name == "words" else before
     old = contents(before)
     path = Path(shutil.copytree(before, tmp_path / "whole"))
     step(retr.open(path))
@@ -92,7 +109,7 @@ def test_a_full_disk_at_every_operation(before: Path, tmp_path: Path, name: str)
         step(collection)
         assert contents(path) == new
         collection.add(documents(range(30, 31)))
-        assert contents(path) == new | {"d30": "30, 1"}
+        assert contents(path) == new | {"d30": "text 30, 1"}
         shutil.rmtree(path)
     else:
         raise AssertionError("it never ended")
@@ -141,6 +158,9 @@ from retr.retrieval.types import Document
 path, step, limit = sys.argv[1], sys.argv[2], int(sys.argv[3])
 vectors = np.random.default_rng(1).standard_normal((2000, 16)).astype(np.float32)
 documents = [Document(f"new{i}", "x" * 30, vector=vectors[i]) for i in range(2000)]
+if step == "words":  # their lists take more room than their texts
+    words = [a + b for a in "abcdefghijklmnopqrst" for b in "abcdefghijklmnopqrstuvwxy"]
+    documents = [Document(f"new{i}", " ".join(words), vector=vectors[i]) for i in range(200)]
 collection = retr.open(path)
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 try:
@@ -158,7 +178,16 @@ except retr.RetrError as error:
 @pytest.mark.parametrize(
     ("step", "limit"),
     # Vectors take 128 kB and the documents about as much: the limits stop one file after another.
-    [("add", 1_000), ("add", 60_000), ("add", 127_000), ("compact", 100_000), ("index", 100_000)],
+    # 100,000 words are lists of positions of 400 kB and texts of 300 kB.
+    [
+        ("add", 1_000),
+        ("add", 60_000),
+        ("add", 127_000),
+        ("compact", 100_000),
+        ("index", 100_000),
+        ("words", 330_000),
+        ("words", 405_000),
+    ],
 )
 def test_a_limit_of_the_operating_system(tmp_path: Path, step: str, limit: int) -> None:
     """Real errors of the operating system, in Arrow's and in FAISS's own writing, too."""

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 import retr
+from retr.retrieval.commits import Birth
 from retr.retrieval.encoders.base import Encoder, Space
+from retr.retrieval.ingest import Ingest
+from retr.retrieval.progress import Silent
+from retr.retrieval.sources import open_source
+from retr.retrieval.store.store import Store
+from retr.retrieval.types import Document
 
 
 def words_to_vector(text: str, dim: int) -> NDArray[np.float32]:
@@ -51,3 +58,14 @@ class ToyEncoder(Encoder):
         if not items:
             return np.empty((0, self.space.dim), np.float32)
         return np.stack([words_to_vector(text, self.space.dim) for text in items])
+
+
+def build_without_words(
+    documents: Sequence[Document], path: Path, encoder: Encoder
+) -> retr.Collection:
+    """Build a collection as retr did before it kept the words of texts."""
+    birth = Birth(encoder.space, {"name": encoder.name, "options": {}})
+    Ingest(Store(path), birth, encoder, None, Silent()).run(
+        open_source(list(documents)), vanish=False
+    )
+    return retr.open(path, encoder=encoder)

@@ -21,12 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 import retr
+from retr.retrieval.analysis import analyzer
 from retr.retrieval.store.manifest import FORMAT
 from retr.retrieval.types import Document
 
 HERE = Path(__file__).parent
 DIM = 4
-QUERIES = ["what does the bee do", "a river", "", "ünïcödé"]
+QUERIES = ["what does the bee do", "a river", "", "ünïcödé", "second part of the books", "北京"]
 
 
 def to_vectors(texts: Sequence[str]) -> NDArray[np.float64]:
@@ -58,6 +59,19 @@ SECOND = [
     Document("at a place", "A line of a file.", uri="lines.jsonl", place="line 12"),
 ]
 SIZE = 30
+THIRD = [
+    Document("ids", "getUserName calls user_name, not a user-name; state-of-the-art C++ in v2.0"),
+    Document("numbers", "1,024 bees, 3.14 and 42 cafés: naïve, NAÏVE"),
+    Document("tokyo", "東京の花と蜂、flowers and bees in Tokyo"),
+    Document("stop", "to be or not to be, that is it"),
+    Document("gone", "A bee that was deleted before the merge."),
+]
+FOURTH = [
+    Document("late", "The bees came late: bees, bees, a bee's book."),
+    Document("gone late", "A bee that was deleted after the merge."),
+    *[Document(f"more {i}", f"Book {i} of a user's flowers.") for i in range(6)],
+]
+ASKED_WORDS = [*QUERIES, "user name", "naive cafe", "1024", "蜂", "to be or not to be", "the bee's"]
 VECTORS = np.array(
     [[1, 2, 3], [4, 5, 6], [0, 0, 0], [-1, 0.5, 8], [1, 2, 3], [100, -100, 0.25]], np.float32
 )
@@ -92,13 +106,60 @@ def make_texts(path: Path) -> Any:
     for document in SECOND:
         rows.append(expected_row(document, document.text, document.place, len(rows)))
     dead = {row["row"] for row in rows[:replaced] if row["id"] in ("gone", "old")}
+    return expected_texts(collection, rows, dead, QUERIES)
+
+
+def make_merged(path: Path) -> Any:
+    """Words of all sorts, a segment that was merged and one that was not, deletes in the last."""
+    encoder = retr.from_functions("golden", to_vectors, dim=DIM)
+    collection = retr.build(THIRD[:2], path, encoder=encoder, passages=False, progress=False)
+    collection.add(THIRD[2:], passages=False, progress=False)
+    assert collection.delete("gone") == 1
+    collection.compact()
+    collection.add(FOURTH, passages=False, progress=False)
+    assert collection.delete("gone late") == 1
+    every = [*THIRD, *FOURTH]
+    rows = [
+        expected_row(document, document.text, document.place, row)
+        for row, document in enumerate(every)
+    ]
+    dead = {row["row"] for row in rows if row["id"] == "gone late"}
+    stored = [row for row in rows if row["id"] != "gone"]
+    return expected_texts(collection, stored, dead, ASKED_WORDS)
+
+
+def expected_texts(
+    collection: retr.Collection, rows: list[Any], dead: set[int], queries: list[str]
+) -> Any:
+    """Return what must be found among the rows, some of which are deleted and still stored."""
     alive = [row for row in rows if row["row"] not in dead]
+    name = collection.settings["lexical"]["analyzer"]
     return {
+        "segments": [[s["role"], s["index"], s["rows"]] for s in collection.info()["segments"]],
         "rows": alive,
         "queries": [
-            {"text": query, "ranking": brute_force(query, alive)} for query in QUERIES if query
+            {
+                "text": query,
+                "ranking": brute_force(query, alive),
+                "lexical": by_words(name, query, rows, dead),
+                "compacted": by_words(name, query, alive, set()),
+            }
+            for query in queries
+            if query
         ],
     }
+
+
+def by_words(name: str, query: str, rows: list[Any], dead: set[int]) -> list[list[Any]]:
+    """Return BM25's ranking; deleted rows count for the statistics until they are compacted."""
+    sys.path.append(str(HERE.parent))
+    from oracles import bm25  # type: ignore[import-not-found]
+
+    words = analyzer(name)
+    terms = {row["row"]: words.terms(row["text"]) for row in rows}
+    scores = bm25(terms, words.query_terms(query))
+    ranked = sorted((-score, row) for row, score in scores.items() if row not in dead)
+    return [[row, -score] for score, row in ranked]
 
 
 def brute_force(query: str, rows: list[Any]) -> list[list[Any]]:
@@ -133,7 +194,7 @@ def make_vectors(path: Path) -> Any:
 
 def main() -> None:
     expected = {}
-    for name, make in {"": make_texts, "-vectors": make_vectors}.items():
+    for name, make in {"": make_texts, "-merged": make_merged, "-vectors": make_vectors}.items():
         path = HERE / f"format{FORMAT}{name}.retr"
         if path.exists():
             sys.exit(f"{path.name} is there: what a format was is never made again")
