@@ -352,7 +352,7 @@ class Collection:
             self._move_to(indexing.index_words(self._store, self._snapshot, terms))
         wish = IndexWish.of(self.settings)
         try:
-            if not wish.is_exact:
+            if not wish.is_open:
                 with choose_progress(progress) as shown:
                     late = indexing.LATE
                     self._move_to(

@@ -2,7 +2,7 @@
 
 A convex combination of normalised scores (Bruch, Gai and Ingber, "An Analysis of Fusion Functions
 for Hybrid Retrieval", 2023). Each side is normalised by what its own best hits score, over a pool
-of fixed depth, so that the ranking does not depend on how many hits were asked for.
+of fixed depth, so that a row's score does not depend on how many hits were asked for.
 """
 
 from __future__ import annotations

@@ -78,11 +78,8 @@ def check_memory(memory: int | str) -> int:
         InputError: it is something else.
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)b?\s*", str(memory), re.IGNORECASE)
-    value = (
-        0
-        if found is None
-        else round(float(found[1]) * 1000 ** " kmgt".index(found[2].lower() or " "))
-    )
+    power = 0 if found is None else " kmgt".index(found[2].lower() or " ")
+    value = 0 if found is None else round(float(found[1]) * 1000**power)
     if value < 1:
         raise InputError(f"memory {memory!r}: give a size such as 500MB or 2GB")
     return value
@@ -107,9 +104,9 @@ class IndexWish:
         return cls(str(settings.get("spec", AUTO)), settings.get("recall"), settings.get("memory"))
 
     @property
-    def is_exact(self) -> bool:
-        """Whether comparing every vector is what was asked for."""
-        return self.spec == AUTO and (self.recall is None or self.recall >= 1)
+    def is_open(self) -> bool:
+        """Whether neither an index nor a recall was asked for: what is there stays."""
+        return self.spec == AUTO and self.recall is None
 
 
 def index_all(
@@ -127,17 +124,18 @@ def index_all(
     late:    the share of rows that may be without the index, or deleted from it, before it is
              built anew.
 
-    `auto` without a recall below 1 scans exactly: no index is built.
+    Where `auto` is to find all, or the vectors are few, an index that is there goes: they are
+    compared one by one.
 
     Raises:
         MissingFaissError: faiss is not installed.
         InputError: another writer replaced the segments meanwhile.
     """
-    if wish.is_exact:
+    if wish.is_open:
         return snapshot
-    for group in _groups(snapshot):
+    for group in snapshot.dense_groups():
         if _scans(group, wish):
-            snapshot = without_indexes(store, snapshot, group)
+            snapshot = _without_indexes(store, snapshot, group)
         elif not _is_done(snapshot, group, wish, late):
             snapshot = _index(store, snapshot, group, wish, queries, progress)
     return snapshot
@@ -146,12 +144,7 @@ def index_all(
 def measure_all(
     store: Store, snapshot: Snapshot, recall: float | None, queries: Floats | None
 ) -> Snapshot:
-    """Measure the indexes that are there again, and set them to a recall.
-
-    recall: None keeps what was asked for; 1 does without the indexes.
-    """
-    if recall is not None and recall >= 1:
-        return without_indexes(store, snapshot, snapshot.dense)
+    """Measure the indexes that are there again, and set them to a recall; None keeps theirs."""
     wished = snapshot.manifest.settings.get("recall")
     for segment in [s for s in snapshot.dense if s.index is not None]:
         stored = segment.entry.index
@@ -166,7 +159,9 @@ def measure_all(
     return snapshot
 
 
-def without_indexes(store: Store, snapshot: Snapshot, segments: Sequence[DenseSegment]) -> Snapshot:
+def _without_indexes(
+    store: Store, snapshot: Snapshot, segments: Sequence[DenseSegment]
+) -> Snapshot:
     """Let the vectors of some segments be compared one by one."""
     new = [
         ({segment.entry.id}, replace(segment.entry, id=new_id(), index=None))
@@ -186,13 +181,6 @@ def _scans(group: Sequence[DenseSegment], wish: IndexWish) -> bool:
     rows, source = sum(len(segment) for segment in group), group[0].source
     found = candidates(rows, source.dim, source.metric, wish.recall or 1.0, wish.memory)
     return found[0] == IndexSpec("flat")
-
-
-def _groups(snapshot: Snapshot) -> list[list[DenseSegment]]:
-    groups: dict[tuple[str | None, str | None], list[DenseSegment]] = {}
-    for segment in snapshot.dense:
-        groups.setdefault((segment.entry.space, segment.entry.modality), []).append(segment)
-    return list(groups.values())
 
 
 def index_words(store: Store, snapshot: Snapshot, terms: TermSettings) -> Snapshot:
@@ -286,21 +274,21 @@ def _index(
         source = ArraySource(open_vectors(data).matrix, metric)
         log.info("building the index %s over %d vectors", wish.spec, len(source))
         tuned = _tuned(source, wish, queries, progress)
-        if tuned.index is None:  # so few that comparing them all is the fastest
-            return snapshot
-        _say(tuned)
-        with staging.external_file("indexes", ".faiss") as (path, name):
-            tuned.index.save(path)
-        new = replace(entry, index=_entry(tuned, name))
-        return replace_segments(store, staging, snapshot, [(old, new)])
+        if tuned.index is not None:  # else so few are left that comparing them all is fastest
+            _say(tuned)
+            with staging.external_file("indexes", ".faiss") as (path, name):
+                tuned.index.save(path)
+            entry = replace(entry, index=_entry(tuned, name))
+        return replace_segments(store, staging, snapshot, [(old, entry)])
 
 
 def _tuned(
     source: ArraySource, wish: IndexWish, queries: Floats | None, progress: Progress | None
 ) -> Tuned:
-    shown = None
-    if progress is not None:
-        shown = lambda done, total: progress.update("building the index", done, done, total)  # noqa: E731
+    def shown(done: int, total: int) -> None:
+        if progress is not None:
+            progress.update("building the index", done, done, total)
+
     if wish.spec == AUTO:
         return tune(source, None, queries, wish.recall or 1.0, memory=wish.memory, progress=shown)
     spec = IndexSpec.parse(wish.spec)

@@ -187,14 +187,14 @@ def _groups(snapshot: Snapshot) -> list[Group]:
 
     Dense ones: those of one space and modality without an index.
     """
-    dense: dict[tuple[str | None, str | None], list[DenseSegment]] = {}
-    for segment in snapshot.dense:
-        if segment.entry.index is None:
-            dense.setdefault((segment.entry.space, segment.entry.modality), []).append(segment)
+    dense = [
+        [segment for segment in group if segment.entry.index is None]
+        for group in snapshot.dense_groups()
+    ]
     words: dict[str | None, list[LexicalSegment]] = {}
     for postings in (*snapshot.lexical, *snapshot.sparse):
         words.setdefault(postings.entry.space, []).append(postings)
-    return [snapshot.documents, *dense.values(), *words.values()]
+    return [snapshot.documents, *filter(None, dense), *words.values()]
 
 
 def _dead(snapshot: Snapshot, group: Group) -> int:

@@ -92,6 +92,13 @@ class Snapshot:
         self.deleted: Rows = merged_rows(rows)
         self._first_rows = np.array([s.entry.first_row for s in self.documents], np.int64)
 
+    def dense_groups(self) -> list[list[DenseSegment]]:
+        """Return the dense segments by space and modality: only those of a group may be merged."""
+        groups: dict[tuple[str | None, str | None], list[DenseSegment]] = {}
+        for segment in self.dense:
+            groups.setdefault((segment.entry.space, segment.entry.modality), []).append(segment)
+        return list(groups.values())
+
     @cached_property
     def dead_positions(self) -> list[Rows]:
         """The positions of deleted rows in each dense segment."""

@@ -55,8 +55,12 @@ def tune(
         if recall is not None:  # or the next build would index anew, for the recall of before
             settings = {"recall": recall} | ({"spec": indexing.AUTO} if recall >= 1 else {})
             snapshot = commits.change_settings(store, settings, snapshot.manifest.encoder, snapshot)
-        vectors = None if queries is None else encode(queries, snapshot.space, encoder)
-        snapshot = indexing.measure_all(store, snapshot, recall, vectors)
+        if recall is not None and recall >= 1:
+            wish = indexing.IndexWish.of(snapshot.manifest.settings)
+            snapshot = indexing.index_all(store, snapshot, wish)
+        else:
+            vectors = None if queries is None else encode(queries, snapshot.space, encoder)
+            snapshot = indexing.measure_all(store, snapshot, recall, vectors)
     measured = [
         {"index": s.entry.index.spec, "rows": len(s), **summary}
         for s in snapshot.dense

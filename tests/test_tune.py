@@ -101,10 +101,14 @@ def test_what_was_measured_is_what_unseen_queries_find(recall: float) -> None:
 
 def test_a_recall_that_cannot_be_had_is_said() -> None:
     rows, _ = clustered()
-    tuned = tune(ArraySource(rows, Metric.COSINE), IndexSpec.parse("binary"), None, 1.0)
-    assert tuned.recall < 1 or tuned.is_met
+    source = ArraySource(rows, Metric.COSINE)
+    tuned = tune(source, IndexSpec.parse("binary"), None, 0.5)
     assert tuned.index is not None
-    assert tuned.index.default_effort == len(tuned.curve) - 1
+    fastest = tuned.index.with_points(tuned.index.points[:1])
+    again = measure(fastest, source, None, 0.999)
+    assert again.recall < 0.999
+    assert not again.is_met
+    assert len(again.curve) == 1
 
 
 def test_few_vectors_are_compared_one_by_one() -> None:
@@ -134,6 +138,11 @@ def test_a_collection_keeps_what_was_measured(tmp_path: Path) -> None:
     assert share(found(again, "exact"), found(again, None)) >= 0.95
     assert again.tune(recall="exact") == {"indexes": [], "fusion": None}
     assert found(again, None) == found(again, "exact")
+    # So does a build that is to find all, over one that was not.
+    approximate = retr.build(rows, path, recall=0.9, progress=False)
+    assert any(s["index"] for s in approximate.info()["segments"])
+    exactly = retr.build(rows, path, recall="exact", progress=False)
+    assert not any(s["index"] for s in exactly.info()["segments"])
     with pytest.raises(InputError, match="nothing to tune"):
         again.tune()
     assert again.verify() == []
