@@ -9,7 +9,6 @@ that what was checked is what runs.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -18,104 +17,23 @@ from typing import Any
 
 import pyarrow as pa
 
+from .condition_columns import Column, Columns, close_to, condition_error, pointer
+from .condition_words import (
+    CLASSES,
+    CLOCK,
+    FUNCTIONS,
+    JSON_FUNCTIONS,
+    LIST_FUNCTIONS,
+    OPERATORS,
+    REFUSED,
+)
 from .errors import InputError
-from .store.metadata import is_json
 
-PLAIN = ("id", "text", "uri", "source", "place")
 MAX_LENGTH = 100_000
 DEEPEST = 200
 POSITION = "retr_position"
 TABLE = "retr_rows"
 _START = f"SELECT {POSITION} FROM {TABLE} WHERE "
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-_CLASSES = _words(
-    "BETWEEN CASE CAST COLLATE COLUMN_REF COMPARISON CONJUNCTION CONSTANT FUNCTION LAMBDA OPERATOR "
-    "TYPE"
-)
-_REFUSED = {
-    "SUBQUERY": "a subquery",
-    "WINDOW": "a window function",
-    "STAR": "a star",
-    "PARAMETER": "a parameter",
-}
-_OPERATORS = _words(
-    "OPERATOR_NOT OPERATOR_IS_NULL OPERATOR_IS_NOT_NULL COMPARE_IN COMPARE_NOT_IN "
-    "OPERATOR_COALESCE OPERATOR_TRY ARRAY_EXTRACT ARRAY_SLICE ARRAY_CONSTRUCTOR STRUCT_EXTRACT"
-)
-_CLOCK = _words(
-    "now today current_date current_time current_timestamp localtime localtimestamp "
-    "get_current_time get_current_timestamp transaction_timestamp current_localtime "
-    "current_localtimestamp"
-)
-_JSON_FUNCTIONS = _words(
-    "->> json_array_length json_contains json_exists json_extract json_extract_path "
-    "json_extract_path_text json_extract_string json_keys json_type json_valid json_value"
-)
-_LIST_FUNCTIONS = _words(
-    "&& @> <@ array_contains array_extract array_filter array_has array_has_all array_has_any "
-    "array_position array_slice array_transform flatten list_any_value list_apply list_avg "
-    "list_concat list_contains list_distinct list_element list_extract list_filter list_first "
-    "list_has list_has_all list_has_any list_indexof list_intersect list_last list_max list_min "
-    "list_position list_slice list_sort list_sum list_transform list_unique"
-)
-# Each gives the same for the same arguments, reads nothing else, and makes nothing large of
-# something small: no settings, no sequences, no files, no `repeat`.
-_FUNCTIONS = (
-    _CLOCK
-    | _JSON_FUNCTIONS
-    | _LIST_FUNCTIONS
-    | _words(
-        "!= !~~ !~~* % & * ** + - / // < << <= = > >= >> ^ ^@ | || ~ ~~ ~~* ~~~ ilike_escape "
-        "like_escape not_ilike_escape not_like_escape xor if ifnull nullif greatest least hash "
-        "list_value list_pack array_value row typeof "
-        # texts
-        "ascii char_length character_length chr concat concat_ws contains damerau_levenshtein "
-        "ends_with hamming instr jaccard jaro_similarity jaro_winkler_similarity lcase left len "
-        "length levenshtein lower ltrim md5 nfc_normalize ord position prefix regexp_extract "
-        "regexp_full_match regexp_matches regexp_replace replace reverse right rtrim sha256 "
-        "split split_part starts_with str_split string_split strip_accents strlen strpos substr "
-        "substring suffix translate trim ucase unicode upper "
-        # numbers
-        "abs acos add asin atan atan2 cbrt ceil ceiling cos degrees divide even exp fdiv floor "
-        "fmod isfinite isinf isnan ln log log10 log2 mod multiply pi pow power radians round "
-        "sign sin sqrt subtract tan trunc "
-        # dates and times
-        "age century date_add date_diff date_part date_sub date_trunc datediff datepart datesub "
-        "datetrunc day dayname dayofmonth dayofweek dayofyear decade epoch epoch_ms epoch_ns "
-        "epoch_us hour isodow isoyear last_day make_date make_time make_timestamp microsecond "
-        "millisecond minute month monthname quarter second strftime strptime time_bucket timezone "
-        "to_days to_hours to_microseconds to_milliseconds to_minutes to_months to_seconds "
-        "to_timestamp to_weeks to_years try_strptime week weekday weekofyear year yearweek"
-    )
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column that a condition names.
-
-    field: the metadata field, as a merge of all shards would type it; None for a plain column.
-    """
-
-    name: str
-    field: pa.Field | None = None
-
-    @property
-    def is_json(self) -> bool:
-        """Whether its values are of several types, or dicts, and so stored as JSON."""
-        return self.field is not None and is_json(self.field)
-
-    @property
-    def type(self) -> str:
-        """Its type in the words of SQL."""
-        if self.field is None:
-            return "VARCHAR"
-        return "JSON" if self.is_json else _sql_type(self.field.type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +42,7 @@ class Condition:
 
     text:       as the user wrote it.
     columns:    those it names; the i-th is called `value_name(i)` and, as JSON, `json_name(i)`.
+    paths:      the ways into the values of columns that it names, each with its column's number.
     sql:        a query of the positions where it holds, from `TABLE`.
     uses_clock: it says something else at another time.
     shadowed:   the plain columns it names that are also the name of a metadata column.
@@ -131,6 +50,7 @@ class Condition:
 
     text: str
     columns: tuple[Column, ...]
+    paths: tuple[tuple[int, tuple[str, ...]], ...]
     sql: str
     uses_clock: bool
     shadowed: tuple[str, ...]
@@ -151,13 +71,6 @@ def value_name(number: int) -> str:
 def json_name(number: int) -> str:
     """Return what a column is called in the query where its JSON is meant."""
     return f"retr_{number}_json"
-
-
-def condition_error(text: str, why: str) -> InputError:
-    """Return the error for a condition, in one line."""
-    shown = " ".join(text.split())
-    shown = shown if len(shown) <= 200 else f"{shown[:197]}…"
-    return InputError(f"the condition {shown!r}: {' '.join(why.split())}")
 
 
 def parse_condition(
@@ -195,9 +108,10 @@ class _Checker:
         self, text: str, fields: Sequence[pa.Field], ask: Callable[[str, str], str]
     ) -> None:
         self._text = text
-        self._fields = {field.name: field for field in fields}
+        self._known = Columns(text, fields)
         self._ask = ask
         self._columns: list[Column] = []
+        self._paths: dict[tuple[int, tuple[str, ...]], None] = {}
         self._uses_clock = False
 
     def condition(self) -> Condition:
@@ -210,8 +124,9 @@ class _Checker:
         statement["where_clause"] = checked
         sql = self._ask("json_deserialize_sql", json.dumps(tree))
         plain = (column.name for column in self._columns if column.field is None)
-        shadowed = tuple(name for name in plain if name in self._fields)
-        return Condition(self._text, tuple(self._columns), sql, self._uses_clock, shadowed)
+        shadowed = tuple(name for name in plain if name in self._known)
+        columns, paths = tuple(self._columns), tuple(self._paths)
+        return Condition(self._text, columns, paths, sql, self._uses_clock, shadowed)
 
     # --- parsing
 
@@ -262,8 +177,8 @@ class _Checker:
         if not isinstance(node, dict):
             return node
         kind = node.get("class")
-        if kind is not None and kind not in _CLASSES:
-            what = _REFUSED.get(kind, f"this ({str(kind).lower()})")
+        if kind is not None and kind not in CLASSES:
+            what = REFUSED.get(kind, f"this ({str(kind).lower()})")
             raise self._error(f"{what} has no place in a condition{self._place(node)}")
         if kind == "COLUMN_REF":
             return self._column_ref(node, scope, as_json=False)
@@ -279,7 +194,7 @@ class _Checker:
         return checked
 
     def _check_operator(self, node: Mapping[str, Any], scope: frozenset[str]) -> None:
-        if node["type"] not in _OPERATORS:
+        if node["type"] not in OPERATORS:
             name = str(node["type"]).lower()
             raise self._error(f"{name} has no place in a condition{self._place(node)}")
         if node["type"] in ("ARRAY_EXTRACT", "ARRAY_SLICE"):
@@ -305,13 +220,13 @@ class _Checker:
         name = node["function_name"].lower()
         # The parser of DuckDB 1 says where some of its own functions are.
         where = (node.get("catalog") or "system", node.get("schema") or "main")
-        if where != ("system", "main") or name not in _FUNCTIONS:
-            known = sorted(f for f in _FUNCTIONS if f[0].isalpha())
+        if where != ("system", "main") or name not in FUNCTIONS:
+            known = sorted(f for f in FUNCTIONS if f[0].isalpha())
             raise self._error(
-                f"a condition cannot use the function {name}{_close(name, known)}"
+                f"a condition cannot use the function {name}{close_to(name, known)}"
                 f"{self._place(node)}"
             )
-        self._uses_clock |= name in _CLOCK
+        self._uses_clock |= name in CLOCK
         checked = dict(node)
         for key in ("arguments", "children"):
             if key in node:
@@ -321,8 +236,8 @@ class _Checker:
     def _argument(self, part: dict[str, Any], function: str, scope: frozenset[str]) -> Any:
         if "expression" in part:
             return {**part, "expression": self._argument(part["expression"], function, scope)}
-        as_json = function in _JSON_FUNCTIONS
-        as_list = function in _LIST_FUNCTIONS
+        as_json = function in JSON_FUNCTIONS
+        as_list = function in LIST_FUNCTIONS
         if part.get("class") == "COLUMN_REF" and (as_json or as_list):
             node = self._column_ref(part, scope, as_json=True)
             if as_list and self._is_json_ref(part, scope):
@@ -340,69 +255,22 @@ class _Checker:
         names = node["column_names"]
         if names[0] in scope:
             return node
-        resolved = self._resolve(names)
+        resolved = self._known.resolve(names)
         if resolved is None:
-            if len(names) == 1 and names[0].lower() in _CLOCK:
+            if len(names) == 1 and names[0].lower() in CLOCK:
                 self._uses_clock = True
                 return node
-            raise self._missing(names)
+            raise self._known.missing(names)
         column, path = resolved
         if column not in self._columns:
             self._columns.append(column)
         number = self._columns.index(column)
         if path:
-            pointer = "".join(f"/{p.replace('~', '~0').replace('/', '~1')}" for p in path)
-            quoted = pointer.replace("'", "''")
+            self._paths[number, tuple(path)] = None
             reader = "json_extract" if as_json else "json_extract_string"
-            return self._fragment(f"TRY({reader}({json_name(number)}, '{quoted}'))")
+            return self._fragment(f"TRY({reader}({json_name(number)}, {pointer(path)}))")
         name = json_name(number) if as_json and column.is_json else value_name(number)
         return {**node, "column_names": [name]}
-
-    def _resolve(self, names: Sequence[str]) -> tuple[Column, list[str]] | None:
-        """Return the column that dotted names mean, and the path inside of its values.
-
-        The plain columns come first, so that no document added later changes what they mean;
-        `metadata.` in front always means the metadata.
-        """
-        first, rest = names[0], list(names[1:])
-        if not rest and first in PLAIN:
-            return Column(first), []
-        if first.lower() == "metadata" and rest:
-            field = self._field(rest[0])
-            if field is not None:
-                return self._with_path(field, rest[1:])
-        if first not in self._fields and not rest and first.lower() in PLAIN:
-            return Column(first.lower()), []
-        field = self._field(first)
-        return None if field is None else self._with_path(field, rest)
-
-    def _with_path(self, field: pa.Field, path: list[str]) -> tuple[Column, list[str]]:
-        column = Column(field.name, field)
-        if path and not column.is_json:
-            raise self._error(
-                f"the column {field.name} is {column.type}: there is no {'.'.join(path)} in it"
-            )
-        return column, path
-
-    def _field(self, name: str) -> pa.Field | None:
-        if name in self._fields:
-            return self._fields[name]
-        alike = [field for field in self._fields.values() if field.name.lower() == name.lower()]
-        if len(alike) > 1:
-            quoted = " and ".join(f'"{field.name}"' for field in alike)
-            raise self._error(f"{name} may mean {quoted}: write one of them, with its capitals")
-        return alike[0] if alike else None
-
-    def _missing(self, names: Sequence[str]) -> InputError:
-        name = ".".join(names)
-        columns = [Column(field.name, field) for field in self._fields.values()]
-        shown = [f"{_identifier(c.name)} {c.type}" for c in columns if c.name in self._fields][:30]
-        more = f" and {len(columns) - 30} more" if len(columns) > 30 else ""
-        hint = _close(name, [*PLAIN, *self._fields])
-        if f'"{name}"' in self._text:
-            hint += f"; a text stands in single quotes, '{name}'"
-        there = ", ".join([*PLAIN, *shown])
-        return self._error(f"there is no column {name}{hint}; there are {there}{more}")
 
     # --- values of several types
 
@@ -410,7 +278,7 @@ class _Checker:
         """Return the column of several types that a node names, if it does so directly."""
         if not isinstance(node, dict) or node.get("class") != "COLUMN_REF":
             return None
-        resolved = self._resolve(node["column_names"])
+        resolved = self._known.resolve(node["column_names"])
         return resolved[0] if resolved is not None and resolved[0].is_json else None
 
     def _is_json_ref(self, node: Any, scope: frozenset[str]) -> bool:
@@ -491,34 +359,6 @@ def _replace_null(node: Any, value: dict[str, Any]) -> None:
             node[key] = value
         elif isinstance(part, (dict, list)):
             _replace_null(part, value)
-
-
-def _close(name: str, known: Sequence[str]) -> str:
-    lowered = {k.lower(): k for k in known}
-    found = difflib.get_close_matches(name.lower(), lowered, 1, 0.7)
-    return f": did you mean {_identifier(lowered[found[0]])}?" if found else ""
-
-
-def _identifier(name: str) -> str:
-    """Return a name as it stands in a condition."""
-    plain = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)
-    return name if plain else '"' + name.replace('"', '""') + '"'
-
-
-def _sql_type(kind: Any) -> str:
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return f"{_sql_type(kind.value_type)}[]"
-    if pa.types.is_timestamp(kind):
-        return "TIMESTAMP WITH TIME ZONE" if kind.tz else "TIMESTAMP"
-    names = {
-        pa.int64(): "BIGINT",
-        pa.float64(): "DOUBLE",
-        pa.bool_(): "BOOLEAN",
-        pa.string(): "VARCHAR",
-        pa.large_string(): "VARCHAR",
-        pa.date32(): "DATE",
-    }
-    return names.get(kind) or str(kind).upper()
 
 
 def _is_utf8(text: str) -> bool:

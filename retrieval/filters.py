@@ -17,16 +17,17 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from .condition_columns import Column, no_such_name, pointer
 from .conditions import (
     POSITION,
     TABLE,
-    Column,
     Condition,
     json_name,
     parse_condition,
@@ -70,6 +71,7 @@ def rows_where(snapshot: Snapshot, condition: str) -> Rows:
             name,
             name,
         )
+    _check_paths(snapshot, checked, engine)
     parts = [_rows_of(segment, snapshot, checked, engine) for segment in snapshot.documents]
     rows: Rows = np.concatenate([np.empty(0, np.int64), *parts])
     rows.flags.writeable = False
@@ -94,6 +96,51 @@ def _rows_of(
         mask = np.unpackbits(bits, count=count).view(bool)
     mask[segment.positions(snapshot.deleted)] = False
     return segment.rows_at(np.flatnonzero(mask))
+
+
+def _check_paths(snapshot: Snapshot, condition: Condition, engine: _Engine) -> None:
+    """Refuse a way into nested values that no document has, as a column that is not there is.
+
+    Raises:
+        InputError: there is such; the message names what there is.
+    """
+    for number, path in condition.paths:
+        column = condition.columns[number]
+        one = replace(condition, columns=(column,), paths=())
+        lengths = range(len(path), -1, -1)
+        kept = next(n for n in lengths if not n or _leads(snapshot, one, path[:n], engine))
+        if kept < len(path):
+            names = _names_in(snapshot, one, path[:kept], engine)
+            raise no_such_name(condition.text, [column.name, *path[:kept]], path[kept], names)
+
+
+def _leads(snapshot: Snapshot, one: Condition, path: tuple[str, ...], engine: _Engine) -> bool:
+    """Return whether a document has a value there, be it null."""
+    holds = f"TRY(json_exists({json_name(0)}, {pointer(path)}))"
+    asked = replace(one, sql=f"SELECT {POSITION} FROM {TABLE} WHERE {holds} LIMIT 1")
+    for segment in snapshot.documents:
+        key = f"{one.columns[0].name}\n{asked.sql}"
+        known = _BITS.get(segment, key)
+        if known is None:
+            known = np.array([any(len(batch) for batch in engine.run(segment, asked))])
+            _BITS.put(segment, key, known)
+        if known[0]:
+            return True
+    return False
+
+
+def _names_in(
+    snapshot: Snapshot, one: Condition, path: tuple[str, ...], engine: _Engine
+) -> set[str]:
+    """Return the names in the objects there, a thousand of each segment at most."""
+    names = f"SELECT unnest(TRY(json_keys({json_name(0)}, {pointer(path)}))) AS name FROM {TABLE}"
+    asked = replace(one, sql=f"SELECT DISTINCT name FROM ({names}) LIMIT 1000")
+    return {
+        name
+        for segment in snapshot.documents
+        for batch in engine.run(segment, asked)
+        for name in batch.column(0).to_pylist()
+    }
 
 
 class _Kept:
@@ -264,6 +311,15 @@ class _Engine:
 
     def find(self, segment: DocumentSegment, condition: Condition) -> Iterator[Rows]:
         """Yield the positions in a segment where a condition holds, in parts."""
+        for batch in self.run(segment, condition):
+            yield as_numpy(batch.column(0), "int64")
+
+    def run(self, segment: DocumentSegment, condition: Condition) -> Iterator[pa.RecordBatch]:
+        """Yield what the query of a condition gives over a segment.
+
+        Raises:
+            InputError: it cannot be evaluated there.
+        """
         columns = condition.columns
         names = [POSITION, *(value_name(i) for i in range(len(columns)))]
         types = [pa.int64(), *(_type_in(segment, column) for column in columns)]
@@ -279,13 +335,11 @@ class _Engine:
                 raise
 
         select = f"SELECT {_select(segment, columns)} FROM retr_shard"
-        sql = f"WITH {TABLE} AS NOT MATERIALIZED ({select}) {condition.sql}"
+        whole = f"WITH {TABLE} AS NOT MATERIALIZED ({select}) {condition.sql}"
         try:
             with self._connection.cursor() as cursor:
                 cursor.register("retr_shard", pa.RecordBatchReader.from_batches(schema, batches()))
-                found = cursor.sql(sql)
-                for batch in _reader(found):
-                    yield as_numpy(batch.column(0), "int64")
+                yield from _reader(cursor.sql(whole))
         except (self._duckdb.Error, pa.ArrowException, OSError) as error:
             if failed:
                 raise failed[0] from None
