@@ -7,9 +7,10 @@ add a family through the entry-point group `retr.encoders`; a person's own encod
 
 from __future__ import annotations
 
+import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,6 +19,7 @@ from ..errors import InputError
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from PIL import Image
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,67 @@ class SparseEncoder(Encoder):
     @abstractmethod
     def encode_documents(self, items: Sequence[str]) -> list[Weights]:  # type: ignore[override]
         """Return the weights of each document text, with the document prompt."""
+
+
+class ImageEncoder(Encoder):
+    """Turns texts and images into vectors of one space, as CLIP does.
+
+    Encoding an image has two steps, so that many processes can decode for one model: `prepare`
+    is cheap to send to another process and makes an array of an image there; `encode_prepared`
+    makes vectors of arrays here. `retrieval.image_pipeline` runs the two side by side;
+    `encode_images` is both at once, for a few images such as a query's. What `Encoder` says of
+    texts' vectors holds of images' vectors.
+
+    image_batch_size: how many prepared images the model takes best at once.
+    """
+
+    modalities = frozenset({"text", "image"})
+    image_batch_size: int = 64
+
+    @property
+    @abstractmethod
+    def prepare(self) -> Callable[[Image.Image], NDArray[Any]]:
+        """Return the function that makes an array of an upright RGB image, of one shape for all.
+
+        It can be pickled, and needs no model: a frozen dataclass with `__call__`, or a function
+        of a module.
+        """
+
+    @abstractmethod
+    def encode_prepared(self, arrays: NDArray[Any]) -> NDArray[np.float32]:
+        """Return f32[n, dim], one vector for each of n arrays that `prepare` made."""
+
+    def encode_images(self, images: Sequence[Any]) -> NDArray[np.float32]:
+        """Return f32[n, dim], one vector for each image.
+
+        images: of each its path, the bytes of its file, a PIL image, or an array, see
+                `retrieval.images.open_image`.
+
+        Raises:
+            UnreadableImageError: one of them is no image that can be read; its number is said.
+            InputError: `images` is one image and not several.
+        """
+        import numpy as np
+
+        from ..images import UnreadableImageError, open_image
+
+        if isinstance(images, str | bytes | os.PathLike) or not isinstance(images, Iterable):
+            raise InputError(f"encoder {self.name!r}: give a list of images, not one")
+        prepare, size = self.prepare, max(1, self.image_batch_size)
+        out = np.zeros((len(images), self.space.dim), np.float32)
+        for start in range(0, len(images), size):
+            batch = []
+            for number, image in enumerate(images[start : start + size], start=start):
+                try:
+                    batch.append(prepare(open_image(image)))
+                except UnreadableImageError as error:
+                    raise UnreadableImageError(error.reason, _named(image, number)) from error
+            out[start : start + len(batch)] = self.encode_prepared(np.stack(batch))
+        return out
+
+
+def _named(image: Any, number: int) -> str:
+    return os.fspath(image) if isinstance(image, str | os.PathLike) else f"image {number}"
 
 
 def family_of(name: str) -> str:
