@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import ClassVar, Protocol, Self, SupportsIndex
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from .points import OperatingPoint, check_points
 from .spec import IndexSpec
 
 Floats = NDArray[np.float32]
+Scores = NDArray[np.floating]
 Positions = NDArray[np.int64]
 Bitmap = NDArray[np.uint8]
 # Called with how many vectors are done, and of how many; what it raises ends the work.
@@ -49,18 +50,19 @@ class MissingFaissError(ImportError):
 class Hits:
     """The best positions for each of q queries, best first.
 
-    scores:    f32[q, k], descending; -inf where fewer than k were found.
+    scores:    f32[q, k], descending; -inf where fewer than k were found. What has been calibrated
+               since is f64.
     positions: i64[q, k]; -1 where fewer than k were found. Equal scores stand in ascending
                position, and where they are cut off, the lowest positions are kept.
     """
 
-    scores: Floats
+    scores: Scores
     positions: Positions
 
     @classmethod
-    def none(cls, queries: int, k: int) -> Hits:
+    def none(cls, queries: int, k: int, dtype: DTypeLike = np.float32) -> Hits:
         """Return padding alone, for `queries` queries."""
-        return cls(np.full((queries, k), -np.inf, np.float32), np.full((queries, k), -1, np.int64))
+        return cls(np.full((queries, k), -np.inf, dtype), np.full((queries, k), -1, np.int64))
 
 
 class VectorSource(Protocol):

@@ -13,10 +13,10 @@ from .base import Floats, Hits, Positions
 def merge_hits(hits: Sequence[Hits], k: int) -> Hits:
     """Return the best `k` of several answers to the same q queries.
 
-    Each of `hits` is f32[q, k_i] and i64[q, k_i], padded with -inf and -1, and no number stands
-    in two of them; with `k_i` at least `k` the result is the best `k` of all. What the numbers
-    are is the caller's: positions of one segment, or row numbers across segments. Equal scores
-    stand in ascending number.
+    Each of `hits` is f32[q, k_i] (or f64, and so is the result then) and i64[q, k_i], padded with
+    -inf and -1, and no number stands in two of them; with `k_i` at least `k` the result is the
+    best `k` of all. What the numbers are is the caller's: positions of one segment, or row
+    numbers across segments. Equal scores stand in ascending number.
 
     Raises:
         ValueError: there are no hits, or they are for different numbers of queries.
@@ -26,7 +26,7 @@ def merge_hits(hits: Sequence[Hits], k: int) -> Hits:
     scores = np.concatenate([part.scores for part in hits], axis=1)
     numbers = np.concatenate([part.positions for part in hits], axis=1)
     kept = min(k, scores.shape[1])
-    merged = Hits.none(len(scores), k)
+    merged = Hits.none(len(scores), k, scores.dtype)
     order = np.lexsort((numbers, -scores), axis=-1)[:, :kept]
     merged.scores[:, :kept] = np.take_along_axis(scores, order, axis=1)
     merged.positions[:, :kept] = np.take_along_axis(numbers, order, axis=1)

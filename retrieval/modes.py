@@ -18,6 +18,7 @@ from .snapshot import Snapshot
 from .store.shards import Rows
 from .terms import TermSettings
 from .types import Explanation, Query
+from .views import PlainViews
 
 
 class Mode(StrEnum):
@@ -115,7 +116,8 @@ class Sides:
         space = self.snapshot.space
         vectors = np.zeros((len(self.queries), space.dim), np.float32)
         vectors[given] = encode(there, space, self._encoder)
-        return DenseSide(self.snapshot, vectors, given, self._allowed, self._recall)
+        views = PlainViews(vectors, space.metric)
+        return DenseSide(self.snapshot, views, given, self._allowed, self._recall)
 
     def _side_of_weights(self) -> LexicalSide:
         self._weights = encode_weights(self.queries, self._encoder)

@@ -13,13 +13,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..indexes.base import Floats
 from ..indexes.topk import merge_hits
 from .fusion import POOL, Fusion, Scores
 from .lexical import Bm25, LexicalSegment, Scoring, Terms
 from .segment import allow
 from .snapshot import Snapshot
 from .store.shards import Rows, merged_rows
+from .views import Views
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +52,7 @@ class Side(Protocol):
 class DenseSide:
     """The vectors of the rows.
 
-    vectors: f32[q, dim], in the collection's space.
+    views:   how the q queries look from each segment.
     given:   bool[q]: which of the queries have a vector; the others find nothing.
     allowed: the only rows allowed, ascending; None allows all that are not deleted.
     recall:  what of the true best the indexes are to find; None is what they are set to.
@@ -61,14 +61,14 @@ class DenseSide:
     def __init__(
         self,
         snapshot: Snapshot,
-        vectors: Floats,
+        views: Views,
         given: NDArray[np.bool_],
         allowed: Rows | None,
         recall: float | None = None,
     ) -> None:
         self._recall = recall
         self._snapshot = snapshot
-        self._vectors = vectors
+        self._views = views
         self._given = given
         self._allowed = allowed
 
@@ -78,7 +78,7 @@ class DenseSide:
         asked = [i for i, query in enumerate(queries) if self._given[query]]
         if not asked:
             return out
-        vectors = self._vectors[[queries[i] for i in asked]]
+        wanted = [queries[i] for i in asked]
         found = []
         snapshot = self._snapshot
         for segment, dead in zip(snapshot.dense, snapshot.dead_positions, strict=True):
@@ -88,7 +88,9 @@ class DenseSide:
             allowed = None
             if only is not None or len(dead):
                 allowed = allow(len(segment), only=only, never=dead)
-            found.append(segment.search(vectors, k, allowed=allowed, recall=self._recall))
+            view = self._views.of(segment).of(wanted)
+            hits = segment.search(view.queries, k, allowed=allowed, recall=self._recall)
+            found.append(view.calibrated(hits))
         if found:
             merged = merge_hits(found, k)
             for number, i in enumerate(asked):
@@ -101,7 +103,7 @@ class DenseSide:
         """Score rows by their stored vectors; -inf for a row that has none."""
         if not self._given[query]:
             return np.full(len(rows), -np.inf)
-        return self._score(self._vectors[query], rows)
+        return self._score(self._views, query, rows)
 
     def near(self, query: int, row: int, rows: Rows) -> Scores:
         """Score rows by the vector of one row, at the length of the query; 0 where it has none."""
@@ -109,13 +111,10 @@ class DenseSide:
             position = segment.positions(np.array([row], np.int64))
             if len(position):
                 vector = segment.matrix[position[0]].astype(np.float32)
-                length = float(np.linalg.norm(vector))
-                if self._snapshot.space.metric == "ip" and length:
-                    vector *= np.float32(np.linalg.norm(self._vectors[query]) / length)
-                return self._score(vector, rows)
+                return self._score(self._views.near(query, segment, vector), 0, rows)
         return np.zeros(len(rows))
 
-    def _score(self, vector: Floats, rows: Rows) -> Scores:
+    def _score(self, views: Views, query: int, rows: Rows) -> Scores:
         out = np.full(len(rows), -np.inf)
         order = np.argsort(rows)
         ascending = rows[order]
@@ -123,7 +122,9 @@ class DenseSide:
             positions = segment.positions(ascending)
             if len(positions):
                 at = np.searchsorted(ascending, segment.rows_at(positions))
-                out[order[at]] = segment.score(vector, positions)
+                view = views.of(segment)
+                scores = segment.score(view.queries[query], positions)
+                out[order[at]] = view.calibrate(query, scores)
         return out
 
 

@@ -1,0 +1,109 @@
+"""Views: how the queries of a block look from each kind of dense segment.
+
+The dense segments of a collection need not be of one kind: their vectors may lie in several
+embedding spaces, and their scores on several scales. A view carries the queries over into the
+space of a segment and says how the segment's scores become those of the collection. The search
+asks for the view of each segment and needs no cases; a plain collection has one view, the
+queries themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..indexes.base import Floats, Hits
+from .fusion import Scores
+from .segment import DenseSegment
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """The queries of a block as the segments of one kind see them.
+
+    queries: f32[q, dim], in the space of the segments.
+    scale:   f64[q], above 0: what a segment's score is multiplied by; None is 1.
+    shift:   f64[q]: what is added to it then; None is 0.
+    """
+
+    queries: Floats
+    scale: Scores | None = None
+    shift: Scores | None = None
+
+    def of(self, queries: NDArray[np.intp] | list[int]) -> View:
+        """Return the view of some queries, by their place in the block."""
+        return View(
+            self.queries[queries],
+            None if self.scale is None else self.scale[queries],
+            None if self.shift is None else self.shift[queries],
+        )
+
+    def calibrated(self, hits: Hits) -> Hits:
+        """Return a segment's hits for all queries, their scores on the collection's scale."""
+        if self.scale is None and self.shift is None:
+            return hits
+        scores = hits.scores.astype(np.float64)
+        if self.scale is not None:
+            scores *= self.scale[:, None]
+        if self.shift is not None:
+            scores += self.shift[:, None]
+        return Hits(scores, hits.positions)
+
+    def calibrate(self, query: int, scores: Scores) -> Scores:
+        """Return the scores f64[n] of one query on the collection's scale."""
+        if self.scale is not None:
+            scores = scores * self.scale[query]
+        if self.shift is not None:
+            scores = scores + self.shift[query]
+        return scores
+
+
+class Views(Protocol):
+    """The views of a block of queries."""
+
+    def of(self, segment: DenseSegment) -> View:
+        """Return the view of a segment; it is made once for all segments of its kind."""
+        ...
+
+    def near(self, query: int, segment: DenseSegment, vector: Floats) -> Views:
+        """Return the views of a block of one: the vector of a row, put beside a query.
+
+        vector: f32[dim], of a row of the segment.
+
+        Where scores grow with the length of what is asked, it is given the length of the query.
+        """
+        ...
+
+
+class PlainViews:
+    """The queries as they are: the views of a collection whose segments are all of one kind.
+
+    queries: f32[q, dim], in the space of every segment.
+    metric:  of that space.
+    """
+
+    def __init__(self, queries: Floats, metric: str) -> None:
+        self._view = View(queries)
+        self._metric = metric
+
+    def of(self, segment: DenseSegment) -> View:
+        """Return the one view there is."""
+        return self._view
+
+    def near(self, query: int, segment: DenseSegment, vector: Floats) -> PlainViews:
+        """Return the view of a row's vector."""
+        if self._metric == "ip":
+            vector = as_long_as(vector, self._view.queries[query])
+        return PlainViews(vector[None], self._metric)
+
+
+def as_long_as(vector: Floats, other: Floats) -> Floats:
+    """Return a vector with the length of another; one of zeros stays as it is."""
+    length = float(np.linalg.norm(vector))
+    if not length:
+        return vector
+    longer: Floats = vector * np.float32(np.linalg.norm(other) / length)
+    return longer
