@@ -139,7 +139,7 @@ def _guarded(decode: Callable[[], Image.Image]) -> Image.Image:
     except (InputError, StorageError):
         raise
     except Image.DecompressionBombError as error:
-        raise UnreadableImageError("has far more pixels than any photograph") from error
+        raise UnreadableImageError(_too_many(MAX_PIXELS)) from error
     except MemoryError as error:
         raise UnreadableImageError("takes more memory than there is") from error
     # Pillow raises a dozen kinds for files that are broken, from struct.error to KeyError.
@@ -153,9 +153,7 @@ def _as_seen(image: Image.Image, max_pixels: int) -> Image.Image:
 
     width, height = image.size
     if width * height > max_pixels:
-        raise UnreadableImageError(
-            f"has {width:,} x {height:,} pixels, more than the {max_pixels:,} that are unpacked"
-        )
+        raise UnreadableImageError(_too_many(max_pixels))
     if not width or not height:
         raise UnreadableImageError(f"has {width} x {height} pixels")
     image.load()
@@ -170,6 +168,10 @@ def _as_seen(image: Image.Image, max_pixels: int) -> Image.Image:
         white = Image.new("RGBA", seen.size, "white")
         return Image.alpha_composite(white, seen).convert("RGB")
     return upright.convert("RGB")
+
+
+def _too_many(most: int) -> str:
+    return f"has more pixels than the {most:,} that are unpacked"
 
 
 def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:

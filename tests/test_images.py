@@ -83,7 +83,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked() -> None:
     assert len(data) < 30_000
     with pytest.raises(UnreadableImageError, match=r"pixels"):
         open_image(data)
-    with pytest.raises(UnreadableImageError, match=r"60 x 40 pixels, more than the 2,399"):
+    with pytest.raises(UnreadableImageError, match=r"more pixels than the 2,399"):
         open_image(GOOD["plain.png"], max_pixels=2399)
     assert open_image(GOOD["plain.png"], max_pixels=2400).size == (60, 40)
 

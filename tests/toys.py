@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 import retr
 from retr.retrieval.commits import Birth
-from retr.retrieval.encoders.base import Encoder, Space
+from retr.retrieval.encoders._preparation import Preparation
+from retr.retrieval.encoders.base import Encoder, ImageEncoder, Space
 from retr.retrieval.ingest import Ingest
 from retr.retrieval.progress import Silent
 from retr.retrieval.sources import open_source
@@ -58,6 +59,40 @@ class ToyEncoder(Encoder):
         if not items:
             return np.empty((0, self.space.dim), np.float32)
         return np.stack([words_to_vector(text, self.space.dim) for text in items])
+
+
+class ToyImageEncoder(ImageEncoder):
+    """Colours: of an image its own, of a text those that it names; `batches` holds what it did."""
+
+    family = "toyimages"
+    batch_size = 16
+    image_batch_size = 16
+    prepare = Preparation(4, 4)
+
+    def __init__(self) -> None:
+        self.name = "toyimages:1"
+        self.space = Space(self.name, "toyimages", "1", 4, True, "cosine")
+        self.batches: list[int] = []
+
+    @classmethod
+    def open(cls, name: str, options: retr.EncoderOptions) -> ToyImageEncoder:
+        return cls()
+
+    def encode_queries(self, items: Sequence[str]) -> NDArray[np.float32]:
+        colours = ("red", "green", "blue")
+        named = [[255.0 * (colour in text.lower()) for colour in colours] for text in items]
+        return self._unit(np.array(named, np.float32).reshape(-1, 3))
+
+    encode_documents = encode_queries
+
+    def encode_prepared(self, arrays: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.batches.append(len(arrays))
+        return self._unit(arrays.reshape(len(arrays), -1, 3).mean(axis=1, dtype=np.float32))
+
+    def _unit(self, colours: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return f32[n, 4] of unit length: the three colours, and a little that all have."""
+        out = np.column_stack((colours, np.full(len(colours), 20, np.float32)))
+        return out / np.linalg.norm(out, axis=1, keepdims=True)
 
 
 def build_without_words(
