@@ -1,0 +1,111 @@
+"""Bridges: how a query of the new space searches a segment of another one.
+
+A bridge carries the query over and says how the scores found there compare with those of the new
+space. A segment of old vectors and one of mapped vectors (`forward.py`) have one each; the search
+path applies it and knows no more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from . import codec
+from .calibration import Calibration
+from .maps import (
+    Composed,
+    Dilation,
+    Doubles,
+    Floats,
+    Identity,
+    Linear,
+    LowRank,
+    Map,
+    ResidualMlp,
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Carried:
+    """Queries in a segment's space, and what their scores there are worth.
+
+    vectors: f32[q, o].
+    scale:   f64[q], above 0; a score s of the segment counts as scale * s + shift.
+    shift:   f64[q].
+    """
+
+    vectors: Floats
+    scale: Doubles
+    shift: Doubles
+
+    def calibrated(self, scores: Floats) -> Floats:
+        """Return f32[q, k], the scores of each query's hits as the new space's; -inf stays."""
+        out = scores * self.scale[:, None] + self.shift[:, None]
+        return out.astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bridge:
+    """Takes queries of the new space to a segment's, and its scores back.
+
+    map:         f32[q, new] → f32[q, segment].
+    calibration: None leaves the scores as they are.
+    kind:        what the map is called in reports: "procrustes", "ridge", …
+    """
+
+    map: Map
+    calibration: Calibration | None = None
+    kind: str = ""
+
+    def apply(self, queries: Floats) -> Carried:
+        """Carry queries over.
+
+        queries: f32[q, new], C-contiguous.
+        """
+        vectors = self.map.apply(queries)
+        if self.calibration is None:
+            return Carried(vectors, np.ones(len(queries)), np.zeros(len(queries)))
+        return Carried(vectors, *self.calibration.affine(queries, vectors))
+
+    def write(self, file: BinaryIO) -> None:
+        """Write the bridge as an Arrow IPC file."""
+        codec.write(file, self, KINDS)
+
+    @staticmethod
+    def read(path: Path) -> Bridge:
+        """Map a bridge from its file.
+
+        Raises:
+            DamagedError: it is cut short, or no bridge.
+            FileNotFoundError: it is gone.
+        """
+        return codec.read_as(path, KINDS, Bridge)
+
+
+KINDS = (Bridge, Calibration, Identity, Linear, LowRank, ResidualMlp, Composed, Dilation)
+"""What the file of a bridge may hold."""
+
+
+def dilate(linear: Linear) -> Dilation:
+    """Return BT²'s form of a linear map from new to old; its bias, which no basis has, is left out.
+
+    The spectral norm of the map is brought to at most 1: scores with old vectors are divided by
+    `norm`, which changes no ranking among them.
+    """
+    weight = linear.weight.astype(np.float64)
+    u, values, v = np.linalg.svd(weight, full_matrices=True)
+    norm = max(1.0, float(values[0]))
+    kept = np.zeros(len(weight))
+    kept[: len(values)] = values / norm
+    first = u[:, : len(values)] * kept[: len(values)] @ v[: len(values)]
+    # (I - AA')^(1/2), of which only the directions with a singular value below 1 are kept.
+    rest = np.sqrt(np.maximum(0.0, 1.0 - kept**2))
+    extra = u[:, rest > _FLAT] * rest[rest > _FLAT]
+    basis = np.concatenate([first, extra], axis=1).astype(np.float32)
+    return Dilation(basis, norm, int(weight.shape[1]))
+
+
+_FLAT = 1e-3  # of the length of a direction: its square is below what float32 tells apart

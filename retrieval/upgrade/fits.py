@@ -1,0 +1,91 @@
+"""Fits of maps from pairs: the same documents (or queries) embedded in two spaces.
+
+All are closed forms in float64, over n pairs, source f32[n, s] and target f32[n, t]. How strong a
+ridge is, and how low a rank, is never decided here: `choose.py` measures it on pairs left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .maps import Doubles, Floats, Linear, LowRank
+
+
+class Ridge:
+    """Ridge regression with an intercept, for any number of strengths from one decomposition.
+
+    The penalty is `strength` times the mean variance of a source dimension times n, so that one
+    strength means the same for spaces of other lengths and for more pairs.
+
+    weights: f64[n], how much each pair counts; None counts all the same.
+    """
+
+    def __init__(
+        self, source: Floats, target: Floats, weights: NDArray[np.floating] | None = None
+    ) -> None:
+        x, y = source.astype(np.float64), target.astype(np.float64)
+        share = np.full(len(x), 1.0) if weights is None else np.asarray(weights, np.float64)
+        self._mean = share @ x / share.sum()
+        self._target_mean = share @ y / share.sum()
+        x -= self._mean
+        y -= self._target_mean
+        root = np.sqrt(share)[:, None]
+        x *= root
+        y *= root
+        self._values, self._vectors = np.linalg.eigh(x.T @ x)
+        self._values = np.maximum(self._values, 0)
+        self._projected = self._vectors.T @ (x.T @ y)
+        self._scale = float(self._values.mean()) or 1.0
+
+    def map(self, strength: float, *, unit: bool = False) -> Linear:
+        """Return the map of least squares under this penalty.
+
+        strength: above 0; pairs may be fewer than dimensions.
+        unit:     whether what is mapped gets unit length.
+        """
+        weight = self._weight(strength)
+        bias = self._target_mean - self._mean @ weight
+        return Linear(weight.astype(np.float32), bias.astype(np.float32), unit)
+
+    def low_rank(self, strength: float, rank: int, *, unit: bool = False) -> LowRank:
+        """Return the best map of a rank: that of `map`, cut where its predictions vary least.
+
+        Reduced-rank regression (Izenman, 1975): the predictions of the pairs are projected on
+        their first `rank` principal directions.
+        """
+        weight = self._weight(strength)
+        root = np.sqrt(self._values)[:, None] * (self._vectors.T @ weight)
+        _, _, right = np.linalg.svd(root, full_matrices=False)
+        right = right[:rank]
+        bias = self._target_mean - self._mean @ weight @ right.T @ right
+        return LowRank(
+            (weight @ right.T).astype(np.float32),
+            right.astype(np.float32),
+            bias.astype(np.float32),
+            unit,
+        )
+
+    def _weight(self, strength: float) -> Doubles:
+        shrunk = self._projected / (self._values + strength * self._scale)[:, None]
+        weight: Doubles = self._vectors @ shrunk
+        return weight
+
+
+def procrustes(source: Floats, target: Floats, *, unit: bool = False) -> Linear:
+    """Return the orthogonal map of least squares (Schoenemann, 1966): UV' of the SVD of X'Y.
+
+    Where the dimensions differ it is the nearest matrix with orthonormal rows or columns. Nothing
+    is centred: an orthogonal map keeps every inner product of what it maps.
+    """
+    cross = source.astype(np.float64).T @ target.astype(np.float64)
+    u, _, v = np.linalg.svd(cross, full_matrices=False)
+    weight = u @ v
+    return Linear(weight.astype(np.float32), np.zeros(weight.shape[1], np.float32), unit)
+
+
+def folds(n: int, count: int, seed: int) -> Sequence[NDArray[np.int64]]:
+    """Split 0 … n-1 at random into `count` parts of nearly one size."""
+    return np.array_split(np.random.default_rng(seed).permutation(n), min(count, n))

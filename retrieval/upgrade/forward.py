@@ -1,0 +1,132 @@
+"""The forward map: stored old vectors taken to where new queries look for them, no encoder called.
+
+Mapped vectors are a space of their own: they remember the map that made them, and a query reaches
+them through the map's bridge. Their predicted residual says how far the new vector of a row may be
+from the mapped one, and so which rows a backfill does best to begin with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import codec
+from .bridge import KINDS as BRIDGE_KINDS
+from .bridge import Bridge
+from .maps import BLOCK, Floats, Map
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Residuals:
+    """Predicts how far a mapped vector is from the new vector of its row.
+
+    The squared distance is regressed, over the pairs, on what is known of a row before: how far
+    its old vector lies from the pairs (Mahalanobis, which is what least squares adds to the
+    variance of a prediction) and how long its mapped vector is without unit length.
+
+    mean:     f32[o], of the pairs' old vectors.
+    whitener: f32[o, r].
+    raw:      the map without unit length.
+    slope:    f32[2]; intercept.
+    """
+
+    mean: Floats
+    whitener: Floats
+    raw: Map
+    slope: Floats
+    intercept: float
+
+    def predict(self, old: Floats) -> Floats:
+        """Return f32[n] for f32[n, o]: squared distances expected."""
+        features = _features(old, self.mean, self.whitener, self.raw)
+        out: Floats = features @ self.slope + np.float32(self.intercept)
+        return out
+
+
+def _features(old: Floats, mean: Floats, whitener: Floats, raw: Map) -> Floats:
+    away = (old - mean) @ whitener
+    mapped = raw.apply(old)
+    return np.stack(
+        [np.einsum("ij,ij->i", away, away), np.einsum("ij,ij->i", mapped, mapped)], axis=1
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Forward:
+    """Takes stored old vectors to mapped ones.
+
+    documents: f32[n, old] → f32[n, mapped].
+    bridge:    takes a query of the new space to the mapped vectors, and its scores back.
+    metric:    how queries and mapped vectors are compared: "cosine", "ip" or "l2".
+    kind:      what the map is called in reports.
+    residuals: predicts them for the order of backfill; None where that was not fitted.
+    """
+
+    documents: Map
+    bridge: Bridge
+    metric: str
+    kind: str = "ridge"
+    residuals: Residuals | None = None
+
+    def apply(self, old: Floats) -> Floats:
+        """Return f32[n, mapped] for f32[n, old]."""
+        return self.documents.apply(old)
+
+    def blocks(self, old: NDArray[np.floating], size: int = BLOCK) -> Iterator[Floats]:
+        """Yield `apply` over blocks of [n, old], of any float type, in order."""
+        yield from self.documents.blocks(old, size)
+
+    def predicted_residuals(self, old: NDArray[np.floating], size: int = BLOCK) -> Floats:
+        """Return f32[n]: how far each row's new vector may be from its mapped one.
+
+        old: [n, old], of any float type; may be mapped from a file.
+        """
+        if self.residuals is None:
+            raise ValueError("no residuals were fitted for this map")
+        parts = [np.empty(0, np.float32)]
+        for start in range(0, len(old), size):
+            block = np.ascontiguousarray(old[start : start + size], np.float32)
+            parts.append(self.residuals.predict(block))
+        return np.concatenate(parts)
+
+    def write(self, file: BinaryIO) -> None:
+        """Write the forward map as an Arrow IPC file."""
+        codec.write(file, self, KINDS)
+
+    @staticmethod
+    def read(path: Path) -> Forward:
+        """Map a forward map from its file.
+
+        Raises:
+            DamagedError: it is cut short, or no forward map.
+            FileNotFoundError: it is gone.
+        """
+        return codec.read_as(path, KINDS, Forward)
+
+
+def fit_residuals(raw: Map, old: Floats, errors: Floats, strength: float = 0.1) -> Residuals:
+    """Fit what predicts the residual of a row.
+
+    raw:    the map without unit length.
+    old:    f32[n, o], the old vectors of the pairs.
+    errors: f32[n], the squared distance of each pair's mapped from its new vector, by a map that
+            has not seen the pair.
+    """
+    x = old.astype(np.float64)
+    mean = x.mean(axis=0)
+    values, vectors = np.linalg.eigh((x - mean).T @ (x - mean) / len(x))
+    values = np.maximum(values, 0)
+    whitener = vectors / np.sqrt(values + strength * (values.mean() or 1.0))
+    mean, whitener = mean.astype(np.float32), whitener.astype(np.float32)
+    features = _features(old, mean, whitener, raw).astype(np.float64)
+    design = np.concatenate([features, np.ones((len(x), 1))], axis=1)
+    *slope, intercept = np.linalg.lstsq(design, errors.astype(np.float64), rcond=None)[0]
+    return Residuals(mean, whitener, raw, np.array(slope, np.float32), float(intercept))
+
+
+KINDS = (*BRIDGE_KINDS, Forward, Residuals)

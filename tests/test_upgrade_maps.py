@@ -1,0 +1,172 @@
+"""Maps between two spaces: what a fit recovers, what a dilation keeps, what a file gives back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from retr.retrieval.errors import DamagedError
+from retr.retrieval.upgrade.bridge import Bridge, dilate
+from retr.retrieval.upgrade.calibration import Calibration
+from retr.retrieval.upgrade.fits import Ridge, procrustes
+from retr.retrieval.upgrade.forward import Forward
+from retr.retrieval.upgrade.maps import (
+    Composed,
+    Identity,
+    Linear,
+    LowRank,
+    Map,
+    ResidualMlp,
+    unit_rows,
+)
+
+Floats = NDArray[np.float32]
+
+
+def normal(seed: int, *shape: int) -> Floats:
+    return np.random.default_rng(seed).standard_normal(shape, np.float32)
+
+
+def rotation(dim: int, seed: int = 0) -> Floats:
+    return np.linalg.qr(normal(seed, dim, dim))[0]
+
+
+def test_procrustes_recovers_a_rotation() -> None:
+    turn = rotation(24)
+    x = unit_rows(normal(1, 200, 24))
+    assert procrustes(x, x @ turn).weight == pytest.approx(turn, abs=1e-5)
+
+
+@pytest.mark.parametrize(("source", "target"), [(24, 16), (16, 24)])
+def test_procrustes_between_dimensions_has_orthonormal_rows_or_columns(
+    source: int, target: int
+) -> None:
+    weight = procrustes(normal(0, 100, source), normal(1, 100, target)).weight
+    short = weight @ weight.T if source < target else weight.T @ weight
+    assert short == pytest.approx(np.eye(min(source, target)), abs=1e-5)
+
+
+@pytest.mark.parametrize("strength", [1e-3, 0.1, 10.0])
+@pytest.mark.parametrize("pairs", [15, 300])
+def test_ridge_equals_that_of_scikit_learn(strength: float, pairs: int) -> None:
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    x, y = normal(0, pairs, 20) * 3 + 1, normal(1, pairs, 7)
+    penalty = strength * np.square(x - x.mean(axis=0)).sum() / 20
+    theirs = linear_model.Ridge(alpha=penalty).fit(x.astype(np.float64), y)
+    ours = Ridge(x, y).map(strength)
+    probe = normal(2, 50, 20)
+    assert ours.apply(probe) == pytest.approx(theirs.predict(probe), abs=1e-4)
+
+
+def test_a_low_rank_map_of_full_rank_is_the_ridge() -> None:
+    x, y = normal(0, 200, 12), normal(1, 200, 9)
+    ridge = Ridge(x, y)
+    probe = normal(2, 50, 12)
+    whole = ridge.low_rank(0.1, 9)
+    assert whole.apply(probe) == pytest.approx(ridge.map(0.1).apply(probe), abs=1e-5)
+    assert ridge.low_rank(0.1, 3).left.shape == (12, 3)
+
+
+def test_a_low_rank_map_recovers_one_of_that_rank() -> None:
+    x = normal(0, 400, 12)
+    y = x @ normal(1, 12, 2) @ normal(2, 2, 9) + 0.5
+    assert Ridge(x, y).low_rank(1e-9, 2).apply(x) == pytest.approx(y, abs=1e-3)
+
+
+def test_weights_of_pairs_count_as_copies_of_them() -> None:
+    x, y = normal(0, 40, 6), normal(1, 40, 5)
+    counts = np.arange(40) % 3 + 1
+    weighted = Ridge(x, y, counts).map(0.2)
+    copied = Ridge(np.repeat(x, counts, axis=0), np.repeat(y, counts, axis=0)).map(0.2)
+    assert weighted.weight == pytest.approx(copied.weight, abs=1e-5)
+    assert weighted.bias == pytest.approx(copied.bias, abs=1e-5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    new=st.integers(2, 40),
+    old=st.integers(2, 40),
+    size=st.floats(0.01, 30),
+    seed=st.integers(0, 1000),
+)
+def test_a_dilation_keeps_new_with_new_and_carries_new_to_old(
+    new: int, old: int, size: float, seed: int
+) -> None:
+    linear = Linear(normal(seed, new, old) * np.float32(size), np.zeros(old, np.float32))
+    dilation = dilate(linear)
+    x, y = unit_rows(normal(seed + 1, 30, new)), unit_rows(normal(seed + 2, 30, old))
+    assert dilation.basis @ dilation.basis.T == pytest.approx(np.eye(new), abs=1e-5)
+    assert dilation.phi(x) @ dilation.phi(x).T == pytest.approx(x @ x.T, abs=1e-5)
+    carried = dilation.phi(x) @ dilation.psi(y).T
+    assert carried * dilation.norm == pytest.approx(linear.apply(x) @ y.T, abs=1e-4 * size * new)
+    assert carried == pytest.approx(dilation.apply(x) @ y.T, abs=1e-5)
+
+
+def test_an_orthogonal_map_needs_no_more_dimensions() -> None:
+    assert dilate(Linear(rotation(9), np.zeros(9, np.float32))).extra == 0
+
+
+def every_map() -> list[Map]:
+    first = Linear(normal(0, 8, 6), normal(1, 6), unit=True)
+    return [
+        Identity(8, 8),
+        Identity(8, 3, unit=True),
+        first,
+        LowRank(normal(2, 8, 2), normal(3, 2, 6), normal(4, 6)),
+        ResidualMlp(
+            normal(5, 8, 6), normal(6, 6), normal(7, 8, 11), normal(8, 11), normal(9, 11, 6), True
+        ),
+        Composed(first, Linear(normal(10, 6, 4), normal(11, 4))),
+        dilate(first),
+    ]
+
+
+@pytest.mark.parametrize("map", every_map(), ids=lambda map: type(map).__name__)
+def test_a_bridge_comes_back_from_its_file(map: Map, tmp_path: Path) -> None:
+    o, d = map.target_dim, map.source_dim
+    calibration = Calibration(normal(1, o), normal(2, d), normal(3, o, 2), normal(4, d, 5))
+    bridge = Bridge(map, calibration, "some kind")
+    path = tmp_path / "a.arrow"
+    with path.open("wb") as file:
+        bridge.write(file)
+    found = Bridge.read(path)
+    assert (found.kind, found.map.dims()) == ("some kind", map.dims())
+    x = normal(12, 7, 8)
+    before, after = bridge.apply(x), found.apply(x)
+    assert np.array_equal(before.vectors, after.vectors)
+    assert np.array_equal(before.scale, after.scale)
+    assert np.array_equal(before.shift, after.shift)
+    with pytest.raises(DamagedError, match=r"a\.arrow"):
+        Forward.read(path)
+
+
+@pytest.mark.parametrize("map", every_map(), ids=lambda map: type(map).__name__)
+def test_a_vector_is_mapped_the_same_alone_and_in_blocks(map: Map) -> None:
+    x = normal(0, 23, 8)
+    before = x.copy()
+    whole = map.apply(x)
+    alone = np.concatenate([map.apply(x[i : i + 1]) for i in range(23)])
+    blocks = np.concatenate(list(map.blocks(x.astype(np.float16).astype(np.float64), 5)))
+    assert whole.shape == (23, map.target_dim) and whole.dtype == np.float32
+    assert alone == pytest.approx(whole, abs=1e-5)
+    assert blocks == pytest.approx(whole, abs=2e-2)
+    assert np.array_equal(x, before)
+
+
+def test_a_damaged_bridge_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.arrow"
+    with path.open("wb") as file:
+        Bridge(every_map()[2]).write(file)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(DamagedError):
+        Bridge.read(path)
+
+
+def test_what_does_not_fit_together_is_no_chain() -> None:
+    with pytest.raises(ValueError, match="6 dimensions"):
+        Composed(Linear(normal(0, 8, 6), normal(1, 6)), Identity(8, 8))
