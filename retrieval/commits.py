@@ -16,8 +16,9 @@ import numpy as np
 
 from ..indexes.base import Floats
 from ..indexes.spec import IndexSpec
-from .encoders.base import Space, Weights
+from .encoders.base import IMAGE, TEXT, Space, Weights
 from .errors import CollectionNotFoundError, DamagedError, InputError, SpaceMismatchError
+from .modality import encode_mean
 from .snapshot import Snapshot
 from .store.documents import DocumentShard, StoredRow, write_documents
 from .store.manifest import Manifest, Role, SegmentEntry
@@ -36,6 +37,18 @@ log = logging.getLogger("retr.commits")
 MOST_DELETE_FILES = 16
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """The vectors of some of the rows of a commit, all made from one modality.
+
+    rows:    i64[n], ascending: which of the rows, counted from 0.
+    vectors: f32[n, dim].
+    """
+
+    rows: Rows
+    vectors: Floats
+
+
 @dataclass(frozen=True, slots=True)
 class Birth:
     """What a collection is from its first commit on.
@@ -43,6 +56,7 @@ class Birth:
     space:    of its vectors, or of the weights of a sparse encoder.
     encoder:  how to load the encoder of that space: {"name", "options"}.
     settings: what the user chose: {"spec", "recall", "dtype", …}.
+    modalities: what the encoder makes vectors from.
 
     Raises:
         InputError: a setting has no meaning for the space.
@@ -51,6 +65,7 @@ class Birth:
     space: Space
     encoder: Mapping[str, Any]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    modalities: frozenset[str] = frozenset({TEXT})
 
     def __post_init__(self) -> None:
         check_settings(self.space, self.settings)
@@ -110,14 +125,14 @@ def add_rows(
     store: Store,
     birth: Birth,
     rows: Sequence[StoredRow],
-    vectors: Floats | Sequence[Weights],
+    encoded: Mapping[str, Encoded] | Sequence[Weights],
     previous: Snapshot | None,
     *,
     passages: bool,
 ) -> tuple[Snapshot, int]:
     """Commit rows and their vectors; rows that the same ids had are deleted with it.
 
-    vectors: f32[len(rows), dim], or as many weights for a sparse space.
+    encoded: the vectors by modality, or weights for each row for a sparse space.
 
     Returns the new snapshot and the number of the first row; the others follow it.
     """
@@ -126,7 +141,7 @@ def add_rows(
     ids = list(dict.fromkeys(row.id for row in rows))
     with store.staging() as staging:
         documents, hashes = write_documents(staging, rows)
-        encoded = _stage_vectors(staging, birth, numbers, vectors)
+        staged = _stage_encoded(staging, birth, numbers, encoded)
         words = None
         if (terms := TermSettings.of(birth.settings)) is not None:
             words = stage_terms(staging, numbers, [row.text for row in rows], terms)
@@ -153,7 +168,7 @@ def add_rows(
                     ids=hashes,
                     passages=passages,
                 ),
-                encoded(first, ground.space),
+                *(entry(first, ground.space) for entry in staged),
             ]
             if words is not None:
                 new.append(words.entry(new_id(), first))
@@ -171,28 +186,42 @@ def add_rows(
     return open_newest(store, manifest, previous), first
 
 
-def _stage_vectors(
-    staging: Staging, birth: Birth, rows: Rows, vectors: Floats | Sequence[Weights]
-) -> Callable[[int, str], SegmentEntry]:
+def _stage_encoded(
+    staging: Staging, birth: Birth, rows: Rows, encoded: Mapping[str, Encoded] | Sequence[Weights]
+) -> list[Callable[[int, str], SegmentEntry]]:
     """Stage the vectors of new rows, or their weights.
 
-    Returns what makes the segment, given the first row's number and the key of the space.
+    Returns what makes each segment, given the first row's number and the key of the space.
     """
-    if isinstance(vectors, np.ndarray):
-        dtype = str(birth.settings.get("dtype", "float32"))
-        data = write_vectors(staging, rows, vectors, birth.space.to_json(), dtype)
-        return lambda first, space: SegmentEntry(
-            new_id(),
-            Role.DENSE,
-            len(rows),
-            first,
-            first + len(rows) - 1,
-            data,
-            space=space,
-            modality="text",
-        )
-    staged = stage_weights(staging, rows, vectors, birth.space)
-    return lambda first, space: replace(staged, space=space).entry(new_id(), first)
+    if not isinstance(encoded, Mapping):
+        weights = stage_weights(staging, rows, encoded, birth.space)
+        return [lambda first, space: replace(weights, space=space).entry(new_id(), first)]
+    # Where all vectors were made from texts, there is nothing that a mean would tell apart.
+    keep_mean = IMAGE in birth.modalities or IMAGE in encoded
+    made = [(modality, part) for modality, part in encoded.items() if len(part.rows)]
+    return [_stage_vectors(staging, birth, part, modality, keep_mean) for modality, part in made]
+
+
+def _stage_vectors(
+    staging: Staging, birth: Birth, part: Encoded, modality: str, keep_mean: bool
+) -> Callable[[int, str], SegmentEntry]:
+    dtype = str(birth.settings.get("dtype", "float32"))
+    # Relative to the first of them, as in a segment that was merged.
+    lowest = int(part.rows[0])
+    rows = part.rows - lowest
+    data = write_vectors(staging, rows, part.vectors, birth.space.to_json(), dtype)
+    mean = encode_mean(part.vectors.mean(axis=0, dtype=np.float64)) if keep_mean else None
+    return lambda first, space: SegmentEntry(
+        new_id(),
+        Role.DENSE,
+        len(rows),
+        first + lowest,
+        first + lowest + int(rows[-1]),
+        data,
+        space=space,
+        modality=modality,
+        mean=mean,
+    )
 
 
 def delete_rows(

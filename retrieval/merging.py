@@ -12,6 +12,7 @@ import numpy as np
 from .commits import check_there, new_id, open_newest, with_replaced
 from .errors import DamagedError
 from .lexical import LexicalSegment
+from .modality import RunningMean
 from .segment import DenseSegment
 from .snapshot import DocumentSegment, Snapshot
 from .store.documents import merge_documents
@@ -133,10 +134,11 @@ def _merge_dense(
     space = snapshot.manifest.spaces[str(entry.space)]
     order = np.argsort(rows, kind="stable")
     first = int(rows[order[0]])
+    mean = RunningMean(int(space["dim"]))
     data = write_vectors_in_parts(
         staging,
         rows[order] - first,
-        _gather(group, kept, order),
+        mean.over(_gather(group, kept, order)),
         int(space["dim"]),
         space,
         str(snapshot.manifest.settings.get("dtype", "float32")),
@@ -150,6 +152,7 @@ def _merge_dense(
         data,
         space=entry.space,
         modality=entry.modality,
+        mean=mean.encoded() if any(s.entry.mean for s in group) else None,
     )
 
 

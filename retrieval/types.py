@@ -10,21 +10,49 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, overload
 
 if TYPE_CHECKING:
+    import os
+
     import numpy as np
     from numpy.typing import NDArray
+    from PIL.Image import Image as PilImage
+
+    Image = str | os.PathLike[str] | "ImageAt" | bytes | PilImage | NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageAt:
+    """Where the bytes of an image lie, so that it can be shown again.
+
+    path:   the file, absolute.
+    member: the image's name in `path` where that is an archive, or the column of a table; None
+            where the file is the image.
+    offset: where in the file the image begins, or which row of the table it is in.
+    size:   how many bytes it has; None where that is not known.
+    """
+
+    path: str
+    member: str | None = None
+    offset: int | None = None
+    size: int | None = None
+
+    def __str__(self) -> str:
+        return self.path if self.member is None else f"{self.path}/{self.member}"
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What the user gave: a text or a vector, under an id.
+    """What the user gave: a text, an image or a vector, or several of them, under an id.
 
     id:       unique in the collection; the same id again replaces the document.
-    text:     the text, or None for a bare vector.
+    text:     the text, or an image's caption; None where there is none.
     uri:      where it is, such as a path; None where it is nowhere but here.
     metadata: JSON-like values by column name.
-    vector:   f32[dim] for one's own vectors, else None: the encoder makes it.
+    vector:   f32[dim] for one's own vectors, else None: the encoder makes it from the text.
     kind:     how to split it into passages: "text", "markdown", or None to keep it whole.
     place:    for a document that is itself a part of a file, where ("line 12"); else None.
+    image:    a path, an `ImageAt`, the bytes of an image file or a `PIL.Image`; only what has a
+              path can be shown again.
+    image_vector: f32[dim] for one's own vector of the image, else None: the encoder makes it.
     """
 
     id: str
@@ -34,6 +62,8 @@ class Document:
     vector: NDArray[np.float32] | None = None
     kind: str | None = None
     place: str | None = None
+    image: Image | None = None
+    image_vector: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
+TEXT = "text"
+IMAGE = "image"
+"""The modalities: what vectors are made from."""
+
+
 @dataclass(frozen=True, slots=True)
 class Space:
     """The identity of an embedding space: vectors of two spaces are never compared.
@@ -111,7 +116,7 @@ class Encoder(ABC):
     space: Space
     name: str  # what `resolve` was given; the manifest stores it
     options: EncoderOptions = EncoderOptions()
-    modalities: frozenset[str] = frozenset({"text"})
+    modalities: frozenset[str] = frozenset({TEXT})
     batch_size: int = 64
 
     @classmethod

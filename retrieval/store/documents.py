@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ..types import ImageAt
 from .metadata import NO_FIELD, cast_metadata, decode_metadata, encode_metadata, unify_fields
 from .shards import Rows, as_arrow, as_numpy, check_offsets, damage, open_batches
 from .store import Staging
@@ -36,6 +37,7 @@ class StoredRow:
     part:   0 for the first passage of a document, 1 for the second, …
     source: the name of the source it came from, None where it has none.
     digest: of the document and of how it was split; equal means unchanged.
+    image:  where its document's image lies, None where it has none or lies nowhere.
     """
 
     id: str
@@ -46,6 +48,7 @@ class StoredRow:
     source: str | None
     digest: bytes
     metadata: Mapping[str, Any]
+    image: ImageAt | None = None
 
 
 def hash_id(id: str) -> int:
@@ -75,6 +78,7 @@ def merge_documents(
     schema = _schema(
         unify_fields(shard.metadata_type for shard, _, _ in shards),
         sorted({name for shard, _, _ in shards for name in shard.sources}),
+        images=any(shard.has_images for shard, _, _ in shards),
     )
     kept_rows: list[Rows] = []
     kept_hashes: list[NDArray[np.uint64]] = []
@@ -112,7 +116,8 @@ class DocumentShard:
             schema = self.batches[0].schema
             self.sources: list[str] = json.loads(schema.metadata[b"retr:sources"])
             self.metadata_type = schema.field("metadata").type
-            if schema != _schema(list(self.metadata_type), self.sources):
+            self.has_images = IMAGE in schema.names
+            if schema != _schema(list(self.metadata_type), self.sources, images=self.has_images):
                 raise ValueError("its columns are not those of a document shard")
             bounds = np.cumsum([0, *(b.num_rows for b in self.batches)])
             self.starts = bounds[:-1]
@@ -136,14 +141,17 @@ class DocumentShard:
         """Return the rows at some positions, in that order."""
         found: dict[int, StoredRow] = {}
         with damage(self._path):
-            for at, batch in self._take([*_PLAIN, "metadata"], positions):
+            names = [*_PLAIN, "metadata", *([IMAGE] if self.has_images else ())]
+            for at, batch in self._take(names, positions):
                 columns = [batch.column(name).to_pylist() for name in _PLAIN]
                 records = decode_metadata(batch.column("metadata"))
-                for i, record, *values in zip(at, records, *columns, strict=True):
+                images = batch.column(IMAGE).to_pylist() if self.has_images else [None] * len(at)
+                for i, record, image, *values in zip(at, records, images, *columns, strict=True):
                     plain = dict(zip(_PLAIN, values, strict=True))
                     code = plain.pop("source")
                     source = None if code is None else self.sources[code]
-                    found[i] = StoredRow(**plain, source=source, metadata=record)
+                    where = None if image is None else ImageAt(**image)
+                    found[i] = StoredRow(**plain, source=source, metadata=record, image=where)
         return [found[i] for i in range(len(positions))]
 
     def column(self, name: str, positions: Rows) -> list[Any]:
@@ -216,9 +224,22 @@ def _rows_of(batch: Any, positions: Rows) -> Any:
 
 
 _PLAIN = ("id", "part", "text", "uri", "place", "source", "digest")
+IMAGE = "image"
+"""The column of where images lie; only shards with images have it."""
 
 
-def _schema(metadata: Sequence[Any], sources: Sequence[str]) -> Any:
+def _image_type() -> Any:
+    return pa.struct(
+        [
+            pa.field("path", pa.large_string(), nullable=False),
+            pa.field("member", pa.large_string()),
+            pa.field("offset", pa.int64()),
+            pa.field("size", pa.int64()),
+        ]
+    )
+
+
+def _schema(metadata: Sequence[Any], sources: Sequence[str], *, images: bool) -> Any:
     # A struct without fields does not survive every Arrow version: keep a null one.
     fields = [f for f in metadata if f.name != NO_FIELD] or [pa.field(NO_FIELD, pa.null())]
     return pa.schema(
@@ -232,6 +253,7 @@ def _schema(metadata: Sequence[Any], sources: Sequence[str]) -> Any:
             pa.field("source", pa.int32()),
             pa.field("digest", pa.binary(DIGEST_BYTES), nullable=False),
             pa.field("metadata", pa.struct(fields)),
+            *([pa.field(IMAGE, _image_type())] if images else ()),
         ],
         metadata={"retr:sources": json.dumps(sources)},
     )
@@ -241,14 +263,19 @@ def _batch(rows: Sequence[StoredRow]) -> Any:
     metadata = encode_metadata([row.metadata for row in rows])
     sources = sorted({row.source for row in rows if row.source is not None})
     codes = {name: code for code, name in enumerate(sources)}
-    schema = _schema(list(metadata.type), sources)
+    images = any(row.image is not None for row in rows)
+    schema = _schema(list(metadata.type), sources, images=images)
     columns: list[Any] = [pa.array(range(len(rows)), pa.int64())]
     for name in _PLAIN:
         values = [getattr(row, name) for row in rows]
         if name == "source":
             values = [codes.get(value) for value in values]
         columns.append(pa.array(values, schema.field(name).type))
-    return pa.record_batch([*columns, metadata], schema=schema)
+    columns.append(metadata)
+    if images:
+        where = [None if row.image is None else asdict(row.image) for row in rows]
+        columns.append(pa.array(where, _image_type()))
+    return pa.record_batch(columns, schema=schema)
 
 
 def _rewrite(batch: Any, rows: Rows, sources: Sequence[str], schema: Any) -> Any:
@@ -258,8 +285,11 @@ def _rewrite(batch: Any, rows: Rows, sources: Sequence[str], schema: Any) -> Any
     columns = [as_arrow(rows)]
     columns += [batch.column(name) for name in _PLAIN]
     columns[1 + _PLAIN.index("source")] = codes.take(batch.column("source"))
-    metadata = cast_metadata(batch.column("metadata"), list(schema.field("metadata").type))
-    return pa.record_batch([*columns, metadata], schema=schema)
+    columns.append(cast_metadata(batch.column("metadata"), list(schema.field("metadata").type)))
+    if IMAGE in schema.names:
+        has_images = IMAGE in batch.schema.names
+        columns.append(batch.column(IMAGE) if has_images else pa.nulls(len(rows), _image_type()))
+    return pa.record_batch(columns, schema=schema)
 
 
 def _coalesce(batches: Iterable[Any]) -> Iterator[Any]:

@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-FORMAT = 2
-"""2 added postings (roles `lexical` and `sparse`). One of format 1 opens; a commit makes it 2."""
+FORMAT = 3
+"""2 added postings (roles `lexical` and `sparse`). 3 added images: where they lie, dense segments
+of their own, and the means of segments. Older ones open; a commit makes them 3."""
 
 
 class Role(StrEnum):
@@ -48,7 +49,8 @@ class SegmentEntry:
     ids:       documents only: the file with the sorted hashes of the ids.
     postings:  lexical and sparse only: the file with the lists of its terms.
     space:     dense and sparse only: the key of its space in `Manifest.spaces`.
-    modality:  dense only: "text".
+    modality:  dense only: "text" or "image", what its vectors were made from.
+    mean:      dense only: the mean of its vectors, see `encode_mean`; None where it was not kept.
     index:     dense only: the index over its vectors, None while it is scanned exactly.
     passages:  documents only: True where a document may have several rows.
     """
@@ -63,6 +65,7 @@ class SegmentEntry:
     postings: str | None = None
     space: str | None = None
     modality: str | None = None
+    mean: str | None = None
     index: IndexEntry | None = None
     passages: bool = False
 
