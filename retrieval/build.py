@@ -108,9 +108,8 @@ def _first(
     size: int | None,
     progress: bool | None,
 ) -> IngestReport:
-    birth = Birth(
-        encoder.space, {"name": encoder.name, "options": encoder.options.to_json()}, settings
-    )
+    loading = {"name": encoder.name, "options": encoder.options.to_json()}
+    birth = Birth(encoder.space, loading, settings, encoder.modalities)
     with choose_progress(progress) as shown:
         ingest = Ingest(store, birth, encoder, None, shown, passages=passages, size=size)
         return ingest.run(source, vanish=False)
@@ -133,8 +132,10 @@ def _choose_encoder(
             first = item
             break
     rest = _Resumed(source, chain(before, items))
-    if first is not None and first.vector is not None:
-        return rest, resolve(f"vectors:{len(first.vector)}", options)
+    if first is not None:
+        own = first.vector if first.vector is not None else first.image_vector
+        if own is not None:
+            return rest, resolve(f"vectors:{len(own)}", options)
     if given is not None:
         raise InputError(
             f"{source.name or 'the source'}: holds no vectors; "

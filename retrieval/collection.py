@@ -281,7 +281,8 @@ class Collection:
         self._check_writable()
         self.refresh()
         manifest = self._snapshot.manifest
-        birth = Birth(self.space, manifest.encoder, manifest.settings)
+        modalities = self.encoder.modalities
+        birth = Birth(self.space, manifest.encoder, manifest.settings, modalities)
         with choose_progress(progress) as shown:
             ingest = Ingest(
                 self._store,

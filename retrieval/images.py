@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import InputError, StorageError, missing_extra
+from .types import ImageAt
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,8 +65,8 @@ class UnreadableImageError(InputError):
 def open_image(source: Any, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Return an image as people see it: RGB, upright, decoded.
 
-    source:     an `ImageInput`: a path, the bytes of a file, a PIL image, or an array of shape
-                [height, width], [height, width, 1], [height, width, 3] or [height, width, 4],
+    source:     an `ImageInput`: a path, an `ImageAt`, the bytes of a file, a PIL image, or an
+                array of shape [height, width], [height, width, 1], [height, width, 3] or [height, width, 4],
                 of uint8, uint16, bool, or floats from 0 to 1.
     max_pixels: an image with more is refused before it is unpacked.
 
@@ -84,6 +85,8 @@ def open_image(source: Any, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
         return _decode(bytes(source), max_pixels)
     if isinstance(source, str | os.PathLike):
         return _decode(read_file(Path(source)), max_pixels)
+    if isinstance(source, ImageAt):
+        return _decode(bytes_at(source), max_pixels)
     return _guarded(lambda: _as_seen(_of_array(source), max_pixels))
 
 
@@ -109,6 +112,52 @@ def read_file(path: Path) -> bytes:
         raise UnreadableImageError("there is no such file") from error
     except OSError as error:
         raise UnreadableImageError(f"cannot be read ({error.strerror})") from error
+
+
+def bytes_at(where: ImageAt) -> bytes:
+    """Return the bytes of an image in a file, an archive or a table.
+
+    Raises:
+        UnreadableImageError: it cannot be read, or is no longer there.
+    """
+    if where.data is not None:
+        return where.data
+    if where.member is None:
+        return read_file(Path(where.path))
+    if where.path.endswith(".parquet"):
+        return _bytes_in_table(where)
+    if where.offset is None or where.size is None or where.size > MAX_BYTES:
+        raise UnreadableImageError(f"is too large for an image, {where.size or 0:,} bytes")
+    try:
+        with open(where.path, "rb") as file:
+            data = os.pread(file.fileno(), where.size, where.offset)
+    except OSError as error:
+        raise UnreadableImageError(f"cannot be read ({error.strerror})") from error
+    if len(data) < where.size:
+        raise UnreadableImageError("the archive it was in has been cut short")
+    return data
+
+
+def _bytes_in_table(where: ImageAt) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.ParquetFile(where.path, memory_map=True)
+        row = where.offset or 0
+        for group in range(table.num_row_groups):
+            rows = table.metadata.row_group(group).num_rows
+            if row < rows:
+                column = table.read_row_group(group, columns=[where.member]).column(where.member)
+                value = column[row].as_py()
+                data = value.get("bytes") if isinstance(value, dict) else value
+                if isinstance(data, bytes):
+                    return data
+                break
+            row -= rows
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise UnreadableImageError(f"cannot be read ({error})") from error
+    raise UnreadableImageError("is no longer in the table")
 
 
 def _decode(data: bytes, max_pixels: int) -> Image.Image:

@@ -2,34 +2,38 @@
 
 Memory does not grow with the collection: a window of rows is encoded, sorted by length and put
 back in order; what is encoded is committed every few seconds. So a run that is killed loses at
-most its last window, and the same run again finds the rest unchanged and goes on.
+most its last window, and the same run again finds the rest unchanged and goes on. Images begin to
+be decoded when they enter the window, by processes of their own, and only the older half of a
+window with images is encoded at a time: so decoding is always ahead.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import commits, merging
-from .commits import Birth
-from .encoders.base import Encoder, Weights
+from .commits import Birth, Encoded
+from .decoding import Decoding, Ticket
+from .digests import digest_of
+from .encoders.base import IMAGE, TEXT, Encoder, ImageEncoder, Weights
 from .errors import InputError, LockedError, RetrError, StorageError
+from .images import UnreadableImageError
 from .passages import split
 from .progress import Progress
 from .snapshot import Snapshot
 from .sources.base import Skipped, Source
 from .store.documents import StoredRow
 from .store.store import Store
-from .types import Document
+from .types import Document, ImageAt
 
 log = logging.getLogger("retr.ingest")
 
@@ -48,7 +52,8 @@ class IngestReport:
 
     added, updated, unchanged, deleted: numbers of documents.
     rows:      rows written.
-    encoded:   rows that went through the encoder.
+    encoded:   texts and images that went through the encoder.
+    images:    how many of those were images.
     skipped:   how many things could not be read.
     skips:     the first thousand of them.
     seconds:   how long it took.
@@ -60,6 +65,7 @@ class IngestReport:
     deleted: int = 0
     rows: int = 0
     encoded: int = 0
+    images: int = 0
     skipped: int = 0
     skips: list[Skipped] = field(default_factory=list)
     seconds: float = 0.0
@@ -98,8 +104,9 @@ class Ingest:
         self._seen = np.zeros(0, bool)
         self._unread: list[str] = []
         self._window: list[_Pending] = []
-        self._encoded: list[tuple[StoredRow, NDArray[np.float32] | Weights]] = []
+        self._encoded: list[_Pending] = []
         self._bytes = 0
+        self._decoding = Decoding(encoder) if isinstance(encoder, ImageEncoder) else None
         self._waiting: set[str] = set()
         self._flushed = time.monotonic()
 
@@ -113,6 +120,7 @@ class Ingest:
         """
         start = time.monotonic()
         first_new_row = self.snapshot.manifest.next_row if self.snapshot else 0
+        source.images = IMAGE in self.encoder.modalities
         try:
             for chunk in _chunks(self._documents(source), CHUNK_DOCUMENTS):
                 self._take(chunk, source)
@@ -122,6 +130,9 @@ class Ingest:
             if not isinstance(error, StorageError):
                 self._flush()
             raise
+        finally:
+            if self._decoding is not None:
+                self._decoding.close()
         self._flush()
         if not (self.report.added or self.report.updated or self.report.unchanged):
             raise InputError(self._nothing(source))
@@ -135,12 +146,15 @@ class Ingest:
             if isinstance(item, Document):
                 yield item
                 continue
-            self.report.skipped += 1
-            if len(self.report.skips) < LISTED_SKIPS:
-                self.report.skips.append(item)
-            log.debug("skipped %s: %s", item.where, item.reason)
-            if item.id is not None:
-                self._unread.append(item.id)
+            self._skip(item)
+
+    def _skip(self, item: Skipped) -> None:
+        self.report.skipped += 1
+        if len(self.report.skips) < LISTED_SKIPS:
+            self.report.skips.append(item)
+        log.debug("skipped %s: %s", item.where, item.reason)
+        if item.id is not None:
+            self._unread.append(item.id)
 
     def _take(self, chunk: Sequence[Document], source: Source) -> None:
         """Look up a chunk's ids, and put what is new or changed into the window."""
@@ -164,8 +178,14 @@ class Ingest:
                 )
             here.add(document.id)
             self._see(rows)
-            digest, beside_text = self._digest(document, source.name)
-            if len(rows) and next(digests) == digest:
+            stored_digest = next(digests) if len(rows) else None
+            unusable = self._unusable(document)
+            if unusable is not None:
+                self._skip(unusable)
+                continue
+            how = (source.name, self.passages, self.size)
+            digest, beside_text = digest_of(document, self.encoder.modalities, how)
+            if stored_digest == digest:
                 self.report.unchanged += 1
                 continue
             if len(rows):
@@ -173,16 +193,36 @@ class Ingest:
             else:
                 self.report.added += 1
             self._waiting.add(document.id)
-            self._window += self._rows(document, source.name, digest, beside_text)
-            if len(self._window) >= self.encoder.batch_size * WINDOW_BATCHES:
-                self._encode(source)
+            self._window += self._rows(document, source.name, digest, beside_text, len(rows) > 0)
+            if (due := self._due()) is not None:
+                self._encode(source, due)
         self._show(source)
 
+    def _unusable(self, document: Document) -> Skipped | None:
+        """Return why an image alone cannot be taken in: the encoder makes nothing of images."""
+        if (
+            document.image is None
+            or document.text is not None
+            or document.vector is not None
+            or document.image_vector is not None
+            or IMAGE in self.encoder.modalities
+        ):
+            return None
+        return Skipped(
+            document.uri or document.id,
+            f"an image, of which the encoder {self.encoder.name} makes nothing; "
+            "build a collection with --encoder clip:MODEL",
+            document.id,
+        )
+
     def _rows(
-        self, document: Document, source: str | None, digest: bytes, beside_text: int
+        self, document: Document, source: str | None, digest: bytes, beside_text: int, old: bool
     ) -> Iterator[_Pending]:
-        if document.vector is None and document.text is None:
-            raise InputError(f"document {document.id!r}: has neither a text nor a vector")
+        own = document.vector is not None or document.image_vector is not None
+        if document.text is None and document.image is None and not own:
+            raise InputError(
+                f"document {document.id!r}: has no text, no image and no vector of either"
+            )
         kind = document.kind
         if self.passages is not None:
             kind = (kind or "text") if self.passages else None
@@ -191,6 +231,7 @@ class Ingest:
             sized = {} if self.size is None else {"size": self.size}
             split_up = split(document.text, kind, **sized)
             parts = [(p.text, p.place) for p in split_up] or [("", None)]
+        at = replace(document.image, data=None) if isinstance(document.image, ImageAt) else None
         for number, (text, place) in enumerate(parts):
             row = StoredRow(
                 id=document.id,
@@ -201,53 +242,101 @@ class Ingest:
                 source=source,
                 digest=digest,
                 metadata=document.metadata,
+                image=at,
             )
-            yield _Pending(row, document.vector, len(text or "") + beside_text)
+            pending = _Pending(row, old, len(text or "") + beside_text)
+            if number == 0:  # the image stands once, beside the first passage
+                pending.made[TEXT] = document.vector
+                pending.made[IMAGE] = document.image_vector
+                if document.image is not None and document.image_vector is None and self._decoding:
+                    pending.ticket = self._decoding.start(document.image)
+            pending.to_encode = text is not None and document.vector is None
+            if document.image_vector is not None and TEXT not in self.encoder.modalities:
+                pending.to_encode = False  # vectors of one's own for the images, none for captions
+            yield pending
 
-    def _digest(self, document: Document, source: str | None) -> tuple[bytes, int]:
-        """Return what tells a changed document from an unchanged one, and its size but for text."""
-        values = [
-            document.text,
-            document.uri,
-            document.kind,
-            document.place,
-            document.metadata,
-            source,
-            self.passages,
-            self.size,
-        ]
-        data = json.dumps(values, sort_keys=True, default=str).encode()
-        digest = hashlib.blake2b(data, digest_size=16)
-        if document.vector is not None:
-            digest.update(np.ascontiguousarray(document.vector, np.float32).tobytes())
-        return digest.digest(), max(0, len(data) - len(document.text or ""))
+    def _due(self) -> int | None:
+        """Return how many rows of the window are to be encoded now, None while it grows."""
+        waiting = sum(1 for pending in self._window if pending.ticket is not None)
+        if self._decoding is not None and waiting >= self._decoding.window:
+            pictures = 0
+            for at, pending in enumerate(self._window):
+                # A document's rows are committed together.
+                if pictures >= waiting // 2 and pending.row.part == 0:
+                    return at
+                pictures += pending.ticket is not None
+        full = len(self._window) >= self.encoder.batch_size * WINDOW_BATCHES
+        return len(self._window) if full else None
 
-    def _encode(self, source: Source) -> None:
-        """Encode the window, longest texts first, and flush when it is time to."""
-        window, self._window = self._window, []
-        vectors: list[NDArray[np.float32] | Weights] = [{}] * len(window)
-        texts = [i for i, pending in enumerate(window) if pending.vector is None]
-        texts.sort(key=lambda i: -len(window[i].row.text or ""))
-        for start in range(0, len(texts), self.encoder.batch_size):
-            batch = texts[start : start + self.encoder.batch_size]
-            encoded = self.encoder.encode_documents([window[i].row.text or "" for i in batch])
-            self._check(encoded, batch, window)
-            for i, vector in zip(batch, encoded, strict=True):
-                vectors[i] = vector
-            self.report.encoded += len(batch)
-            self._show(source, len(batch))
-        for i, pending in enumerate(window):
-            if pending.vector is not None:
-                vectors[i] = self._own_vector(pending)
-            self._encoded.append((pending.row, vectors[i]))
-            self._bytes += pending.size + _size_of(vectors[i])
+    def _encode(self, source: Source, upto: int | None = None) -> None:
+        """Encode the oldest rows of the window, and flush when it is time to."""
+        window = self._window[:upto]
+        self._window = [] if upto is None else self._window[upto:]
+        self._encode_texts(source, [p for p in window if p.to_encode])
+        self._encode_images(source, [p for p in window if p.ticket is not None])
+        for pending in window:
+            for modality, vector in pending.made.items():
+                if vector is not None and not pending.from_encoder(modality):
+                    pending.made[modality] = self._own_vector(pending.row, vector)
+            if pending.unreadable is not None and not self._keep_without_image(pending):
+                continue
+            self._encoded.append(pending)
+            self._bytes += pending.held
         late = time.monotonic() - self._flushed > self.flush_seconds
         if late or len(self._encoded) >= FLUSH_ROWS or self._bytes >= FLUSH_BYTES:
             self._flush()
 
-    def _check(self, vectors: Any, batch: list[int], window: list[_Pending]) -> None:
+    def _encode_texts(self, source: Source, window: list[_Pending]) -> None:
+        """Encode the texts of some rows, the longest first."""
+        window = sorted(window, key=lambda pending: -len(pending.row.text or ""))
+        for start in range(0, len(window), self.encoder.batch_size):
+            batch = window[start : start + self.encoder.batch_size]
+            encoded = self.encoder.encode_documents([p.row.text or "" for p in batch])
+            self._check(encoded, batch)
+            for pending, vector in zip(batch, encoded, strict=True):
+                pending.made[TEXT] = vector
+            self.report.encoded += len(batch)
+            self._show(source, len(batch))
+
+    def _encode_images(self, source: Source, window: list[_Pending]) -> None:
+        """Encode the images of some rows, in the order in which they are decoded."""
+        if self._decoding is None or not window:
+            return
+        for start in range(0, len(window), self._decoding.batch):
+            batch = window[start : start + self._decoding.batch]
+            readable = []
+            for pending, made in zip(
+                batch, self._decoding.encode([p.ticket for p in batch if p.ticket]), strict=True
+            ):
+                if isinstance(made, UnreadableImageError):
+                    pending.unreadable = made.reason
+                else:
+                    pending.made[IMAGE] = made
+                    readable.append(pending)
+            if readable:
+                self._check(np.stack([p.made[IMAGE] for p in readable]), readable)
+            self.report.encoded += len(readable)
+            self.report.images += len(readable)
+            self._show(source, len(batch))
+
+    def _keep_without_image(self, pending: _Pending) -> bool:
+        """List an image that cannot be read; return whether its row stays, for its text."""
+        row = pending.row
+        where = str(row.image) if row.image is not None else row.uri or row.id
+        stays = row.text is not None
+        self._skip(Skipped(where, f"the image {pending.unreadable}", None if stays else row.id))
+        if stays:
+            return True
+        if pending.old:
+            self.report.updated -= 1
+        else:
+            self.report.added -= 1
+        self._waiting.discard(row.id)
+        return False
+
+    def _check(self, vectors: Any, batch: list[_Pending]) -> None:
         if self.birth.space.sparse:
-            self._check_weights(vectors, batch, window)
+            self._check_weights(vectors, batch)
             return
         expected = (len(batch), self.birth.space.dim)
         if vectors.shape != expected:
@@ -257,49 +346,46 @@ class Ingest:
             )
         finite = np.isfinite(vectors).all(axis=1)
         if not finite.all():
-            bad = window[batch[int(np.flatnonzero(~finite)[0])]].row
+            bad = batch[int(np.flatnonzero(~finite)[0])].row
             raise InputError(
                 f"encoder {self.encoder.name}: gave a vector with NaN or infinity "
                 f"for document {bad.id!r}"
             )
 
-    def _check_weights(
-        self, weights: Sequence[Weights], batch: list[int], window: list[_Pending]
-    ) -> None:
+    def _check_weights(self, weights: Sequence[Weights], batch: list[_Pending]) -> None:
         if len(weights) != len(batch):
             raise InputError(
                 f"encoder {self.encoder.name}: gave {len(weights)} weights for {len(batch)} texts"
             )
-        for i, own in zip(batch, weights, strict=True):
+        for pending, own in zip(batch, weights, strict=True):
             for term, weight in own.items():
                 if not 0 < weight < np.inf:
                     raise InputError(
                         f"encoder {self.encoder.name}: gave {term!r} the weight {weight} in "
-                        f"document {window[i].row.id!r}; a weight is finite and above 0"
+                        f"document {pending.row.id!r}; a weight is finite and above 0"
                     )
 
-    def _own_vector(self, pending: _Pending) -> NDArray[np.float32]:
+    def _own_vector(self, row: StoredRow, vector: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return a vector that the user gave, as this space wants it."""
-        space, vector = self.birth.space, pending.vector
+        space = self.birth.space
         if space.sparse:
             raise InputError(
-                f"document {pending.row.id!r}: comes with a vector, and the collection has no "
+                f"document {row.id!r}: comes with a vector, and the collection has no "
                 "vectors but weights of words; give a text alone"
             )
-        if vector is None or vector.shape != (space.dim,):
-            shape = None if vector is None else vector.shape
+        if vector.shape != (space.dim,):
             raise InputError(
-                f"document {pending.row.id!r}: its vector has shape {shape}, "
+                f"document {row.id!r}: its vector has shape {vector.shape}, "
                 f"the collection has {space.dim} dimensions"
             )
         if not np.isfinite(vector).all():
-            raise InputError(f"document {pending.row.id!r}: its vector holds NaN or infinity")
+            raise InputError(f"document {row.id!r}: its vector holds NaN or infinity")
         if space.metric != "cosine":
             return vector
         length = float(np.linalg.norm(vector.astype(np.float64)))
         if length == 0:
             raise InputError(
-                f"document {pending.row.id!r}: its vector is zero, which has no cosine; "
+                f"document {row.id!r}: its vector is zero, which has no cosine; "
                 "leave it out, or use the metric ip or l2"
             )
         return (vector / length).astype(np.float32)
@@ -310,14 +396,12 @@ class Ingest:
             return
         encoded, self._encoded = self._encoded, []
         self._bytes = 0
-        rows = [row for row, _ in encoded]
-        made: list[Any] = [vector for _, vector in encoded]
-        vectors = made if self.birth.space.sparse else np.stack(made).astype(np.float32, copy=False)
+        rows = [pending.row for pending in encoded]
         self.snapshot, first = commits.add_rows(
             self.store,
             self.birth,
             rows,
-            vectors,
+            self._made(encoded),
             self.snapshot,
             passages=any(row.part for row in rows),
         )
@@ -333,6 +417,20 @@ class Ingest:
                 # What was merged would add up to several times the collection in a long run.
                 self.store.vacuum(lock_seconds=0)
         self._flushed = time.monotonic()
+
+    def _made(self, encoded: Sequence[_Pending]) -> Mapping[str, Encoded] | Sequence[Weights]:
+        """Return what the encoder made of some rows, or the user gave, as a commit takes it."""
+        if self.birth.space.sparse:
+            return [pending.made[TEXT] or {} for pending in encoded]
+        by_modality = {}
+        for modality in (TEXT, IMAGE):
+            there = [i for i, p in enumerate(encoded) if p.made.get(modality) is not None]
+            if there:
+                vectors = np.stack([encoded[i].made[modality] for i in there])
+                by_modality[modality] = Encoded(
+                    np.array(there, np.int64), vectors.astype(np.float32, copy=False)
+                )
+        return by_modality
 
     def _has_seen(self, row: int) -> bool:
         return row < len(self._seen) and bool(self._seen[row])
@@ -387,18 +485,39 @@ class Ingest:
         self.progress.update("indexing", count, float(source.done), total)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Pending:
-    """A row on its way to its vector; size: about how many bytes it holds."""
+    """A row on its way to its vectors.
+
+    old:        its document replaces one that is there.
+    size:       about how many bytes it holds, but for what is made of it.
+    made:       its vectors by modality, or its weights; the user's own from the start.
+    to_encode:  whether a vector is to be made of its text.
+    ticket:     what its image is being decoded under, None where none is to be encoded.
+    unreadable: why its image cannot be.
+    """
 
     row: StoredRow
-    vector: NDArray[np.float32] | None
+    old: bool
     size: int
+    made: dict[str, Any] = field(default_factory=dict)
+    to_encode: bool = False
+    ticket: Ticket | None = None
+    unreadable: str | None = None
+
+    def from_encoder(self, modality: str) -> bool:
+        """Return whether it is the encoder that makes the vector of a modality."""
+        return self.to_encode if modality == TEXT else self.ticket is not None
+
+    @property
+    def held(self) -> int:
+        """About how many bytes it holds with what was made of it."""
+        return self.size + sum(_size_of(made) for made in self.made.values() if made is not None)
 
 
-def _size_of(vector: NDArray[np.float32] | Weights) -> int:
+def _size_of(made: NDArray[np.float32] | Weights) -> int:
     """Return about how many bytes a row's vector or weights hold."""
-    return vector.nbytes if isinstance(vector, np.ndarray) else WEIGHT_BYTES * len(vector)
+    return made.nbytes if isinstance(made, np.ndarray) else WEIGHT_BYTES * len(made)
 
 
 def _chunks(documents: Iterator[Document], size: int) -> Iterator[list[Document]]:
@@ -421,6 +540,7 @@ def describe(report: IngestReport) -> dict[str, Any]:
         "deleted": report.deleted,
         "rows": report.rows,
         "encoded": report.encoded,
+        "images": report.images,
         "skipped": report.skipped,
         "seconds": round(report.seconds, 3),
     }

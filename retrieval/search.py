@@ -119,6 +119,7 @@ def _hit(stored: StoredRow, row: int, score: float) -> Hit:
         place=stored.place,
         metadata=stored.metadata,
         row=row,
+        image=stored.image,
     )
 
 

@@ -28,12 +28,14 @@ class ImageAt:
             where the file is the image.
     offset: where in the file the image begins, or which row of the table it is in.
     size:   how many bytes it has; None where that is not known.
+    data:   those bytes, where they had to be read already; they are not kept.
     """
 
     path: str
     member: str | None = None
     offset: int | None = None
     size: int | None = None
+    data: bytes | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
         return self.path if self.member is None else f"{self.path}/{self.member}"
@@ -112,6 +114,7 @@ class Hit:
     place: where in the document the passage stands, such as "lines 12-30"; None for a whole one.
     row:   the row's number in the collection, never reused.
     why:   the scores behind the score, where `search` was asked to explain.
+    image: where its image lies, None where the document has none that lies somewhere.
     """
 
     id: str
@@ -122,6 +125,7 @@ class Hit:
     metadata: Mapping[str, Any]
     row: int
     why: Explanation | None = None
+    image: ImageAt | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the hit as a dict of plain values, without the fields that are None."""
@@ -130,6 +134,8 @@ class Hit:
             value = getattr(self, name)
             if value is not None:
                 out[name] = value
+        if self.image is not None:
+            out["image"] = str(self.image)
         out["metadata"] = dict(self.metadata)
         out["row"] = self.row
         if self.why is not None:
@@ -195,7 +201,9 @@ class Results(Sequence[Hit]):
         return [hit.to_dict() for hit in self._hits]
 
     def to_arrow(self) -> Any:
-        """Return a `pyarrow.Table`: rank, id, score, text, uri, place, metadata (JSON), row."""
+        """Return a `pyarrow.Table`: rank, id, score, text, uri, place, image, metadata (JSON),
+        row.
+        """
         import json
 
         import pyarrow as pa
@@ -208,6 +216,7 @@ class Results(Sequence[Hit]):
                 "text": pa.array([h.text for h in self], pa.string()),
                 "uri": pa.array([h.uri for h in self], pa.string()),
                 "place": pa.array([h.place for h in self], pa.string()),
+                "image": pa.array([h.image and str(h.image) for h in self], pa.string()),
                 "metadata": pa.array(
                     [json.dumps(dict(h.metadata), default=str) for h in self], pa.string()
                 ),

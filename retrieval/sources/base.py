@@ -32,11 +32,14 @@ class Source(ABC):
            ever taken for vanished.
     total: the amount of work in units of the source's own (files, bytes, rows), None if unknown.
     done:  how much of it lies behind, while iterating.
+    images: whether documents are wanted for their images; set before iterating. Where they are
+           not, the images of a folder are skipped and those of a table are left alone.
     """
 
     name: str | None = None
     total: int | None = None
     done: int = 0
+    images: bool = False
 
     @abstractmethod
     def __iter__(self) -> Iterator[Document | Skipped]:

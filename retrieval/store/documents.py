@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +228,10 @@ IMAGE = "image"
 """The column of where images lie; only shards with images have it."""
 
 
+def _plain_image(image: ImageAt) -> dict[str, Any]:
+    return {name: getattr(image, name) for name in ("path", "member", "offset", "size")}
+
+
 def _image_type() -> Any:
     return pa.struct(
         [
@@ -273,7 +277,7 @@ def _batch(rows: Sequence[StoredRow]) -> Any:
         columns.append(pa.array(values, schema.field(name).type))
     columns.append(metadata)
     if images:
-        where = [None if row.image is None else asdict(row.image) for row in rows]
+        where = [None if row.image is None else _plain_image(row.image) for row in rows]
         columns.append(pa.array(where, _image_type()))
     return pa.record_batch(columns, schema=schema)
 
