@@ -2,9 +2,8 @@
 
 Memory does not grow with the collection: a window of rows is encoded, sorted by length and put
 back in order; what is encoded is committed every few seconds. So a run that is killed loses at
-most its last window, and the same run again finds the rest unchanged and goes on. Images begin to
-be decoded when they enter the window, by processes of their own, and only the older half of a
-window with images is encoded at a time: so decoding is always ahead.
+most its last window, and the same run again finds the rest unchanged and goes on. Images enter a
+pipeline together with the window, and a row leaves the window when its image has come out.
 """
 
 from __future__ import annotations
@@ -22,11 +21,10 @@ from numpy.typing import NDArray
 
 from . import commits, merging
 from .commits import Birth, Encoded
-from .decoding import Decoding, Ticket
 from .digests import digest_of
 from .encoders.base import IMAGE, TEXT, Encoder, ImageEncoder, Weights
 from .errors import InputError, LockedError, RetrError, StorageError
-from .images import UnreadableImageError
+from .image_pipeline import ImagePipeline, Unreadable
 from .passages import split
 from .progress import Progress
 from .snapshot import Snapshot
@@ -106,7 +104,9 @@ class Ingest:
         self._window: list[_Pending] = []
         self._encoded: list[_Pending] = []
         self._bytes = 0
-        self._decoding = Decoding(encoder) if isinstance(encoder, ImageEncoder) else None
+        self._pipeline: ImagePipeline[_Pending] | None = (
+            ImagePipeline(encoder) if isinstance(encoder, ImageEncoder) else None
+        )
         self._waiting: set[str] = set()
         self._flushed = time.monotonic()
 
@@ -124,6 +124,8 @@ class Ingest:
         try:
             for chunk in _chunks(self._documents(source), CHUNK_DOCUMENTS):
                 self._take(chunk, source)
+            if self._pipeline is not None:
+                self._made_of_images(self._pipeline.drain())
             self._encode(source)
         except (KeyboardInterrupt, RetrError) as error:
             # What is encoded by now need not be encoded again.
@@ -131,8 +133,8 @@ class Ingest:
                 self._flush()
             raise
         finally:
-            if self._decoding is not None:
-                self._decoding.close()
+            if self._pipeline is not None:
+                self._pipeline.close()
         self._flush()
         if not (self.report.added or self.report.updated or self.report.unchanged):
             raise InputError(self._nothing(source))
@@ -194,8 +196,8 @@ class Ingest:
                 self.report.added += 1
             self._waiting.add(document.id)
             self._window += self._rows(document, source.name, digest, beside_text, len(rows) > 0)
-            if (due := self._due()) is not None:
-                self._encode(source, due)
+            if len(self._window) >= self._most:
+                self._encode(source)
         self._show(source)
 
     def _unusable(self, document: Document) -> Skipped | None:
@@ -248,32 +250,28 @@ class Ingest:
             if number == 0:  # the image stands once, beside the first passage
                 pending.made[TEXT] = document.vector
                 pending.made[IMAGE] = document.image_vector
-                if document.image is not None and document.image_vector is None and self._decoding:
-                    pending.ticket = self._decoding.start(document.image)
+                if document.image is not None and document.image_vector is None and self._pipeline:
+                    pending.waits = pending.has_image = True
+                    self._made_of_images(self._pipeline.put(pending, document.image))
             pending.to_encode = text is not None and document.vector is None
             if document.image_vector is not None and TEXT not in self.encoder.modalities:
                 pending.to_encode = False  # vectors of one's own for the images, none for captions
             yield pending
 
-    def _due(self) -> int | None:
-        """Return how many rows of the window are to be encoded now, None while it grows."""
-        waiting = sum(1 for pending in self._window if pending.ticket is not None)
-        if self._decoding is not None and waiting >= self._decoding.window:
-            pictures = 0
-            for at, pending in enumerate(self._window):
-                # A document's rows are committed together.
-                if pictures >= waiting // 2 and pending.row.part == 0:
-                    return at
-                pictures += pending.ticket is not None
-        full = len(self._window) >= self.encoder.batch_size * WINDOW_BATCHES
-        return len(self._window) if full else None
+    @property
+    def _most(self) -> int:
+        """How many rows the window holds before what can be encoded is."""
+        return self.encoder.batch_size * WINDOW_BATCHES
 
-    def _encode(self, source: Source, upto: int | None = None) -> None:
-        """Encode the oldest rows of the window, and flush when it is time to."""
-        window = self._window[:upto]
-        self._window = [] if upto is None else self._window[upto:]
+    def _encode(self, source: Source) -> None:
+        """Encode the rows whose images are there, and flush when it is time to."""
+        ready = self._ready()
+        if 2 * ready < len(self._window) and len(self._window) >= self._most and self._pipeline:
+            # Few images among many texts wait for others to be decoded with.
+            self._made_of_images(self._pipeline.drain())
+            ready = len(self._window)
+        window, self._window = self._window[:ready], self._window[ready:]
         self._encode_texts(source, [p for p in window if p.to_encode])
-        self._encode_images(source, [p for p in window if p.ticket is not None])
         for pending in window:
             for modality, vector in pending.made.items():
                 if vector is not None and not pending.from_encoder(modality):
@@ -285,6 +283,13 @@ class Ingest:
         late = time.monotonic() - self._flushed > self.flush_seconds
         if late or len(self._encoded) >= FLUSH_ROWS or self._bytes >= FLUSH_BYTES:
             self._flush()
+
+    def _ready(self) -> int:
+        """Return how many of the oldest rows wait for no image; whole documents."""
+        for at, pending in enumerate(self._window):
+            if pending.waits:
+                return at  # an image stands with the first row of its document
+        return len(self._window)
 
     def _encode_texts(self, source: Source, window: list[_Pending]) -> None:
         """Encode the texts of some rows, the longest first."""
@@ -298,26 +303,22 @@ class Ingest:
             self.report.encoded += len(batch)
             self._show(source, len(batch))
 
-    def _encode_images(self, source: Source, window: list[_Pending]) -> None:
-        """Encode the images of some rows, in the order in which they are decoded."""
-        if self._decoding is None or not window:
-            return
-        for start in range(0, len(window), self._decoding.batch):
-            batch = window[start : start + self._decoding.batch]
-            readable = []
-            for pending, made in zip(
-                batch, self._decoding.encode([p.ticket for p in batch if p.ticket]), strict=True
-            ):
-                if isinstance(made, UnreadableImageError):
-                    pending.unreadable = made.reason
-                else:
-                    pending.made[IMAGE] = made
-                    readable.append(pending)
-            if readable:
-                self._check(np.stack([p.made[IMAGE] for p in readable]), readable)
-            self.report.encoded += len(readable)
-            self.report.images += len(readable)
-            self._show(source, len(batch))
+    def _made_of_images(
+        self, made: Sequence[tuple[_Pending, NDArray[np.float32] | Unreadable]]
+    ) -> None:
+        """Take what has come out of the pipeline."""
+        readable = []
+        for pending, vector in made:
+            pending.waits = False
+            if isinstance(vector, Unreadable):
+                pending.unreadable = vector.reason
+            else:
+                pending.made[IMAGE] = vector
+                readable.append(pending)
+        if readable:
+            self._check(np.stack([pending.made[IMAGE] for pending in readable]), readable)
+        self.report.encoded += len(readable)
+        self.report.images += len(readable)
 
     def _keep_without_image(self, pending: _Pending) -> bool:
         """List an image that cannot be read; return whether its row stays, for its text."""
@@ -493,7 +494,8 @@ class _Pending:
     size:       about how many bytes it holds, but for what is made of it.
     made:       its vectors by modality, or its weights; the user's own from the start.
     to_encode:  whether a vector is to be made of its text.
-    ticket:     what its image is being decoded under, None where none is to be encoded.
+    has_image:  whether a vector is to be made of its image.
+    waits:      whether its image is still on its way.
     unreadable: why its image cannot be.
     """
 
@@ -502,12 +504,13 @@ class _Pending:
     size: int
     made: dict[str, Any] = field(default_factory=dict)
     to_encode: bool = False
-    ticket: Ticket | None = None
+    has_image: bool = False
+    waits: bool = False
     unreadable: str | None = None
 
     def from_encoder(self, modality: str) -> bool:
         """Return whether it is the encoder that makes the vector of a modality."""
-        return self.to_encode if modality == TEXT else self.ticket is not None
+        return self.to_encode if modality == TEXT else self.has_image
 
     @property
     def held(self) -> int:

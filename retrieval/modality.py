@@ -65,7 +65,10 @@ class RunningMean:
 def mean_of(segments: Sequence[DenseSegment]) -> Mean:
     """Return f64[dim], the mean of the vectors of all segments of one space and modality."""
     rows = sum(len(segment) for segment in segments)
-    return np.sum([len(s) * _mean(s) for s in segments], axis=0) / max(rows, 1)
+    total = np.zeros(segments[0].matrix.shape[1])
+    for segment in segments:
+        total += len(segment) * _mean(segment)
+    return total / max(rows, 1)
 
 
 def _mean(segment: DenseSegment) -> Mean:

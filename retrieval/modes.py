@@ -18,7 +18,7 @@ from .snapshot import Snapshot
 from .store.shards import Rows
 from .terms import TermSettings
 from .types import Explanation, Query
-from .views import PlainViews
+from .views import CentredViews, PlainViews, Views
 
 
 class Mode(StrEnum):
@@ -116,7 +116,9 @@ class Sides:
         space = self.snapshot.space
         vectors = np.zeros((len(self.queries), space.dim), np.float32)
         vectors[given] = encode(there, space, self._encoder)
-        views = PlainViews(vectors, space.metric)
+        views: Views = PlainViews(vectors, space.metric)
+        if len(self.snapshot.modalities) > 1 and space.metric != "l2":
+            views = CentredViews(views, self.snapshot.means)
         return DenseSide(self.snapshot, views, given, self._allowed, self._recall)
 
     def _side_of_weights(self) -> LexicalSide:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..indexes.topk import merge_hits
+from .encoders.base import TEXT
 from .fusion import POOL, Fusion, Scores
 from .lexical import Bm25, LexicalSegment, Scoring, Terms
 from .segment import allow
@@ -92,11 +93,14 @@ class DenseSide:
             hits = segment.search(view.queries, k, allowed=allowed, recall=self._recall)
             found.append(view.calibrated(hits))
         if found:
-            merged = merge_hits(found, k)
+            # A row with an image and a text is found by either: it counts by the better one.
+            often = len(snapshot.modalities)
+            merged = merge_hits(found, k * often)
             for number, i in enumerate(asked):
                 there = merged.positions[number] >= 0
                 scores = merged.scores[number][there].astype(np.float64)
-                out[i] = Ranking(merged.positions[number][there], scores)
+                ranking = Ranking(merged.positions[number][there], scores)
+                out[i] = ranking if often == 1 else _once(ranking, k)
         return out
 
     def scores(self, query: int, rows: Rows) -> Scores:
@@ -106,13 +110,18 @@ class DenseSide:
         return self._score(self._views, query, rows)
 
     def near(self, query: int, row: int, rows: Rows) -> Scores:
-        """Score rows by the vector of one row, at the length of the query; 0 where it has none."""
+        """Score rows by the vector of one row, at the length of the query; 0 where it has none.
+
+        Of a row with an image and a text it is the vector of the text.
+        """
+        found = None
         for segment in self._snapshot.dense:
             position = segment.positions(np.array([row], np.int64))
-            if len(position):
-                vector = segment.matrix[position[0]].astype(np.float32)
-                return self._score(self._views.near(query, segment, vector), 0, rows)
-        return np.zeros(len(rows))
+            if len(position) and (found is None or segment.entry.modality == TEXT):
+                found = segment, segment.matrix[position[0]].astype(np.float32)
+        if found is None:
+            return np.zeros(len(rows))
+        return self._score(self._views.near(query, *found), 0, rows)
 
     def _score(self, views: Views, query: int, rows: Rows) -> Scores:
         out = np.full(len(rows), -np.inf)
@@ -124,7 +133,8 @@ class DenseSide:
                 at = np.searchsorted(ascending, segment.rows_at(positions))
                 view = views.of(segment)
                 scores = segment.score(view.queries[query], positions)
-                out[order[at]] = view.calibrate(query, scores)
+                into = order[at]
+                out[into] = np.maximum(out[into], view.calibrate(query, scores))
         return out
 
 
@@ -301,6 +311,15 @@ class EachItsOwn:
     def scores(self, query: int, rows: Rows) -> Scores:
         """Score rows as `hits` does."""
         return self._sides[query].scores(query, rows)
+
+
+def _once(ranking: Ranking, k: int) -> Ranking:
+    """Return the best k rows of a ranking in which a row may stand twice."""
+    order = np.argsort(ranking.rows, kind="stable")  # the better one of a row first
+    rows = ranking.rows[order]
+    first = np.append(True, rows[1:] != rows[:-1])[: len(rows)]
+    kept = np.sort(order[first])[:k]
+    return Ranking(ranking.rows[kept], ranking.scores[kept])
 
 
 def _completed(side: Side, query: int, known: Ranking, rows: Rows) -> Scores:

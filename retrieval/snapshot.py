@@ -17,6 +17,7 @@ from ..indexes.base import IndexFileError, Metric
 from .encoders.base import Space
 from .errors import DamagedError
 from .lexical import LexicalSegment
+from .modality import Mean, mean_of
 from .segment import DenseSegment
 from .store.documents import DocumentShard, StoredRow, hash_id
 from .store.manifest import Manifest, Role, SegmentEntry
@@ -98,6 +99,17 @@ class Snapshot:
         for segment in self.dense:
             groups.setdefault((segment.entry.space, segment.entry.modality), []).append(segment)
         return list(groups.values())
+
+    @property
+    def modalities(self) -> frozenset[str]:
+        """What the vectors were made from: texts, images, or both."""
+        return frozenset(str(segment.entry.modality) for segment in self.dense)
+
+    @cached_property
+    def means(self) -> dict[tuple[str | None, str | None], Mean]:
+        """The mean f64[dim] of all vectors of each space and modality."""
+        groups = self.dense_groups()
+        return {(g[0].entry.space, g[0].entry.modality): mean_of(g) for g in groups}
 
     @cached_property
     def dead_positions(self) -> list[Rows]:

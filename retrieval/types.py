@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 if TYPE_CHECKING:
     import os
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image as PilImage
 
-    Image = str | os.PathLike[str] | "ImageAt" | bytes | PilImage | NDArray[Any]
+    Image: TypeAlias = "str | os.PathLike[str] | ImageAt | bytes | PilImage | NDArray[Any]"
 
 
 @dataclass(frozen=True, slots=True)

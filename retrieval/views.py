@@ -9,6 +9,7 @@ queries themselves.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -98,6 +99,39 @@ class PlainViews:
         if self._metric == "ip":
             vector = as_long_as(vector, self._view.queries[query])
         return PlainViews(vector[None], self._metric)
+
+
+class CentredViews:
+    """Views in which a score says how much better than usual for its modality a row fits.
+
+    views: those of the queries.
+    means: f64[dim] of the vectors of each space and modality, see `modality`.
+    """
+
+    def __init__(
+        self, views: Views, means: Mapping[tuple[str | None, str | None], NDArray[np.float64]]
+    ) -> None:
+        self._views = views
+        self._means = means
+        self._made: dict[tuple[str | None, str | None], tuple[View, View]] = {}
+
+    def of(self, segment: DenseSegment) -> View:
+        """Return the view of a segment, less what a mean vector of its kind scores."""
+        view = self._views.of(segment)
+        key = (segment.entry.space, segment.entry.modality)
+        known = self._made.get(key)
+        if known is None or known[0] is not view:
+            usual = -(view.queries.astype(np.float64) @ self._means[key])
+            if view.scale is not None:
+                usual *= view.scale
+            if view.shift is not None:
+                usual += view.shift
+            known = self._made[key] = (view, View(view.queries, view.scale, usual))
+        return known[1]
+
+    def near(self, query: int, segment: DenseSegment, vector: Floats) -> CentredViews:
+        """Return the view of a row's vector, centred as well."""
+        return CentredViews(self._views.near(query, segment, vector), self._means)
 
 
 def as_long_as(vector: Floats, other: Floats) -> Floats:
