@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from .encoders.base import ImageEncoder
 from .errors import RetrError
 from .image_worker import READY, Decoded, decode
+from .types import ImageAt
 
 if TYPE_CHECKING:
     import numpy as np
@@ -108,6 +109,7 @@ class ImagePipeline(Generic[T]):
         self._chunk_bytes = 0
         self._flying: deque[_Flight[T]] = deque()
         self._ready: list[tuple[T, NDArray[Any] | Unreadable]] = []
+        self._made: list[tuple[T, NDArray[np.float32] | Unreadable]] = []
         self._pool: _Pool | None = None
 
     def put(self, tag: T, image: Any) -> list[tuple[T, NDArray[np.float32] | Unreadable]]:
@@ -119,19 +121,23 @@ class ImagePipeline(Generic[T]):
         self._chunk_bytes += _bytes_of(image)
         if len(self._chunk) >= CHUNK_IMAGES or self._chunk_bytes >= CHUNK_BYTES:
             self._send()
-        out: list[tuple[T, NDArray[np.float32] | Unreadable]] = []
         while self._flying and (self._flying[0].future.done() or self._too_much()):
-            out += self._land()
-        return out
+            self._made += self._land()
+        return self.made()
 
     def drain(self) -> list[tuple[T, NDArray[np.float32] | Unreadable]]:
         """Return all that is still on its way; afterwards more may be put in."""
         if self._chunk:
             self._send(last=self._pool is None)
-        out: list[tuple[T, NDArray[np.float32] | Unreadable]] = []
         while self._flying:
-            out += self._land()
-        return out + self._encode()
+            self._made += self._land()
+        self._made += self._encode()
+        return self.made()
+
+    def made(self) -> list[tuple[T, NDArray[np.float32] | Unreadable]]:
+        """Return what has come out and was not handed out, as after an interruption."""
+        made, self._made = self._made, []
+        return made
 
     def close(self) -> None:
         """End the processes; what is still on its way is dropped."""
@@ -366,6 +372,7 @@ def _cores() -> int:
 
 def _bytes_of(image: Any) -> int:
     """Return about how many bytes an image holds while it waits."""
+    image = image.data if isinstance(image, ImageAt) else image
     if isinstance(image, bytes | bytearray | memoryview):
         return len(image)
     if hasattr(image, "nbytes"):

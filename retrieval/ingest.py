@@ -104,6 +104,7 @@ class Ingest:
         self._window: list[_Pending] = []
         self._encoded: list[_Pending] = []
         self._bytes = 0
+        self._images_came = False
         self._pipeline: ImagePipeline[_Pending] | None = (
             ImagePipeline(encoder) if isinstance(encoder, ImageEncoder) else None
         )
@@ -130,7 +131,7 @@ class Ingest:
         except (KeyboardInterrupt, RetrError) as error:
             # What is encoded by now need not be encoded again.
             if not isinstance(error, StorageError):
-                self._flush()
+                self._salvage()
             raise
         finally:
             if self._pipeline is not None:
@@ -196,7 +197,7 @@ class Ingest:
                 self.report.added += 1
             self._waiting.add(document.id)
             self._window += self._rows(document, source.name, digest, beside_text, len(rows) > 0)
-            if len(self._window) >= self._most:
+            if len(self._window) >= self._most or self._images_came:
                 self._encode(source)
         self._show(source)
 
@@ -258,6 +259,18 @@ class Ingest:
                 pending.to_encode = False  # vectors of one's own for the images, none for captions
             yield pending
 
+    def _salvage(self) -> None:
+        """Commit what is encoded, before the end of an interrupted run."""
+        if self._pipeline is not None:
+            self._made_of_images(self._pipeline.made())
+        ready = self._window[: self._ready()]
+        texts = (i for i, p in enumerate(ready) if p.to_encode and p.made.get(TEXT) is None)
+        whole = next(texts, len(ready))
+        while 0 < whole < len(self._window) and self._window[whole].row.part:
+            whole -= 1  # a document's rows are committed together
+        self._finish(ready[:whole])
+        self._flush()
+
     @property
     def _most(self) -> int:
         """How many rows the window holds before what can be encoded is."""
@@ -265,6 +278,7 @@ class Ingest:
 
     def _encode(self, source: Source) -> None:
         """Encode the rows whose images are there, and flush when it is time to."""
+        self._images_came = False
         ready = self._ready()
         if 2 * ready < len(self._window) and len(self._window) >= self._most and self._pipeline:
             # Few images among many texts wait for others to be decoded with.
@@ -272,6 +286,13 @@ class Ingest:
             ready = len(self._window)
         window, self._window = self._window[:ready], self._window[ready:]
         self._encode_texts(source, [p for p in window if p.to_encode])
+        self._finish(window)
+        late = time.monotonic() - self._flushed > self.flush_seconds
+        if late or len(self._encoded) >= FLUSH_ROWS or self._bytes >= FLUSH_BYTES:
+            self._flush()
+
+    def _finish(self, window: Sequence[_Pending]) -> None:
+        """Put rows that have their vectors with those that wait for the next commit."""
         for pending in window:
             for modality, vector in pending.made.items():
                 if vector is not None and not pending.from_encoder(modality):
@@ -280,9 +301,6 @@ class Ingest:
                 continue
             self._encoded.append(pending)
             self._bytes += pending.held
-        late = time.monotonic() - self._flushed > self.flush_seconds
-        if late or len(self._encoded) >= FLUSH_ROWS or self._bytes >= FLUSH_BYTES:
-            self._flush()
 
     def _ready(self) -> int:
         """Return how many of the oldest rows wait for no image; whole documents."""
@@ -315,6 +333,7 @@ class Ingest:
             else:
                 pending.made[IMAGE] = vector
                 readable.append(pending)
+        self._images_came |= bool(made)
         if readable:
             self._check(np.stack([pending.made[IMAGE] for pending in readable]), readable)
         self.report.encoded += len(readable)
