@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,7 +58,7 @@ def digest_of(
 def _add_image(digest: Any, image: Image, contents: bool) -> int:
     """Take an image into a digest; return about how many bytes it holds in memory."""
     if isinstance(image, str | os.PathLike):
-        image = ImageAt(os.path.abspath(image))
+        image = ImageAt(str(Path(image).absolute()))
     if isinstance(image, ImageAt):
         values = [image.path, image.member, image.offset, image.size]
         if contents:
@@ -71,7 +72,7 @@ def _add_image(digest: Any, image: Image, contents: bool) -> int:
 
 def _state(path: str) -> list[int]:
     try:
-        status = os.stat(path)  # noqa: PTH116
+        status = Path(path).stat()
     except OSError:
         return []
     return [status.st_size, status.st_mtime_ns]

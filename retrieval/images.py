@@ -66,8 +66,8 @@ def open_image(source: Any, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Return an image as people see it: RGB, upright, decoded.
 
     source:     an `ImageInput`: a path, an `ImageAt`, the bytes of a file, a PIL image, or an
-                array of shape [height, width], [height, width, 1], [height, width, 3] or [height, width, 4],
-                of uint8, uint16, bool, or floats from 0 to 1.
+                array of shape [height, width], [height, width, 1], [height, width, 3] or
+                [height, width, 4], of uint8, uint16, bool, or floats from 0 to 1.
     max_pixels: an image with more is refused before it is unpacked.
 
     Raises:
@@ -129,7 +129,7 @@ def bytes_at(where: ImageAt) -> bytes:
     if where.offset is None or where.size is None or where.size > MAX_BYTES:
         raise UnreadableImageError(f"is too large for an image, {where.size or 0:,} bytes")
     try:
-        with open(where.path, "rb") as file:
+        with Path(where.path).open("rb") as file:
             data = os.pread(file.fileno(), where.size, where.offset)
     except OSError as error:
         raise UnreadableImageError(f"cannot be read ({error.strerror})") from error

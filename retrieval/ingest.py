@@ -9,7 +9,6 @@ pipeline together with the window, and a row leaves the window when its image ha
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
