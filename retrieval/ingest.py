@@ -40,6 +40,7 @@ FLUSH_BYTES = 256 << 20
 WEIGHT_BYTES = 100  # of a weight in memory, about
 WINDOW_BATCHES = 8
 CHUNK_DOCUMENTS = 512
+CHUNK_SECONDS = 1.0
 LISTED_SKIPS = 1000
 
 
@@ -195,9 +196,12 @@ class Ingest:
             else:
                 self.report.added += 1
             self._waiting.add(document.id)
-            self._window += self._rows(document, source.name, digest, beside_text, len(rows) > 0)
+            made = list(self._rows(document, source.name, digest, beside_text, len(rows) > 0))
+            self._window += made  # at once: an interrupt must not leave half a document
             if len(self._window) >= self._most or self._images_came:
                 self._encode(source)
+        if self._window and self._late:
+            self._encode(source)  # what a slow source gave need not wait for a full window
         self._show(source)
 
     def _unusable(self, document: Document) -> Skipped | None:
@@ -248,10 +252,10 @@ class Ingest:
             )
             pending = _Pending(row, old, len(text or "") + beside_text)
             if number == 0:  # the image stands once, beside the first passage
-                pending.made[TEXT] = document.vector
-                pending.made[IMAGE] = document.image_vector
+                pending.made[TEXT] = self._own_vector(row, document.vector)
+                pending.made[IMAGE] = self._own_vector(row, document.image_vector)
                 if document.image is not None and document.image_vector is None and self._pipeline:
-                    pending.waits = pending.has_image = True
+                    pending.waits = True
                     self._made_of_images(self._pipeline.put(pending, document.image))
             pending.to_encode = text is not None and document.vector is None
             if document.image_vector is not None and TEXT not in self.encoder.modalities:
@@ -263,12 +267,14 @@ class Ingest:
         if self._pipeline is not None:
             self._made_of_images(self._pipeline.made())
         ready = self._window[: self._ready()]
-        texts = (i for i, p in enumerate(ready) if p.to_encode and p.made.get(TEXT) is None)
-        whole = next(texts, len(ready))
-        while 0 < whole < len(self._window) and self._window[whole].row.part:
-            whole -= 1  # a document's rows are committed together
-        self._finish(ready[:whole])
+        # A document's rows are committed together, and the longest texts are encoded first.
+        cut = {p.row.id for p in ready if p.to_encode and p.made.get(TEXT) is None}
+        self._finish([pending for pending in ready if pending.row.id not in cut])
         self._flush()
+
+    @property
+    def _late(self) -> bool:
+        return time.monotonic() - self._flushed > self.flush_seconds
 
     @property
     def _most(self) -> int:
@@ -283,23 +289,18 @@ class Ingest:
             # Few images among many texts wait for others to be decoded with.
             self._made_of_images(self._pipeline.drain())
             ready = len(self._window)
-        window, self._window = self._window[:ready], self._window[ready:]
+        window = self._window[:ready]
         self._encode_texts(source, [p for p in window if p.to_encode])
+        self._window = self._window[ready:]
         self._finish(window)
-        late = time.monotonic() - self._flushed > self.flush_seconds
-        if late or len(self._encoded) >= FLUSH_ROWS or self._bytes >= FLUSH_BYTES:
+        if self._late or len(self._encoded) >= FLUSH_ROWS or self._bytes >= FLUSH_BYTES:
             self._flush()
 
     def _finish(self, window: Sequence[_Pending]) -> None:
         """Put rows that have their vectors with those that wait for the next commit."""
-        for pending in window:
-            for modality, vector in pending.made.items():
-                if vector is not None and not pending.from_encoder(modality):
-                    pending.made[modality] = self._own_vector(pending.row, vector)
-            if pending.unreadable is not None and not self._keep_without_image(pending):
-                continue
-            self._encoded.append(pending)
-            self._bytes += pending.held
+        kept = [p for p in window if p.unreadable is None or self._keep_without_image(p)]
+        self._bytes += sum(pending.held for pending in kept)
+        self._encoded += kept
 
     def _ready(self) -> int:
         """Return how many of the oldest rows wait for no image; whole documents."""
@@ -384,8 +385,12 @@ class Ingest:
                         f"document {pending.row.id!r}; a weight is finite and above 0"
                     )
 
-    def _own_vector(self, row: StoredRow, vector: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _own_vector(
+        self, row: StoredRow, vector: NDArray[np.float32] | None
+    ) -> NDArray[np.float32] | None:
         """Return a vector that the user gave, as this space wants it."""
+        if vector is None:
+            return None
         space = self.birth.space
         if space.sparse:
             raise InputError(
@@ -512,7 +517,6 @@ class _Pending:
     size:       about how many bytes it holds, but for what is made of it.
     made:       its vectors by modality, or its weights; the user's own from the start.
     to_encode:  whether a vector is to be made of its text.
-    has_image:  whether a vector is to be made of its image.
     waits:      whether its image is still on its way.
     unreadable: why its image cannot be.
     """
@@ -522,13 +526,8 @@ class _Pending:
     size: int
     made: dict[str, Any] = field(default_factory=dict)
     to_encode: bool = False
-    has_image: bool = False
     waits: bool = False
     unreadable: str | None = None
-
-    def from_encoder(self, modality: str) -> bool:
-        """Return whether it is the encoder that makes the vector of a modality."""
-        return self.to_encode if modality == TEXT else self.has_image
 
     @property
     def held(self) -> int:
@@ -542,12 +541,14 @@ def _size_of(made: NDArray[np.float32] | Weights) -> int:
 
 
 def _chunks(documents: Iterator[Document], size: int) -> Iterator[list[Document]]:
+    """Yield documents as they come, at most `size` or what comes in a second at a time."""
     chunk: list[Document] = []
+    started = time.monotonic()
     for document in documents:
         chunk.append(document)
-        if len(chunk) == size:
+        if len(chunk) == size or time.monotonic() - started > CHUNK_SECONDS:
             yield chunk
-            chunk = []
+            chunk, started = [], time.monotonic()
     if chunk:
         yield chunk
 

@@ -187,6 +187,43 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path) -> None:
     assert {h.id for h in collection.search("text", k=1000)} == {f"d{i}" for i in range(1000)}
 
 
+def test_an_interrupt_in_the_first_window_keeps_whole_documents(tmp_path: Path) -> None:
+    # Two passages each, of which the longer ones are encoded before all the shorter ones.
+    texts: list[dict[str, object]] = [
+        {"id": f"d{i}", "text": f"{'long ' * (8 + i % 7)}\n\nend {i}"} for i in range(60)
+    ]
+    source = lines(tmp_path / "s.jsonl", texts)
+    path = tmp_path / "a.retr"
+    batch = ToyEncoder.batch_size
+
+    def made(path: Path, encoder: ToyEncoder) -> retr.Collection:
+        return retr.build(source, path, encoder=encoder, passages=True, size=40)
+
+    rows = len(made(tmp_path / "whole.retr", ToyEncoder()))
+    assert rows < batch * WINDOW_BATCHES  # all of it is one window
+    stopped = ToyEncoder(fail_at=rows - batch)
+    with pytest.raises(KeyboardInterrupt):
+        made(path, stopped)
+    kept = retr.open(path, encoder=ToyEncoder())
+    assert rows - 3 * batch <= len(kept) < rows
+    second = ToyEncoder()
+    collection = made(path, second)
+    assert len(second.seen) == rows - len(kept)
+    assert len(collection) == rows
+
+
+def test_what_a_slow_source_gave_is_kept_before_a_window_is_full(tmp_path: Path) -> None:
+    def interrupted() -> Iterator[dict[str, object]]:
+        yield from texts_of(600)
+        raise KeyboardInterrupt
+
+    encoder = ToyEncoder()
+    encoder.batch_size = 1024
+    with pytest.raises(KeyboardInterrupt):
+        committing_at_once(interrupted(), tmp_path / "a.retr", encoder)
+    assert len(retr.open(tmp_path / "a.retr", encoder=encoder)) >= 512
+
+
 def test_a_wrong_line_keeps_what_came_before(tmp_path: Path) -> None:
     source = lines(tmp_path / "s.jsonl", texts_of(700))
     with source.open("a") as file:
