@@ -88,6 +88,8 @@ def build(
     text: o.Text = None,
     title: o.Title = None,
     vector: o.Vector = None,
+    image: o.ImageColumn = None,
+    images: o.Images = None,
     ids: o.RowIds = None,
     include: o.Include = None,
     exclude: o.Exclude = None,
@@ -121,7 +123,9 @@ def build(
     from .retrieval.encoders.base import EncoderOptions
 
     asked = EncoderOptions(query_prompt, document_prompt, max_length, revision, metric, device)
-    options = o.source_options(id, text, title, vector, ids, include, exclude, format)
+    options = o.source_options(
+        id, text, title, vector, image, images, ids, include, exclude, format
+    )
     with _resumable():
         collection = build(
             source,
@@ -149,6 +153,8 @@ def add(
     text: o.Text = None,
     title: o.Title = None,
     vector: o.Vector = None,
+    image: o.ImageColumn = None,
+    images: o.Images = None,
     ids: o.RowIds = None,
     include: o.Include = None,
     exclude: o.Exclude = None,
@@ -171,7 +177,9 @@ def add(
     console.listen(quiet, verbose)
     from .retrieval.collection import open
 
-    options = o.source_options(id, text, title, vector, ids, include, exclude, format)
+    options = o.source_options(
+        id, text, title, vector, image, images, ids, include, exclude, format
+    )
     with _resumable(), open(index) as collection:
         collection.add(
             source, options=options, passages=passages, size=passage_size, progress=not quiet

@@ -50,14 +50,20 @@ Source = Annotated[
     str,
     argument(
         "SOURCE",
-        "A folder or file of texts, a .jsonl, .csv, .parquet or .npy file, a BEIR folder, "
-        "or - for standard input.",
+        "A folder or file of texts and images, a .jsonl, .csv, .parquet, .npy or .tar file, a "
+        "folder in the layout of BEIR, img2dataset or clip-retrieval, or - for standard input.",
     ),
 ]
 Id = Annotated[OptionalText, value("--id", "COLUMN", "The column with the ids.")]
 Text = Annotated[Texts, value("--text", "COLUMN", "The column with the text; several are joined.")]
 Title = Annotated[OptionalText, value("--title", "COLUMN", "The column put before the text.")]
 Vector = Annotated[OptionalText, value("--vector", "COLUMN", "The column with your own vectors.")]
+ImageColumn = Annotated[
+    OptionalText, value("--image", "COLUMN", "The column with images or their paths.")
+]
+Images = Annotated[
+    OptionalText, value("--images", "DIR", "The folder in which paths of images begin.")
+]
 RowIds = Annotated[OptionalText, value("--ids", "FILE", "The ids of a .npy file's rows.")]
 Include = Annotated[
     Texts, value("--include", "PATTERN", "Read only files like this, as in .gitignore.")
@@ -71,7 +77,7 @@ Format = Annotated[
         "--format",
         "FORMAT",
         "How to read it where its name does not say: files, beir, jsonl, csv, tsv, lines, "
-        "parquet or npy.",
+        "parquet, npy, webdataset, karpathy or clip-retrieval.",
     ),
 ]
 Passages = Annotated[
@@ -129,6 +135,8 @@ def source_options(
     text: Sequence[str] | None,
     title: str | None,
     vector: str | None,
+    image: str | None,
+    images: str | None,
     ids: str | None,
     include: Sequence[str] | None,
     exclude: Sequence[str] | None,
@@ -146,6 +154,8 @@ def source_options(
         text=tuple(text or ()),
         title=title,
         vector=vector,
+        image=image,
+        images=images,
         ids=ids,
         include=tuple(include or ()),
         exclude=tuple(exclude or ()),

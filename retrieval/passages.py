@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # it is 8 and 13%, with 600 below 1%.
 SIZE = 800
 
-KINDS = ("text", "markdown", "html", "code", "pages", "cells")
+KINDS = ("text", "markdown", "html", "code", "pages", "cells", "captions")
 
 # Within one call the splitter takes time that grows with the square of a text without breaks
 # (1 MB in one line: 10 s), so longer texts are cut into blocks first, at a good place near
@@ -59,6 +59,7 @@ def split(text: str, kind: str | None, size: int = SIZE) -> list[Passage]:
                          sections: 'section "Install"', or "passage 3" before any heading;
         "pages"          pages joined by form feeds, never across two: "page 3";
         "cells"          cells joined by form feeds, small ones together: "cells 4-6";
+        "captions"       a line each, said of one image, without places;
         None             one passage, the text as it is, however long.
 
     Raises:
@@ -70,6 +71,9 @@ def split(text: str, kind: str | None, size: int = SIZE) -> list[Passage]:
     if size < 1:
         raise InputError(f"passages of {size} characters: give a size of at least 1")
     text = _encodable(text)
+    if kind == "captions":
+        lines = (line.strip() for line in text.split("\n"))
+        return [Passage(p.text, None) for line in lines for p in split(line, "text", size)]
     if kind in ("text", "code", "markdown"):
         passages = list(_by_lines(text, kind, size))
     elif kind == "html":

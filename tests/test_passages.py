@@ -82,12 +82,19 @@ def test_no_kind_keeps_the_text_as_it_is(text: str) -> None:
     assert split(text, None) == [Passage(text, None)]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "captions"])
 def test_a_text_that_fits_is_one_passage_without_a_place(kind: str) -> None:
     assert split("\n\n  A short text.\n\nOf two paragraphs.  \n", kind) == [
         Passage("  A short text.\n\nOf two paragraphs.", None)
     ]
     assert [p.place for p in split("# A title\n\nand a text", kind)] == [None]
+
+
+def test_captions_are_a_passage_each() -> None:
+    assert split(" a dog \n\na cat\r\n", "captions") == [
+        Passage("a dog", None),
+        Passage("a cat", None),
+    ]
 
 
 def test_paragraphs_and_indentation_stay_whole() -> None:

@@ -136,7 +136,7 @@ def test_a_collection_is_no_source(tmp_path: Path, name: str) -> None:
     [
         ("a.txt", b"\x00\x01\x02", "binary"),
         ("a.txt", b"x" * 100_000 + b"\x00", "binary"),
-        ("a.png", b"no zero byte", "binary"),
+        ("a.png", b"no zero byte", "an image, and the encoder takes only texts"),
         ("a.zip", b"PK", "binary"),
         ("a.txt", b"caf\xe9", "not UTF-8 (byte 0xe9 at 3); convert it to UTF-8"),
         ("a.txt", b"\xff\xfeabc", "not UTF-16-LE (byte 0x63 at 2); convert it to UTF-8"),
@@ -374,4 +374,4 @@ def test_opening_a_source_imports_nothing_heavy(tmp_path: Path) -> None:
 def test_every_kind_is_one_that_passages_know() -> None:
     from retr.retrieval.sources.extract import _KINDS
 
-    assert set(_KINDS) | {"text"} == set(KINDS)
+    assert set(_KINDS) | {"text", "captions"} == set(KINDS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import InputError
@@ -24,6 +25,7 @@ _FORMATS = {
     ".tsv": Format.TSV,
     ".parquet": Format.PARQUET,
     ".npy": Format.NPY,
+    ".tar": Format.WEBDATASET,
 }
 _PACKED = (".gz", ".zst")
 
@@ -88,6 +90,9 @@ def _folder(path: Path, options: SourceOptions) -> Source:
 
     if options.format is Format.BEIR or (options.format is None and corpus_of(path)):
         return BeirFolder(path, options)
+    images = _images_in(path, options.format)
+    if images is not None:
+        return images(path, options)
     if options.format not in (None, Format.FILES):
         raise InputError(f"{path} is a folder; format={options.format} is for a file")
     from .files import Folder
@@ -95,10 +100,35 @@ def _folder(path: Path, options: SourceOptions) -> Source:
     return Folder(path, options)
 
 
+def _images_in(path: Path, format: Format | None) -> Callable[[Path, SourceOptions], Source] | None:
+    """Return what reads a folder that some program for images has written, None where none has."""
+    from .clip_retrieval import ClipRetrieval, is_clip_retrieval
+    from .karpathy import Karpathy, annotations_of
+    from .tars import Tars, are_tars
+
+    if format is Format.CLIP_RETRIEVAL or (format is None and is_clip_retrieval(path)):
+        return ClipRetrieval
+    if format is Format.WEBDATASET or (format is None and are_tars(path)):
+        return Tars
+    if format is Format.KARPATHY or (format is None and annotations_of(path) is not None):
+        return Karpathy
+    return None
+
+
 def _file(path: Path, options: SourceOptions) -> Source:
     format = options.format or _format_of(path)
     if format is Format.BEIR:
         raise InputError(f"{path} is a file; format=beir is for a folder with corpus.jsonl")
+    if format is Format.CLIP_RETRIEVAL:
+        raise InputError(f"{path} is a file; format=clip-retrieval is for a folder with img_emb")
+    if format is Format.KARPATHY:
+        from .karpathy import Karpathy
+
+        return Karpathy(path, options)
+    if format is Format.WEBDATASET:
+        from .tars import Tars
+
+        return Tars(path, options)
     if format is Format.FILES:
         from .files import File
 
@@ -125,6 +155,11 @@ def _format_of(path: Path) -> Format:
                 f"{path} is packed; only .jsonl, .csv and .tsv are read so: unpack it first"
             )
     ending = endings[-1] if endings else ""
+    if ending == ".json":
+        from .karpathy import has_sentences
+
+        if has_sentences(path):
+            return Format.KARPATHY
     if ending in (".json", ".geojson"):
         raise InputError(
             f"{path} is JSON; give it with one record a line (.jsonl), or say that it is so: "

@@ -8,19 +8,24 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..types import Document
+from ..types import Document, ImageAt
+from .base import Skipped
 from .options import SourceOptions
+from .pictures import UnusableImageError, as_image, captions_of, image_column
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 IDS = ("_id", "id", "doc_id", "docid", "docno")
-TEXTS = ("text", "contents", "body", "content", "passage")
+TEXTS = ("text", "contents", "body", "content", "passage", "caption", "captions")
+SENTENCES = (*TEXTS, "sentence", "sentences", "sentences_raw", "alt_text", "description", "title")
+"""Columns with what is said of an image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,22 +36,33 @@ class Columns:
     text:   joined by a space in this order; empty where there are only vectors.
     title:  the one of `text` that is kept as metadata as well.
     vector: None where the encoder makes the vectors.
+    image:  None where there are no images, or they are not wanted.
     """
 
     id: str | None
     text: tuple[str, ...]
     title: str | None
     vector: str | None
+    image: str | None = None
 
     def is_metadata(self, name: str) -> bool:
         """Say whether the column `name` is kept as metadata."""
         if name == self.title:
             return True
-        return name != self.id and name != self.vector and name not in self.text
+        return (
+            name != self.image and name != self.id and name != self.vector and name not in self.text
+        )
 
 
-def resolve(names: Sequence[str], options: SourceOptions, where: str) -> Columns:
+def resolve(
+    names: Sequence[str],
+    options: SourceOptions,
+    where: str,
+    first: Mapping[str, Any] | None = None,
+) -> Columns:
     """Return the roles of the columns `names` of the source `where`.
+
+    first: the first value of each column that is not null, where images are wanted.
 
     Raises:
         InputError: a column named in `options` is absent, or there is neither text nor vector.
@@ -57,12 +73,19 @@ def resolve(names: Sequence[str], options: SourceOptions, where: str) -> Columns
         *(("text", name) for name in options.text),
         ("title", options.title),
         ("vector", options.vector),
+        ("image", options.image or None),
     ):
         if name is not None and name not in there:
             raise InputError(f"{where}: no column {name!r} for {option}; {_listed(there)}")
     title = options.title
     text = options.text
-    if not text:
+    image = None
+    if first is not None and options.image != "":
+        image = options.image or image_column(first, where)
+    if not text and image is not None:
+        text = tuple(name for name in SENTENCES if name in there and name != image)[:1]
+        title = title or ("title" if "title" in there else None)
+    elif not text:
         text = tuple(name for name in TEXTS if name in there)[:1]
         if title is None and text and "title" in there:
             title = "title"
@@ -76,7 +99,7 @@ def resolve(names: Sequence[str], options: SourceOptions, where: str) -> Columns
     elif title is None and "title" in text:
         title = "title"
     identity = options.id or next((name for name in IDS if name in there), None)
-    return Columns(identity, text, title, options.vector)
+    return Columns(identity, text, title, options.vector, image)
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -97,13 +120,17 @@ def document(
     default_id: str,
     place: str | None = None,
     uri: str | None = None,
-) -> Document:
-    """Return `record` as a document.
+    root: Path | None = None,
+    row: int | None = None,
+) -> Document | Skipped:
+    """Return `record` as a document, or why its image is not read.
 
     where: names the record in errors: "corpus.jsonl, line 17".
     dims:  of the source, so that all its vectors have as many dimensions.
     default_id, place, uri: for records that have no id of their own and are known by where
            they stand.
+    root:  the folder in which relative paths of images begin.
+    row:   of the record in the table at `uri`, from which an image can be read again.
 
     Raises:
         InputError: the id is missing or no id, a text is no text, the vector is no vector.
@@ -119,8 +146,23 @@ def document(
         raise InputError(f"{where}: has no {columns.id!r}, the column of the ids")
     else:
         identity = as_id(record[columns.id], f"{where}: {columns.id!r}")
-    text = None
-    if columns.text:
+    text = kind = image = None
+    if columns.image is not None:
+        values = [record.get(name) for name in columns.text]
+        text, kind = captions_of(values, f"{where}: {' and '.join(map(repr, columns.text))}")
+        at = None if uri is None or row is None else ImageAt(uri, columns.image, row)
+        value = record.get(columns.image)
+        try:
+            image = as_image(value, f"{where}: {columns.image!r}", root, at)
+        except UnusableImageError as error:
+            return Skipped(where, str(error), None if columns.id is None else identity)
+        if columns.id is None and isinstance(value, str) and image is not None:
+            identity = encodable(value)
+        if isinstance(image, ImageAt) and image.member is None:
+            uri = encodable(image.path)
+        if image is None and text is None:
+            return Skipped(where, "has neither an image nor a text")
+    elif columns.text:
         text = " ".join(as_text(record.get(n), f"{where}: {n!r}") for n in columns.text).strip()
     vector = None
     if columns.vector is not None:
@@ -133,9 +175,10 @@ def document(
         }
     except RecursionError:
         raise InputError(f"{where}: values are nested too deeply") from None
-    if columns.id is None:
-        return Document(identity, text, uri=uri, metadata=metadata, vector=vector, place=place)
-    return Document(identity, text, metadata=metadata, vector=vector)
+    found = Document(identity, text, None, metadata, vector, kind, image=image)
+    if isinstance(image, ImageAt) and image.member is None:
+        return replace(found, uri=uri)
+    return found if columns.id is not None else replace(found, uri=uri, place=place)
 
 
 def as_id(value: object, where: str) -> str:

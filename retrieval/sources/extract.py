@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import missing_extra
+from ..images import SUFFIXES
 from .columns import encodable
 from .streams import BYTE_ORDER_MARKS
 
@@ -96,6 +97,7 @@ def text_of(path: str, *, data: bool = False) -> str:
     return text
 
 
+AN_IMAGE = "an image, and the encoder takes only texts; clip:MODEL takes both"
 _SCAN = "its pages hold no text; one that was scanned needs OCR first"
 
 
@@ -107,6 +109,8 @@ def _bytes_of(path: str, ending: str) -> bytes:
     with Path(path).open("rb") as file:
         head = file.read(8192)
         marked = any(head.startswith(mark) for mark, _ in BYTE_ORDER_MARKS)
+        if ending in SUFFIXES:
+            raise Unreadable(AN_IMAGE)
         if ending in _BINARY or (b"\0" in head and not marked):
             raise Unreadable("binary")
         data = head + file.read(SIZE_LIMIT + 1 - len(head))

@@ -1,4 +1,7 @@
-"""Folders and single files of prose and code, a document each.
+"""Folders and single files of prose, code and images, a document each.
+
+Where images are wanted, one beside a text of the same name (`beach.jpg`, `beach.txt`) has it for a
+caption, and an object in `beach.json` for metadata: so img2dataset and others lay them down.
 
 Left out without a word: hidden files and folders, what `.gitignore` leaves out, what others made
 (`node_modules`, `__pycache__`, virtual environments, lock files, minified scripts), and
@@ -7,12 +10,14 @@ collections of ours. What looks like a document and cannot be read is `Skipped`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ..errors import InputError
 from ..types import Document
@@ -20,8 +25,9 @@ from .base import Skipped, Source
 from .extract import Unreadable, kind_of, text_of
 from .ignore import Ignored, ignored_around, patterns
 from .options import SourceOptions
+from .pictures import at_path, is_image, sidecar
 
-_COLUMNS = ("id", "text", "title", "vector", "ids")
+_COLUMNS = ("id", "text", "title", "vector", "image", "images", "ids")
 
 _NAMES_LEFT_OUT = (
     "node_modules bower_components __pycache__ __MACOSX CVS lost+found "
@@ -36,6 +42,8 @@ _LEFT_OUT_ENDS = (".pyc", ".pyo", ".egg-info", ".min.js", ".min.css", ".js.map",
 class _Found:
     path: str  # absolute
     id: str
+    caption: str | None = None  # of an image: the absolute path of the text beside it
+    metadata: str | None = None  # and of the JSON beside it
 
 
 class Folder(Source):
@@ -69,12 +77,15 @@ class Folder(Source):
     def __iter__(self) -> Iterator[Document | Skipped]:
         """Yield a document a file."""
         self.done = 0
+        if self.images:
+            self.total = sum(1 for found in self._walk() if isinstance(found, _Found))
         for found in self._walk():
             if isinstance(found, Skipped):
                 yield found
                 continue
             self.done += 1
-            read = _document(found.path, found.id)
+            wanted = self.images and is_image(found.path)
+            read = _image(found) if wanted else _document(found.path, found.id)
             if read is not None:
                 yield read
 
@@ -120,10 +131,24 @@ class Folder(Source):
                 ignored = above.below(Path(folder))
             except OSError as error:
                 yield _skipped(f"{folder}/.gitignore", error)
+        beside = _beside(names) if self.images else {}
+        taken = {name for pair in beside.values() for name in pair if name is not None}
         for entry in found:
+            if entry.name in taken:
+                continue
             read = self._entry(entry, ignored)
+            if isinstance(read, _Found) and entry.name in beside:
+                caption, metadata = (self._join(folder, name) for name in beside[entry.name])
+                read = replace(read, caption=caption, metadata=metadata)
             if read is not None:
                 yield read
+
+    def _join(self, folder: str, name: str | None) -> str | None:
+        """Return the path of a file beside an image, None where it leads out of the folder."""
+        if name is None:
+            return None
+        path = f"{folder}/{name}"
+        return path if Path(path).resolve().is_relative_to(self._folder) else None
 
     def _entry(
         self, entry: os.DirEntry[str], ignored: Ignored
@@ -174,7 +199,12 @@ class File(Source):
     def __iter__(self) -> Iterator[Document | Skipped]:
         """Yield the document, or why it cannot be read."""
         self.done = 0
-        read = _document(str(self._path), printable(self._path.name), data=True)
+        path, name = str(self._path), printable(self._path.name)
+        read: Document | Skipped | None
+        if self.images and is_image(path):
+            read = _image(_Found(path, name))
+        else:
+            read = _document(path, name, data=True)
         if read is not None:
             yield read
         self.done = 1
@@ -194,6 +224,33 @@ def is_collection(folder: str) -> bool:
 def printable(path: str) -> str:
     """Return a path that UTF-8 can hold: bytes that are none of it are written "\\xe9"."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _beside(names: set[str]) -> dict[str, tuple[str | None, str | None]]:
+    """Return the names of the text and the JSON beside each image that has either."""
+    beside = {}
+    for name in names:
+        if is_image(name):
+            stem = name[: name.rindex(".")]
+            pair = tuple(f"{stem}{e}" if f"{stem}{e}" in names else None for e in (".txt", ".json"))
+            if any(pair):
+                beside[name] = (pair[0], pair[1])
+    return beside
+
+
+def _image(found: _Found) -> Document:
+    """Return the document of an image, with what is said of it beside; a poor text is left out."""
+    text = None
+    metadata: dict[str, Any] = {}
+    with contextlib.suppress(OSError, Unreadable):
+        if found.caption is not None:
+            text = text_of(found.caption).strip() or None
+    with contextlib.suppress(OSError, Unreadable, InputError):
+        if found.metadata is not None:
+            metadata, said = sidecar(text_of(found.metadata, data=True), found.id)
+            text = text or said
+    where = printable(found.path)
+    return Document(found.id, text, uri=where, metadata=metadata, image=at_path(found.path))
 
 
 def _document(path: str, identity: str, *, data: bool = False) -> Document | Skipped | None:

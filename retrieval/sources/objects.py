@@ -10,6 +10,7 @@ import itertools
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sized
+from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
@@ -29,6 +30,7 @@ from .columns import (
     resolve,
 )
 from .options import SourceOptions
+from .pictures import as_image, at_path, first_values, one_an_image, refuse_address
 from .records import LOOK_AHEAD
 
 TAKEN = (
@@ -134,22 +136,32 @@ class Items(Source):
         if items is self._items:
             self._items = None
         self.done = 0
-        dims = Dims()
-        columns: Columns | None = None
         ahead = list(itertools.islice(items, LOOK_AHEAD))
-        names = names_of(item for item in ahead if isinstance(item, Mapping))
-        items = itertools.chain(ahead, items)
+        records = [item for item in ahead if isinstance(item, Mapping)]
+        first = first_values(records) if self.images else None
+        columns = resolve(names_of(records), self._options, "item 0", first) if records else None
+        found = self._documents(itertools.chain(ahead, items), columns, first)
         del ahead
+        alone = columns is None or columns.image is None or columns.id is not None
+        yield from found if alone else one_an_image(found)
+
+    def _documents(
+        self, items: Iterator[object], columns: Columns | None, first: Mapping[str, Any] | None
+    ) -> Iterator[Document | Skipped]:
+        dims = Dims()
+        root = None if self._options.images is None else Path(self._options.images)
         for number, item in enumerate(items):
             where = f"item {number}"
+            found: Document | Skipped
             if isinstance(item, str):
                 found = Document(str(number), encodable(item))
             elif isinstance(item, Document):
                 found = _checked(item, where, dims)
             elif isinstance(item, Mapping):
                 if columns is None:
-                    columns = resolve(names or list(item), self._options, where)
-                found = document(item, columns, where, dims, default_id=str(number))
+                    columns = resolve(list(item), self._options, where, first)
+                default = str(number)
+                found = document(item, columns, where, dims, default_id=default, root=root)
             else:
                 raise InputError(
                     f"{where} is a {type(item).__name__}: a source has dicts, texts or Documents"
@@ -167,12 +179,28 @@ def _checked(given: Document, where: str, dims: Dims) -> Document:
     if given.kind is not None and given.kind not in KINDS:
         raise InputError(f"{where}: no such kind: {given.kind!r}; one of {', '.join(KINDS)}")
     identity = as_id(given.id, f"{where}: the id")
-    vector = given.vector
+    vector, image_vector = given.vector, given.image_vector
+    who = f"{where} (id {identity!r})"
     return dataclasses.replace(
         given,
         id=identity,
         text=None if given.text is None else as_text(given.text, f"{where}: the text"),
         uri=None if given.uri is None else encodable(os.fspath(given.uri)),
         metadata={str(name): plain(value, where) for name, value in given.metadata.items()},
-        vector=None if vector is None else as_vector(vector, f"{where} (id {identity!r})", dims),
+        vector=None if vector is None else as_vector(vector, who, dims),
+        image_vector=None if image_vector is None else as_vector(image_vector, who, dims),
+        image=_image(given, who),
     )
+
+
+def _image(given: Document, where: str) -> Any:
+    """Return a document's image, one at a path as an `ImageAt`.
+
+    Raises:
+        InputError: it is an address, or nothing that an image comes in.
+    """
+    image = given.image
+    if isinstance(image, str | os.PathLike):
+        refuse_address(image, f"{where}: the image")
+        return at_path(str(Path(image).expanduser().absolute()))
+    return as_image(image, f"{where}: the image", None)

@@ -28,6 +28,9 @@ class Format(StrEnum):
     LINES = "lines"  # a text a line
     PARQUET = "parquet"
     NPY = "npy"
+    WEBDATASET = "webdataset"  # tars of images, captions and JSON, as img2dataset writes
+    KARPATHY = "karpathy"  # a JSON file of images and sentences
+    CLIP_RETRIEVAL = "clip-retrieval"  # a folder with img_emb, text_emb and metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,9 @@ class SourceOptions:
     title:   the column with the title, put before the text and kept as metadata; else "title",
              where `text` is not given.
     vector:  the column with one's own vectors.
+    image:   the column with images or their paths; else the first of `pictures.COLUMNS` that is
+             there, or a column of paths that end like those of images; "" for none.
+    images:  the folder in which relative paths of images begin; else that of the file.
     ids:     for .npy files, arrays and tensors, one id a row: a sequence, or the path of a .txt
              (one a line), .jsonl (strings, numbers or records) or .npy file.
     include: .gitignore-style patterns; of a folder only the files that match one are read.
@@ -52,6 +58,8 @@ class SourceOptions:
     text: tuple[str, ...] = ()
     title: str | None = None
     vector: str | None = None
+    image: str | None = None
+    images: str | os.PathLike[str] | None = None
     ids: Ids | None = None
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()

@@ -18,8 +18,9 @@ from typing import Any
 from ..errors import InputError
 from ..types import Document
 from .base import Skipped, Source
-from .columns import Dims, document, encodable, names_of, resolve
+from .columns import Columns, Dims, document, encodable, names_of, resolve
 from .options import Format, SourceOptions
+from .pictures import first_values, one_an_image
 from .streams import LINE_LIMIT, Lines
 
 # A line, numbered from 1, and a record with the line it begins on.
@@ -61,19 +62,28 @@ class RecordFile(Source):
             InputError: a record is wrong; the message names file and line.
         """
         name, uri = self._lines.name, self.name
+        documents: Iterator[Document | Skipped]
         if self._format is Format.LINES:
             documents = lines_as_texts(self._lines, name, uri)
         elif self._format is Format.JSONL:
-            documents = as_documents(json_records(self._lines, name), name, self._options, uri)
+            records = json_records(self._lines, name)
+            documents = as_documents(records, name, self._options, uri, root=self._root)
         else:
             tab = self._format is Format.TSV
             types = _column_types(csv_records(Lines(self._path), name, tab=tab))
             records = csv_records(self._lines, name, tab=tab)
-            documents = as_documents(records, name, self._options, uri, types)
+            documents = as_documents(records, name, self._options, uri, types, root=self._root)
         for found in documents:
             self.done = self._lines.done
             yield found
         self.done = self._lines.done
+
+    @property
+    def _root(self) -> Path | None:
+        """The folder in which paths of images begin, None where images are not wanted."""
+        if not self.images:
+            return None
+        return Path(self._options.images or self._path.parent)
 
 
 class Stdin(Source):
@@ -109,14 +119,16 @@ class Stdin(Source):
             # A broken object is no text: what begins like one is read as one, and named.
             is_json = first[1].lstrip().startswith("{")
             format = Format.JSONL if is_json else Format.LINES
+        root = Path(self._options.images or ".") if self.images else None
         if format is Format.LINES:
             self._options.refuse("stdin, a text a line,", "id", "text", "title", "vector")
             yield from lines_as_texts(lines, "stdin")
         elif format is Format.JSONL:
-            yield from as_documents(json_records(lines, "stdin"), "stdin", self._options)
+            records = json_records(lines, "stdin")
+            yield from as_documents(records, "stdin", self._options, root=root)
         else:
             records = csv_records(lines, "stdin", tab=format is Format.TSV)
-            yield from as_documents(records, "stdin", self._options)
+            yield from as_documents(records, "stdin", self._options, root=root)
 
 
 def as_documents(
@@ -125,20 +137,38 @@ def as_documents(
     options: SourceOptions,
     uri: str | None = None,
     types: Mapping[str, type] | None = None,
-) -> Iterator[Document]:
+    *,
+    root: Path | None = None,
+) -> Iterator[Document | Skipped]:
     """Yield each record as a document; those of records without an id are called `name:LINE`.
 
     types: for columns of strings, what the values are; only metadata is converted.
+    root:  the folder in which relative paths of images begin; None where images are not wanted.
     """
     rest = iter(records)
     first = list(itertools.islice(rest, LOOK_AHEAD))
     if not first:
         return
-    columns = resolve(names_of(record for _, record in first), options, name)
+    names = names_of(record for _, record in first)
+    known = None if root is None else first_values(record for _, record in first)
+    columns = resolve(names, options, name, known)
+    found = _as_documents(itertools.chain(first, rest), columns, name, uri, types, root)
+    alone = columns.image is None or columns.id is not None
+    yield from found if alone else one_an_image(found)
+
+
+def _as_documents(
+    records: Iterable[Record],
+    columns: Columns,
+    name: str,
+    uri: str | None,
+    types: Mapping[str, type] | None,
+    root: Path | None,
+) -> Iterator[Document | Skipped]:
     convert = {n: t for n, t in (types or {}).items() if columns.is_metadata(n) and t is not str}
     dims = Dims()
     known = encodable(name)
-    for line, record in itertools.chain(first, rest):
+    for line, record in records:
         if convert:
             record = {n: _converted(v, convert.get(n)) for n, v in record.items()}
         yield document(
@@ -149,6 +179,7 @@ def as_documents(
             default_id=f"{known}:{line}",
             place=f"line {line}",
             uri=uri,
+            root=root,
         )
 
 

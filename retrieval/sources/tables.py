@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ from ..types import Document
 from .base import Skipped, Source
 from .columns import Columns, Dims, document, encodable, resolve
 from .options import SourceOptions
+from .pictures import COLUMNS, PATHS, first_values, one_an_image
+from .records import LOOK_AHEAD
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 # Rows converted to Python values at a time: many enough that a batch costs nothing, and few
 # enough for long texts and vectors of thousands of dimensions.
 _BATCH = 1024
+_IMAGE_BATCH = 32  # of rows with images in them, which are held while they are encoded
 
 
 class ParquetFile(Source):
@@ -40,14 +44,22 @@ class ParquetFile(Source):
         """
         name = self._path.name
         file = _open(self._path)
-        columns = _columns(file.schema_arrow, name, self._options)
+        schema = file.schema_arrow
+        first = _first_of_file(file, name) if self.images else None
+        columns = _columns(schema, name, self._options, first)
         # A row group may be larger than memory, a batch is not.
-        batches = file.iter_batches(_BATCH, columns=_names(file.schema_arrow, columns))
+        size = _BATCH if columns.image is None else _IMAGE_BATCH
+        batches = file.iter_batches(size, columns=_names(schema, columns))
         ids = f"{encodable(name)}:"
+        root = Path(self._options.images or self._path.parent)
         self.done = 0
-        for found in _documents(batches, columns, name, ids, self.name):
+        found = _documents(batches, columns, name, ids, self.name, root)
+        yield from _one_an_image(self._counted(found), columns)
+
+    def _counted(self, found: Iterator[Document | Skipped]) -> Iterator[Document | Skipped]:
+        for each in found:
             self.done += 1
-            yield found
+            yield each
 
 
 class Table(Source):
@@ -66,8 +78,9 @@ class Table(Source):
         self.total = total
         self._batches = batches
         self._what = what
-        self._columns = _columns(schema, what, options)
-        self._names = _names(schema, self._columns)
+        self._schema = schema
+        self._options = options
+        _columns(schema, what, options, {} if options.image else None)
 
     def __iter__(self) -> Iterator[Document | Skipped]:
         """Yield a document a row; a row without an id is called by its number from 0.
@@ -76,8 +89,19 @@ class Table(Source):
             InputError: a row has no id or vector, or batches were read that come only once.
         """
         self.done = 0
-        batches = (batch.select(self._names) for batch in self._batches())
-        for found in _documents(batches, self._columns, self._what, "", None):
+        batches = self._batches()
+        first = None
+        if self.images:
+            ahead = next(batches, None)
+            first = {} if ahead is None else _first_of(ahead.slice(0, LOOK_AHEAD))
+            batches = itertools.chain(() if ahead is None else [ahead], batches)
+        columns = _columns(self._schema, self._what, self._options, first)
+        names = _names(self._schema, columns)
+        root = None if self._options.images is None else Path(self._options.images)
+        chosen = (batch.select(names) for batch in batches)
+        for found in _one_an_image(
+            _documents(chosen, columns, self._what, "", None, root), columns
+        ):
             self.done += 1
             yield found
 
@@ -166,7 +190,35 @@ def _slices(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     return (batch.slice(at, _BATCH) for at in range(0, batch.num_rows, _BATCH))
 
 
-def _columns(schema: pa.Schema, what: str, options: SourceOptions) -> Columns:
+def _one_an_image(
+    found: Iterator[Document | Skipped], columns: Columns
+) -> Iterator[Document | Skipped]:
+    return found if columns.image is None or columns.id is not None else one_an_image(found)
+
+
+def _first_of_file(file: Any, what: str) -> dict[str, Any]:
+    """Return the first value of each column of a Parquet file that could have images."""
+    wanted = [*COLUMNS, *PATHS]
+    names = [
+        field.name
+        for field in file.schema_arrow
+        if field.name in wanted or (_is_text(_values(field.type)) and "url" in field.name.lower())
+    ]
+    with _reading(what):
+        batch = next(file.iter_batches(LOOK_AHEAD, columns=names), None) if names else None
+    return {} if batch is None else _first_of(batch)
+
+
+def _first_of(batch: pa.RecordBatch) -> dict[str, Any]:
+    return first_values(
+        {name: batch.column(name)[row].as_py() for name in batch.schema.names}
+        for row in range(min(batch.num_rows, LOOK_AHEAD))
+    )
+
+
+def _columns(
+    schema: pa.Schema, what: str, options: SourceOptions, first: dict[str, Any] | None
+) -> Columns:
     """Return the roles of a table's columns, whose types fit them.
 
     Raises:
@@ -178,7 +230,7 @@ def _columns(schema: pa.Schema, what: str, options: SourceOptions) -> Columns:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise InputError(f"{what}: two columns are called {twice!r}; rename one")
-    columns = resolve(names, options, what)
+    columns = resolve(names, options, what, first)
     if columns.id is not None:
         kind = _values(schema.field(columns.id).type)
         if not (_is_text(kind) or types.is_integer(kind)):
@@ -187,6 +239,8 @@ def _columns(schema: pa.Schema, what: str, options: SourceOptions) -> Columns:
             )
     for name in columns.text:
         kind = _values(schema.field(name).type)
+        if columns.image is not None and _is_list(kind) and _is_text(kind.value_type):
+            continue
         if not (_is_text(kind) or types.is_null(kind)):
             raise InputError(f"{what}: column {name!r} is {kind}, not text")
     if columns.vector is not None:
@@ -253,8 +307,13 @@ def _is_list(kind: pa.DataType) -> bool:
 
 
 def _documents(
-    batches: Iterator[pa.RecordBatch], columns: Columns, what: str, ids: str, uri: str | None
-) -> Iterator[Document]:
+    batches: Iterator[pa.RecordBatch],
+    columns: Columns,
+    what: str,
+    ids: str,
+    uri: str | None,
+    root: Path | None,
+) -> Iterator[Document | Skipped]:
     """Yield a document for each row; those without an id are called `ids` and the row's number."""
     dims = Dims()
     row = 0
@@ -277,6 +336,8 @@ def _documents(
                 default_id=f"{ids}{row}",
                 place=None if uri is None else f"row {row}",
                 uri=uri,
+                root=root,
+                row=row,
             )
             row += 1
 

@@ -78,7 +78,7 @@ def vectors_of_npy(path: Path, options: SourceOptions) -> Vectors:
     Raises:
         InputError: it is damaged, or holds no matrix of numbers.
     """
-    array = _mapped(path)
+    array = mapped(path)
     _refuse_not_numbers(array, path.name)
     name = encodable(str(path))
     return Vectors(array.shape, lambda start, stop: array[start:stop], path.name, name, options)
@@ -145,7 +145,7 @@ def _ids_of_file(path: Path, column: str | None) -> tuple[int, Callable[[], Iter
     name = path.name
     suffix = path.suffix.lower()
     if suffix == ".npy":
-        array = _mapped(path)
+        array = mapped(path)
         if array.ndim != 1:
             raise InputError(f"{name} has the shape {array.shape}: ids are 1-dimensional")
         return len(array), lambda: (
@@ -178,7 +178,12 @@ def _id_of_json(line: str, column: str | None, where: str) -> str:
     return as_id(value, f"{where}: the id")
 
 
-def _mapped(path: Path) -> NDArray[Any]:
+def mapped(path: Path) -> NDArray[Any]:
+    """Return the array in a .npy file, memory-mapped.
+
+    Raises:
+        InputError: it is damaged, or holds no array.
+    """
     import numpy as np
 
     open_file(path).close()

@@ -1,0 +1,244 @@
+"""Images of records: which column has them, where they lie, and which rows belong to one image."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from ..images import SUFFIXES
+from ..types import Document, ImageAt
+from .base import Skipped
+
+if TYPE_CHECKING:
+    from ..types import Image
+
+COLUMNS = (
+    *("image", "image_path", "img_path", "image_file", "image_name", "img", "picture", "photo"),
+    *("jpg", "jpeg", "png", "webp"),
+)
+"""Columns that hold images, or paths of them."""
+
+PATHS = ("file_name", "filename", "file_path", "filepath", "path", "file")
+"""Columns that hold paths, which may be those of images."""
+
+CAPTIONS = "captions"
+"""The kind of a document's text (`Document.kind`) that is several captions, one a line."""
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_DOWNLOAD = (
+    "download the images with img2dataset (pip install img2dataset) and give the folder it writes"
+)
+
+
+class UnusableImageError(Exception):
+    """A record's image is not read; the message is one clause that says why."""
+
+
+def is_image(path: str) -> bool:
+    """Say whether a path has the ending of an image."""
+    return os.path.splitext(path)[1].lower() in SUFFIXES  # noqa: PTH122
+
+
+def is_address(value: object) -> bool:
+    """Say whether a value is an address such as "https://…"."""
+    return isinstance(value, str) and _ADDRESS.match(value.strip()) is not None
+
+
+def refuse_address(value: object, where: str) -> None:
+    """Refuse an address in place of an image.
+
+    Raises:
+        InputError: it is one; the message names img2dataset.
+    """
+    if is_address(value):
+        raise InputError(
+            f"{where} is an address ({str(value).strip():.60}), and nothing is downloaded: "
+            + _DOWNLOAD
+        )
+
+
+def image_column(first: Mapping[str, Any], where: str) -> str | None:
+    """Return the column with the images, None where there is none.
+
+    first: the first value of each column that is not null.
+
+    Raises:
+        InputError: there is none, and a column holds the addresses of images.
+    """
+    for name in COLUMNS:
+        value = first.get(name)
+        if value is None:
+            continue
+        if not isinstance(value, str) or is_image(value) or is_address(value):
+            return name
+    for name in PATHS:
+        value = first.get(name)
+        if isinstance(value, str) and is_image(value) and not is_address(value):
+            return name
+    for name, value in first.items():
+        if is_address(value) and (
+            is_image(str(value).split("?")[0]) or name.lower() in ("image_url", "img_url")
+        ):
+            raise InputError(
+                f"{where}: column {name!r} holds addresses of images ({value!s:.60}), and "
+                f"nothing is downloaded: {_DOWNLOAD}; for the texts alone choose an encoder of "
+                "texts"
+            )
+    return None
+
+
+def first_values(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return of each column the first value that is there."""
+    found: dict[str, Any] = {}
+    for record in records:
+        for name, value in record.items():
+            if value is not None and value != "" and name not in found:
+                found[name] = value
+    return found
+
+
+def as_image(value: Any, where: str, root: Path | None, at: ImageAt | None = None) -> Image | None:
+    """Return a record's image, None where it has none.
+
+    value: a path, bytes, a dict of both as Hugging Face's datasets have it, a PIL image, an array.
+    root:  the folder in which relative paths begin; None is the current one.
+    at:    where the value stands, for bytes.
+
+    Raises:
+        InputError: it is an address, or nothing that an image comes in.
+        UnusableImageError: it leads out of the folder.
+    """
+    if isinstance(value, Mapping) and ("bytes" in value or "path" in value):
+        inside = value.get("bytes")
+        value = value.get("path") if inside is None else inside
+    if value is None or (isinstance(value, str) and not value):
+        return None
+    if isinstance(value, bytes | bytearray | memoryview):
+        data = bytes(value)
+        return data if at is None else dataclasses.replace(at, size=len(data), data=data)
+    if isinstance(value, ImageAt):
+        return value
+    if isinstance(value, str | os.PathLike):
+        refuse_address(value, where)
+        return image_in(os.fspath(value), root)
+    if hasattr(value, "convert") or hasattr(value, "dtype") or hasattr(value, "detach"):
+        kept: Image = value
+        return kept
+    raise InputError(
+        f"{where} is a {type(value).__name__}: an image is a path, the bytes of a file, a PIL "
+        "image or an array"
+    )
+
+
+def image_in(path: str, root: Path | None) -> ImageAt:
+    """Return the image at a path; a relative one begins in a folder, and does not leave it.
+
+    Raises:
+        UnusableImageError: it does, by "..", or by a link.
+    """
+    given = Path(path).expanduser()
+    if given.is_absolute():
+        return at_path(str(given))
+    folder = (root or Path.cwd()).resolve()
+    try:
+        whole = (folder / given).resolve()
+    except (OSError, RuntimeError, ValueError):  # links in a circle, a NUL
+        raise UnusableImageError(f"the image's path {path!r} leads nowhere") from None
+    if not whole.is_relative_to(folder):
+        raise UnusableImageError(
+            f"the image's path {path!r} leads out of {folder}; name the folder of the images "
+            "(images=, --images)"
+        )
+    return at_path(str(folder / given))
+
+
+def at_path(path: str) -> ImageAt:
+    """Return the image in a file of its own."""
+    try:
+        return ImageAt(path, size=Path(path).stat().st_size)
+    except (OSError, ValueError):  # who opens it says what is wrong
+        return ImageAt(path)
+
+
+def captions_of(values: Sequence[Any], where: str) -> tuple[str | None, str | None]:
+    """Return the text of a document with an image, and its kind: several captions are lines.
+
+    values: of the columns with text: texts, or lists of texts, as COCO's and Flickr's have them.
+
+    Raises:
+        InputError: one is neither.
+    """
+    from .columns import as_text
+
+    lists = [v for v in values if isinstance(v, list | tuple)]
+    captions = [" ".join(as_text(item, where).split()) for each in lists for item in each]
+    text = " ".join(as_text(v, where) for v in values if not isinstance(v, list | tuple)).strip()
+    lines = [line for line in (text, *captions) if line]
+    if not lines:
+        return None, None
+    return "\n".join(lines), CAPTIONS if len(lines) > 1 and lists else None
+
+
+def sidecar(text: str, where: str) -> tuple[dict[str, Any], str | None]:
+    """Return the metadata in the JSON that img2dataset lays beside an image, and the caption.
+
+    Raises:
+        InputError: it is no JSON object.
+    """
+    from .columns import plain
+
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: not JSON ({error})") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{where}: not a JSON object")
+    caption = values.get("caption")
+    kept = {k: plain(v, where) for k, v in values.items() if k not in _OF_DOWNLOADS}
+    return kept, caption if isinstance(caption, str) and caption.strip() else None
+
+
+_OF_DOWNLOADS = frozenset({"caption", "key", "status", "error_message"})
+
+
+def one_an_image(found: Iterable[Document | Skipped]) -> Iterator[Document | Skipped]:
+    """Make one document of rows that stand together and name one image, a caption each.
+
+    For records without ids: an image that comes again later is called "PATH#2", and so on.
+    """
+    times: dict[str, int] = {}
+    before: Document | None = None
+    for each in found:
+        same = isinstance(each, Document) and before is not None and _same(before, each)
+        if same and before is not None and isinstance(each, Document):
+            text = "\n".join(filter(None, (before.text, each.text)))
+            before = dataclasses.replace(before, text=text or None, kind=CAPTIONS)
+            continue
+        if before is not None:
+            yield _called(before, times)
+        before = each if isinstance(each, Document) else None
+        if not isinstance(each, Document):
+            yield each
+    if before is not None:
+        yield _called(before, times)
+
+
+def _same(one: Document, other: Document) -> bool:
+    if not (isinstance(one.image, ImageAt) and isinstance(other.image, ImageAt)):
+        return False
+    return one.image == other.image and one.image.member is None
+
+
+def _called(document: Document, times: dict[str, int]) -> Document:
+    if not isinstance(document.image, ImageAt) or document.image.member is not None:
+        return document
+    times[document.id] = times.get(document.id, 0) + 1
+    if times[document.id] == 1:
+        return document
+    return dataclasses.replace(document, id=f"{document.id}#{times[document.id]}")
