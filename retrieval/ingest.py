@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,6 @@ from .commits import Birth, Encoded
 from .digests import digest_of
 from .encoders.base import IMAGE, TEXT, Encoder, ImageEncoder, Weights
 from .errors import InputError, LockedError, RetrError, StorageError
-from .image_pipeline import ImagePipeline, Unreadable
 from .passages import split
 from .progress import Progress
 from .snapshot import Snapshot
@@ -31,6 +30,9 @@ from .sources.base import Skipped, Source
 from .store.documents import StoredRow
 from .store.store import Store
 from .types import Document, ImageAt
+
+if TYPE_CHECKING:
+    from .image_pipeline import ImagePipeline, Unreadable
 
 log = logging.getLogger("retr.ingest")
 
@@ -105,9 +107,11 @@ class Ingest:
         self._encoded: list[_Pending] = []
         self._bytes = 0
         self._images_came = False
-        self._pipeline: ImagePipeline[_Pending] | None = (
-            ImagePipeline(encoder) if isinstance(encoder, ImageEncoder) else None
-        )
+        self._pipeline: ImagePipeline[_Pending] | None = None
+        if isinstance(encoder, ImageEncoder):
+            from .image_pipeline import ImagePipeline  # searches import this module, too
+
+            self._pipeline = ImagePipeline(encoder)
         self._waiting: set[str] = set()
         self._flushed = time.monotonic()
 
@@ -328,11 +332,11 @@ class Ingest:
         readable = []
         for pending, vector in made:
             pending.waits = False
-            if isinstance(vector, Unreadable):
-                pending.unreadable = vector.reason
-            else:
+            if isinstance(vector, np.ndarray):
                 pending.made[IMAGE] = vector
                 readable.append(pending)
+            else:
+                pending.unreadable = vector.reason
         self._images_came |= bool(made)
         if readable:
             self._check(np.stack([pending.made[IMAGE] for pending in readable]), readable)
@@ -343,7 +347,7 @@ class Ingest:
         """List an image that cannot be read; return whether its row stays, for its text."""
         row = pending.row
         where = str(row.image) if row.image is not None else row.uri or row.id
-        stays = row.text is not None
+        stays = row.text is not None or pending.made.get(TEXT) is not None
         self._skip(Skipped(where, f"the image {pending.unreadable}", None if stays else row.id))
         if stays:
             return True

@@ -93,7 +93,10 @@ def test_csv_comes_back_as_written(
         ("id,text, text\n1,a,2\n", "line 1: two columns are called 'text'"),
         ('id,text\n1,"a"b\n', "line 2: not a row of CSV ("),
         ('id,text\n1,a\n2,"never closed\nmore\n', "line 3: not a row of CSV ("),
-        ("id;text\n1;a\n", ": none of the columns text, contents, body, content, passage, caption, captions; the"),
+        (
+            "id;text\n1;a\n",
+            ": none of the columns text, contents, body, content, passage, caption, captions; the",
+        ),
     ],
 )
 def test_a_wrong_row_is_named(tmp_path: Path, text: str, said: str) -> None:

@@ -98,7 +98,8 @@ def first_values(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for record in records:
         for name, value in record.items():
-            if value is not None and value != "" and name not in found:
+            blank = value is None or (isinstance(value, str) and not value)
+            if not blank and name not in found:
                 found[name] = value
     return found
 
