@@ -84,6 +84,8 @@ class EncoderOptions:
     revision:   the hub's revision (branch, tag or commit).
     metric:     "cosine", "ip" or "l2"; None is the encoder's own.
     device:     "cpu", "cuda", …; says where to compute and is not stored.
+    long_text:  what becomes of texts longer than the model reads: "cut" is every encoder's
+                default; see `Encoder.long_text_ways` for the others.
     """
 
     query_prompt: str | None = None
@@ -92,6 +94,7 @@ class EncoderOptions:
     revision: str | None = None
     metric: str | None = None
     device: str | None = None
+    long_text: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the options that were given and are worth storing."""
@@ -110,14 +113,20 @@ class Encoder(ABC):
     - a text's vector does not depend on the other texts in the batch (to 1e-5);
     - an empty text has a defined vector (zero is one), never a NaN;
     - no items gives f32[0, dim].
+
+    long_text_ways: what it can do with texts longer than it reads, beside cutting them.
+    long_texts:     how many document texts were longer than it reads, since it was made; counted
+                    by encoders that have such ways.
     """
 
     family: ClassVar[str]
+    long_text_ways: ClassVar[tuple[str, ...]] = ()
     space: Space
     name: str  # what `resolve` was given; the manifest stores it
     options: EncoderOptions = EncoderOptions()
     modalities: frozenset[str] = frozenset({TEXT})
     batch_size: int = 64
+    long_texts: int = 0
 
     @classmethod
     @abstractmethod

@@ -48,7 +48,13 @@ def resolve(encoder: str | Encoder, options: EncoderOptions = EncoderOptions()) 
             "or two functions of your own through from_functions"
         )
     _check(encoder, options)
-    return _consistent(family_class(encoder).open(encoder, options))
+    family = family_class(encoder)
+    if options.long_text not in (None, "cut", *family.long_text_ways):
+        ways = ", ".join(("cut", *family.long_text_ways))
+        raise InputError(
+            f"encoder {encoder!r}: long_text {options.long_text!r} is not known to it; use {ways}"
+        )
+    return _consistent(family.open(encoder, options))
 
 
 def _consistent(encoder: Encoder) -> Encoder:

@@ -1,0 +1,145 @@
+"""Texts for open_clip's text towers: counting tokens, and what to do with more than are read.
+
+A CLIP reads 77 tokens, some 50 words, and drops the rest. Three ways to keep it:
+
+- "chunk": the text is split into windows between words, and its vector is the mean of theirs;
+- "chunk-max": the same with the maximum of each dimension;
+- "stretch": the positions are interpolated so that more tokens have one (Long-CLIP,
+  arXiv:2403.15378, section 3.1: the first 20 positions are trained best and stay as they are).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import InputError
+
+KEPT = 20  # Long-CLIP: positions that stay
+FACTOR = 4  # Long-CLIP: how far the others are stretched, 77 to 248
+
+
+class Tokens:
+    """A model's own tokenizer, with the number of tokens that it would like to give.
+
+    length: the tokens that the model reads, its marks for start and end among them.
+    """
+
+    def __init__(self, tokenizer: Any, length: int) -> None:
+        self.length = length
+        self._tokenizer = tokenizer
+        # open_clip's own tokenizer gives numbers uncut; one pass serves to count and to encode.
+        self._simple = (
+            hasattr(tokenizer, "encode") and getattr(tokenizer, "reduction_fn", None) is None
+        )
+
+    def rows(self, texts: Sequence[str]) -> tuple[Any, list[int]]:
+        """Return i64[n, length], as the tokenizer gives it, and how many tokens each text has."""
+        import torch
+
+        if not self._simple:
+            return self._tokenizer(list(texts), context_length=self.length), self.counts(texts)
+        start, end = self._tokenizer.sot_token_id, self._tokenizer.eot_token_id
+        rows = torch.zeros(len(texts), self.length, dtype=torch.long)
+        counts = []
+        for row, text in enumerate(texts):
+            numbers = [start, *self._tokenizer.encode(text), end]
+            counts.append(len(numbers))
+            if len(numbers) > self.length:
+                numbers = [*numbers[: self.length - 1], end]
+            rows[row, : len(numbers)] = torch.tensor(numbers)
+        return rows, counts
+
+    def counts(self, texts: Sequence[str]) -> list[int]:
+        """Return how many tokens each text has, uncut, with the marks for start and end."""
+        if hasattr(self._tokenizer, "encode"):
+            return [len(self._tokenizer.encode(text)) + 2 for text in texts]
+        inner = self._tokenizer.tokenizer
+        clean = getattr(self._tokenizer, "clean_fn", str)
+        listed = inner([clean(text) for text in texts], truncation=False, verbose=False)
+        # In the mode "clips" a mark of the class stands at the end, beside the other two.
+        marks = 1 if getattr(self._tokenizer, "tokenizer_mode", "") == "clips" else 0
+        return [len(numbers) + marks for numbers in listed["input_ids"]]
+
+    def probe(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return token numbers that stand for the tokenizer, of texts that it may cut."""
+        rows: list[list[int]] = self.rows(texts)[0].tolist()
+        return rows
+
+    def windows(self, text: str) -> list[str]:
+        """Split a text between words into parts that the model reads whole; at least one."""
+        words = text.split()
+        marks = self.counts([""])[0]
+        room = self.length - marks
+        windows: list[str] = []
+        window: list[str] = []
+        taken = 0
+        for word, count in zip(words, self.counts(words) if words else [], strict=True):
+            if window and taken + count - marks > room:
+                windows += self._fitting(" ".join(window))
+                window, taken = [], 0
+            window.append(word)
+            taken += count - marks
+        return windows + self._fitting(" ".join(window)) if window or not windows else windows
+
+    def _fitting(self, part: str) -> list[str]:
+        """Return a part as it is where the model reads all of it, else its halves."""
+        if self.counts([part])[0] <= self.length or len(part) < 2:
+            return [part]
+        middle = part.rfind(" ", 1, len(part) // 2 + 1)
+        if middle < 0:
+            middle = len(part) // 2
+        halves = [half for half in (part[:middle].strip(), part[middle:].strip()) if half]
+        return [each for half in halves for each in self._fitting(half)] or [""]
+
+
+def stretch(model: Any, length: int | None, who: str) -> int:
+    """Give an open_clip text tower positions for more tokens; return how many it reads now.
+
+    length: how many; None stretches as Long-CLIP does, all but the first 20 by four.
+
+    Raises:
+        InputError: the tower is of another library, or `length` is not above what it reads.
+    """
+    import torch
+
+    tower = getattr(model, "text", model)
+    positions = getattr(tower, "positional_embedding", None)
+    if not isinstance(positions, torch.nn.Parameter):
+        raise InputError(
+            f"{who}: its text tower is not open_clip's own, so its positions cannot be stretched; "
+            "use chunk"
+        )
+    old = int(tower.context_length)
+    new = KEPT + FACTOR * (old - KEPT) if length is None else length
+    if old <= KEPT + 1 or new <= old:
+        raise InputError(
+            f"{who}: it reads {old} tokens already, so they cannot be stretched to {new}; "
+            f"give a max length above {max(old, KEPT + 1)}, or leave out stretch"
+        )
+    values = positions.detach()
+    # A token of the class, where there is one, has the last position and keeps it.
+    stretched = torch.cat([stretched_positions(values[:old], new), values[old:]])
+    tower.positional_embedding = torch.nn.Parameter(stretched, requires_grad=False)
+    tower.context_length = new
+    if hasattr(tower, "num_pos"):
+        tower.num_pos = len(stretched)
+    if getattr(tower, "attn_mask", None) is not None:
+        mask = torch.full((len(stretched), len(stretched)), float("-inf")).triu_(1)
+        tower.attn_mask = mask.to(tower.attn_mask)
+    return new
+
+
+def stretched_positions(positions: Any, new: int) -> Any:
+    """Return f32[new, width] of f32[old, width]: the first 20 kept, the rest interpolated.
+
+    Past the last position the line through the last two goes on, as in Long-CLIP's code.
+    """
+    import torch
+
+    old = len(positions)
+    places = torch.arange(new - KEPT, dtype=torch.float64) * ((old - KEPT) / (new - KEPT)) + KEPT
+    left = places.floor().long().clamp(max=old - 2)
+    share = (places - left).to(positions.dtype)[:, None]
+    between = positions[left] * (1 - share) + positions[left + 1] * share
+    return torch.cat([positions[:KEPT], between])
