@@ -28,3 +28,42 @@ def data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no test data at {folder}: set RETR_TEST_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """Return a folder of 72 drawn pictures and the caption of each file's name."""
+    from .clips import write_pictures
+
+    folder = tmp_path_factory.mktemp("pictures") / "pictures"
+    return folder, write_pictures(folder)
+
+
+@pytest.fixture(scope="session")
+def trained_clip(
+    tmp_path_factory: pytest.TempPathFactory, pictures: tuple[Path, dict[str, str]]
+) -> Path:
+    """Return the folder of a CLIP that was trained, in seconds, on the pictures: `clip:FOLDER`."""
+    pytest.importorskip("open_clip")
+    torch = pytest.importorskip("torch")
+    from retr.benchmarks.train_clip import Recipe, of_names, train
+
+    recipe = Recipe(
+        size=32,
+        patch=8,
+        width=64,
+        layers=2,
+        text_width=32,
+        text_layers=1,
+        context=12,
+        dim=32,
+        epochs=40,
+        batch=36,
+        rate=5e-3,
+    )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # they would mostly wait for each other over so small a model
+    try:
+        return train(of_names(pictures[0]), tmp_path_factory.mktemp("clip") / "trained", recipe)
+    finally:
+        torch.set_num_threads(threads)

@@ -109,7 +109,16 @@ def splade_folder() -> Path:
     return write_splade(Path(tempfile.mkdtemp()) / "splade")
 
 
+@cache
+def clip_folder() -> Path:
+    pytest.importorskip("open_clip")
+    from .clips import write_folder
+
+    return write_folder(Path(tempfile.mkdtemp()) / "clip")
+
+
 ROWS = {
+    "clip": Row(lambda: resolve(f"clip:{clip_folder()}")),
     "functions": Row(
         lambda: from_functions(
             "trigrams", trigrams, lambda texts: trigrams(["? " + t for t in texts])

@@ -77,7 +77,7 @@ print([name for name in ("torch", "sentence_transformers", "transformers") if na
         ("Static:1", "did you mean 'static:1'"),
         ("static1@64", "did you mean 'static@64'"),
         ("vector:12", "did you mean 'vectors:12'"),
-        ("openai:text-embedding-3-small", "known: functions, splade, st"),
+        ("openai:text-embedding-3-small", "known: clip, functions, splade, st"),
         ("", "the encoder's name is ''"),
         ("  ", "the encoder's name is '  '"),
         ("../../etc/passwd", "there is no encoder"),

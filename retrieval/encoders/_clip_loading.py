@@ -8,6 +8,7 @@ file, the `params.txt` of a training run. Where nothing says it, the user is war
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -98,11 +99,10 @@ def load(name: str, target: str, options: EncoderOptions) -> Loaded:
                 force_quick_gelu=place.quick_gelu,
                 force_preprocess_cfg=place.preparation,
             )
-            open_clip.factory.load_checkpoint(
-                model,
-                str(place.weights),
-                weights_only=not _is_torchscript(place.weights),
-            )
+            if _is_torchscript(place.weights):
+                _load_program(model, place.weights)
+            else:
+                open_clip.factory.load_checkpoint(model, str(place.weights), weights_only=True)
             tokenizer = _tokenizer(who, place.source)
     except RetrError:
         raise
@@ -361,6 +361,16 @@ def _tokenizer(who: str, source: str) -> Any:
     )
 
 
+def _load_program(model: Any, file: Path) -> None:
+    """Take the weights out of a TorchScript file; OpenAI's own files are such."""
+    import torch
+
+    program = torch.jit.load(file, map_location="cpu").state_dict()
+    # Beside the weights it keeps constants of the program, such as the mask of the attention.
+    known = model.state_dict()
+    model.load_state_dict({name: value for name, value in program.items() if name in known})
+
+
 def _digest(model: Any) -> bytes:
     """Return 16 bytes that stand for the weights and what else of the model changes vectors."""
     import torch
@@ -389,7 +399,9 @@ def _reason(error: Exception, options: EncoderOptions) -> str:
     if isinstance(error, RuntimeError) and "Error(s) in loading state_dict" in said:
         lines = [line.strip() for line in said.splitlines()[1:] if line.strip()]
         return f"the weights are of another architecture: {lines[0][:200] if lines else said}"
-    if isinstance(error, RuntimeError) and "PytorchStreamReader" in said:
+    # torch asks for a place before the beginning of a file that is too short.
+    short = isinstance(error, OSError) and error.errno == errno.EINVAL
+    if short or (isinstance(error, RuntimeError) and "PytorchStreamReader" in said):
         return "the file of weights is damaged or cut short"
     return _why(error, options)
 

@@ -158,6 +158,8 @@ def _unknown(name: str, family: str) -> str:
     folder = existing_folder(bare)
     if folder is not None and (folder / "modules.json").is_file():
         return f"{name!r} is a sentence-transformers model: write 'st:{name}'"
+    if folder is not None and (folder / "open_clip_config.json").is_file():
+        return f"{name!r} is an open_clip model: write 'clip:{name}'"
     if _HUB_NAME.fullmatch(bare):
         return f"{name!r} looks like a sentence-transformers model: write 'st:{name}'"
 
