@@ -16,13 +16,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .retrieval.build import build
     from .retrieval.collection import Collection, open
-    from .retrieval.encoders.base import Encoder, EncoderOptions, Space, SparseEncoder
+    from .retrieval.encoders.base import (
+        Encoder,
+        EncoderOptions,
+        ImageEncoder,
+        Space,
+        SparseEncoder,
+    )
     from .retrieval.encoders.functions import from_functions
     from .retrieval.errors import RetrError
     from .retrieval.ingest import IngestReport
     from .retrieval.rerank import CrossEncoderReranker, Reranker
     from .retrieval.sources.options import SourceOptions
-    from .retrieval.types import Document, Hit, Query, Results
+    from .retrieval.types import Document, Hit, ImageAt, Query, Results
     from .retrieval.version import __version__
 
 _WHERE = {
@@ -32,9 +38,11 @@ _WHERE = {
     "Document": ".retrieval.types",
     "Query": ".retrieval.types",
     "Hit": ".retrieval.types",
+    "ImageAt": ".retrieval.types",
     "Results": ".retrieval.types",
     "Encoder": ".retrieval.encoders.base",
     "EncoderOptions": ".retrieval.encoders.base",
+    "ImageEncoder": ".retrieval.encoders.base",
     "Space": ".retrieval.encoders.base",
     "SparseEncoder": ".retrieval.encoders.base",
     "Reranker": ".retrieval.rerank",
@@ -53,6 +61,8 @@ __all__ = [
     "Encoder",
     "EncoderOptions",
     "Hit",
+    "ImageAt",
+    "ImageEncoder",
     "IngestReport",
     "Query",
     "Reranker",

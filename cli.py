@@ -432,6 +432,30 @@ def search(
     vector: Annotated[
         OptionalText, value("--vector", "FILE", "The query as a vector, in a .npy file.")
     ] = None,
+    image: Annotated[
+        o.Texts, value("--image", "FILE", "An image to look for, beside words or alone.")
+    ] = None,
+    without: Annotated[
+        o.Texts, value("--without", "TEXT", "What is not wanted, beside words or an image.")
+    ] = None,
+    weight: Annotated[
+        o.Texts,
+        value(
+            "--weight",
+            "PART=W",
+            "How much text, image or without count: 1, 1 and 0.5 if not given.",
+        ),
+    ] = None,
+    html: Annotated[
+        OptionalText, value("--html", "FILE", "Write the hits as a page with their images.")
+    ] = None,
+    thumbnails: Annotated[
+        bool | None,
+        flag(
+            "--thumbnails/--no-thumbnails",
+            "Show images among the hits; else where the terminal is known to.",
+        ),
+    ] = None,
     encoder: Annotated[
         OptionalText, value("--encoder", "NAME", "Where the model is now, if it has moved.")
     ] = None,
@@ -451,12 +475,16 @@ def search(
       retr search "cold start" --json | jq -r .uri
       retr search --queries queries.jsonl --run out.trec -k 1000 --index papers.retr
       retr search "cold start" --rerank cross-encoder/ms-marco-MiniLM-L6-v2
+      retr search "at night" --image beach.jpg --without people --html hits.html
     """
     console.listen(quiet, verbose)
     from .retrieval import inputs, rendering, runs
 
     inputs.check_run(run, queries, passages)
-    asked = inputs.choose_queries(query, queries, vector)
+    if html is not None and run is not None:
+        raise InputError("--html and --run are two ways to write hits: give one of them")
+    parts = (image or (), without or (), weight or ())
+    asked = inputs.choose_queries(query, queries, vector, *parts)
     only = None if ids is None else inputs.read_ids(ids)
     from .retrieval.collection import open
     from .retrieval.encoders.base import EncoderOptions
@@ -468,12 +496,18 @@ def search(
     with open(index, encoder=encoder, options=options) as collection:
         if run is None:
             how |= {"passages": passages, "explain": explain}
+            answers = runs.answers(collection, asked, k, **how)
+            if html is not None:
+                rendering.write_gallery(answers, html, quiet)
+                return
+            table = console.is_table(as_json)
             rendering.print_results(
-                runs.answers(collection, asked, k, **how),
+                answers,
                 len(collection),
-                table=console.is_table(as_json),
+                table=table,
                 quiet=quiet,
                 passages=collection.has_passages,
+                thumbnails=rendering.choose_thumbnails(thumbnails, table),
             )
             return
         report = runs.write_run(collection, asked, k, run, tag, **how)

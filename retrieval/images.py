@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -51,6 +52,12 @@ SUFFIXES = frozenset(
 """The suffixes, in lower case, of files that are taken for images."""
 
 
+DOWNLOAD = (
+    "download the images with img2dataset (pip install img2dataset) and give the folder it writes"
+)
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
 class UnreadableImageError(InputError):
     """An image cannot be had from what was given.
 
@@ -60,6 +67,24 @@ class UnreadableImageError(InputError):
     def __init__(self, reason: str, where: str = "the image") -> None:
         super().__init__(f"{where}: {reason}")
         self.reason = reason
+
+
+def is_address(value: object) -> bool:
+    """Say whether a value is an address such as "https://…"."""
+    return isinstance(value, str) and _ADDRESS.match(value.strip()) is not None
+
+
+def refuse_address(value: object, where: str) -> None:
+    """Refuse an address in place of an image.
+
+    Raises:
+        InputError: it is one; the message names img2dataset.
+    """
+    if is_address(value):
+        raise InputError(
+            f"{where} is an address ({str(value).strip():.60}), and nothing is downloaded: "
+            + DOWNLOAD
+        )
 
 
 def open_image(source: Any, *, max_pixels: int = MAX_PIXELS) -> Image.Image:

@@ -19,21 +19,56 @@ if TYPE_CHECKING:
 STDIN = "-"
 
 
-def choose_queries(text: str | None, queries: str | None, vector: str | None) -> list[Query]:
-    """Return what was asked: a text, the queries of a file, or the vector in a file.
+def choose_queries(
+    text: str | None,
+    queries: str | None,
+    vector: str | None,
+    images: Sequence[str] = (),
+    without: Sequence[str] = (),
+    weights: Sequence[str] = (),
+) -> list[Query]:
+    """Return what was asked: a text and images, the queries of a file, or the vector in a file.
+
+    images:  files, beside a text or alone.
+    without: texts of what is not wanted.
+    weights: such as "image=0.5", see `Query`.
 
     Raises:
-        InputError: none of them or several are given, or the file cannot be used.
+        InputError: nothing or things that exclude each other are given, or a file cannot be used.
     """
-    given = [each for each in (text, queries, vector) if each is not None]
-    if len(given) != 1:
-        what = "nothing to look for" if not given else "several things to look for"
-        raise InputError(f"{what}: give a query, --queries FILE or --vector FILE, one of them")
-    if text is not None:
-        return [Query(text=text)]
+    composed = text is not None or bool(images)
+    given = [composed, queries is not None, vector is not None]
+    if sum(given) != 1:
+        what = "nothing to look for" if not any(given) else "several things to look for"
+        raise InputError(
+            f"{what}: give a query (words, --image FILE, or both), --queries FILE or --vector "
+            "FILE, one of them"
+        )
+    if not composed and (without or weights):
+        raise InputError("--without and --weight belong to words or an image: give those, too")
     if queries is not None:
         return read_queries(queries)
-    return [Query(vector=read_vector(str(vector)))]
+    if vector is not None:
+        return [Query(vector=read_vector(vector))]
+    how: dict[str, Any] = {"image": list(images) or None, "without": list(without) or None}
+    return [Query(text=text, weights=_weights(weights), **how)]
+
+
+def _weights(given: Sequence[str]) -> dict[str, float | Sequence[float]]:
+    """Return weights by name from such as "image=0.5"; one that comes again is for the next."""
+    found: dict[str, list[float]] = {}
+    for each in given:
+        name, equals, number = each.partition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            value = 0.0
+        if not equals or not value > 0:
+            raise InputError(
+                f"--weight {each!r}: write text=W, image=W or without=W, where W is above 0"
+            )
+        found.setdefault(name.strip(), []).append(value)
+    return {name: values[0] if len(values) == 1 else values for name, values in found.items()}
 
 
 def choose_ids(given: Sequence[str], path: str | None) -> list[str]:

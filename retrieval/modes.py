@@ -70,6 +70,7 @@ class Sides:
         self._allowed = allowed
         self._terms = TermSettings.of(snapshot.manifest.settings)
         self._analyzer: Analyzer | None = None
+        self._chosen = mode is not None
         self.mode = mode or self._usual()
         self._check()
         self._dense: DenseSide | LexicalSide | None = None
@@ -95,8 +96,11 @@ class Sides:
         return FusedSide(self.dense, self.words, fusion)
 
     def _side_of(self, query: Query, fused: Side) -> Side:
-        """Return what ranks the rows for one query: a text or a vector alone is not fused."""
-        if not query.text:
+        """Return what ranks the rows for one query: a text or a vector alone is not fused.
+
+        Nor is a composed query, unless that was chosen: its words are only a part of it.
+        """
+        if not query.text or (query.is_composed and not self._chosen):
             return self.dense
         return fused if self._has_vector(query) else self.words
 
@@ -181,7 +185,8 @@ class Sides:
         return self.snapshot.space.family != "vectors"
 
     def _usual(self) -> Mode:
-        if self._terms is None or not any(query.text for query in self.queries):
+        plain = [query for query in self.queries if query.text and not query.is_composed]
+        if self._terms is None or not plain:
             return Mode.DENSE
         no_texts = self.snapshot.documents and not self.snapshot.lexical
         if no_texts and not self._can_encode:  # it says what to do instead
@@ -200,3 +205,8 @@ class Sides:
             )
         if self.mode is Mode.LEXICAL and not all(query.text for query in self.queries):
             raise InputError("search: mode 'lexical' needs a text, and a query has none")
+        if self.mode is Mode.LEXICAL and any(q.images or q.without for q in self.queries):
+            raise InputError(
+                "search: mode 'lexical' goes by the words of texts alone; leave out the image and "
+                "`without`, or the mode"
+            )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .composing import compose
 from .encoders.base import Encoder, Space, SparseEncoder, Weights
 from .errors import InputError
 from .types import Query
@@ -46,17 +47,18 @@ def as_queries(asked: object, vector: ArrayLike | None) -> tuple[list[Query], bo
 def encode(
     queries: Sequence[Query], space: Space, encoder: Callable[[], Encoder]
 ) -> NDArray[np.float32]:
-    """Return f32[len(queries), dim] in the space; the encoder is loaded only for texts.
+    """Return f32[len(queries), dim] in the space; the encoder is loaded where one has no vector.
 
     A query's own vector stands for its text.
 
     Raises:
-        InputError: a vector has another dimension, or holds NaN, or is zero under cosine.
+        InputError: a vector has another dimension, or holds NaN, or is zero under cosine; or an
+            image cannot be read.
     """
     out = np.empty((len(queries), space.dim), np.float32)
-    texts = [i for i, query in enumerate(queries) if query.vector is None]
-    if texts:
-        out[texts] = encoder().encode_queries([queries[i].text or "" for i in texts])
+    asked = [i for i, query in enumerate(queries) if query.vector is None]
+    if asked:
+        out[asked] = compose([queries[i] for i in asked], space, encoder)
     for i, query in enumerate(queries):
         if query.vector is not None:
             out[i] = _own_vector(query.vector, space)
@@ -69,6 +71,11 @@ def encode_weights(queries: Sequence[Query], encoder: Callable[[], Encoder]) -> 
     Raises:
         InputError: a query comes with a vector, which a sparse collection has no use for.
     """
+    if any(query.is_composed for query in queries):
+        raise InputError(
+            "search: the collection has weights of words and no vectors that could be added up; "
+            "search with one text"
+        )
     if any(query.vector is not None for query in queries):
         raise InputError(
             "search: the collection has no vectors but weights of words; search with a text alone"
@@ -82,10 +89,20 @@ def _query(asked: object) -> Query:
     query = Query(text=asked) if isinstance(asked, str) else asked
     if not isinstance(query, Query):
         raise InputError(f"search: a query is a {type(asked).__name__}; give a text or a Query")
-    if query.text is None and query.vector is None:
-        raise InputError("search: a Query holds a text, a vector, or both")
-    if query.text is not None and not query.text.strip():
+    if query.text is None and query.vector is None and not query.images:
+        hint = "; `without` alone leaves everything" if query.without else ""
+        raise InputError(f"search: a Query holds a text, an image or a vector{hint}")
+    texts = [*query.texts, *(part for part in query.without if isinstance(part, str))]
+    wrong = next((text for text in query.texts if not isinstance(text, str)), None)
+    if wrong is not None:
+        raise InputError(f"search: a text of the query is a {type(wrong).__name__}; give texts")
+    if not all(text.strip() for text in texts):
         raise InputError("search: the query is empty; give some words")
+    if query.vector is not None and query.is_composed:
+        raise InputError(
+            "search: a vector stands for all that is asked for; leave it out, or leave out the "
+            "images, `without` and all texts but one"
+        )
     return query
 
 

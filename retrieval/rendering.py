@@ -9,13 +9,14 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .console import json_line, one_line, plain, say, write
+from .console import json_line, one_line, plain, put, say, write
 
 if TYPE_CHECKING:
     from rich.text import Text
 
     from .ingest import IngestReport
     from .runs import RunReport
+    from .thumbnails import Protocol
     from .types import Explanation, Hit, Results
 
 SKIPS_SHOWN = 10
@@ -27,7 +28,13 @@ _WIDEST = 120
 
 
 def print_results(
-    answers: Iterable[Results], total: int, *, table: bool, quiet: bool, passages: bool = False
+    answers: Iterable[Results],
+    total: int,
+    *,
+    table: bool,
+    quiet: bool,
+    passages: bool = False,
+    thumbnails: Protocol | None = None,
 ) -> None:
     """Print the hits of each query as they come, and below a table how many and how fast.
 
@@ -35,6 +42,7 @@ def print_results(
     table: print tables, else JSON lines.
     quiet: print nothing but hits.
     passages: the rows are passages of documents.
+    thumbnails: how the terminal shows pictures, None for none.
     """
     queries, hits, seconds = 0, 0, 0.0
     waiting = iter(answers)
@@ -47,7 +55,7 @@ def print_results(
         queries += 1
         hits += len(results)
         if table:
-            print_hits(results)
+            print_hits(results, thumbnails)
         else:
             for record in hit_records(results):
                 write(json_line(record))
@@ -61,6 +69,26 @@ def print_results(
         write(f"{asked}{hits:,} of {total:,} {rows} in {duration(seconds)}")
 
 
+def write_gallery(answers: Iterable[Results], out: str, quiet: bool) -> None:
+    """Write the hits as a page, and say where it is."""
+    from .gallery import write_page
+
+    results = list(answers)
+    write_page(results, out)
+    if not quiet and out != "-":
+        hits = sum(len(each) for each in results)
+        say(f"{plain(out)}: {counted(hits, 'hit')}; open it in a browser")
+
+
+def choose_thumbnails(wanted: bool | None, table: bool) -> Protocol | None:
+    """Return how to show pictures among the hits; none where they are not shown as a table."""
+    if not table or wanted is False:
+        return None
+    from .thumbnails import choose
+
+    return choose(wanted)
+
+
 def hit_records(results: Results) -> Iterator[dict[str, Any]]:
     """Yield a dict a hit: the query's id where it has one, the rank, and what `Hit.to_dict` has."""
     named = {} if results.query.id is None else {"query": results.query.id}
@@ -68,7 +96,7 @@ def hit_records(results: Results) -> Iterator[dict[str, Any]]:
         yield {**named, "rank": rank, **hit.to_dict()}
 
 
-def print_hits(results: Results) -> None:
+def print_hits(results: Results, thumbnails: Protocol | None = None) -> None:
     """Print the hits as a table as wide as the terminal, the words of the query in bold."""
     from rich.console import Console
     from rich.text import Text
@@ -93,6 +121,10 @@ def print_hits(results: Results) -> None:
         for number, line in enumerate(lines):
             line.rstrip()
             console.print(Text(" " * indent if number else first) + line, soft_wrap=True)
+        if thumbnails is not None and hit.image is not None:
+            from .thumbnails import picture
+
+            put(picture(hit.image, thumbnails, width, indent) or "")
 
 
 def score_text(score: float) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
+from .errors import InputError
+
 if TYPE_CHECKING:
     import os
 
@@ -68,18 +70,113 @@ class Document:
     image_vector: NDArray[np.float32] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
-    """What is looked for: a text, a vector, or both.
+WITHOUT_WEIGHT = 0.5
+"""How much what is not wanted counts beside what is, where no weight is given."""
 
-    text:   searched by its words, and by its meaning where no vector is given.
-    vector: f32[dim], in the collection's space; stands for what the encoder would make.
-    id:     the query's name in a run file; not needed otherwise.
+PARTS = ("text", "image", "without")
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Query:
+    """What is looked for: texts, images, what is not wanted; or a vector.
+
+    text:    searched by its words, and by its meaning where no vector is given; several texts
+             are joined for the words.
+    vector:  f32[dim], in the collection's space; stands for what the encoder would make.
+    id:      the query's name in a run file; not needed otherwise.
+    texts:   the texts one by one.
+    images:  what is asked for by example: paths, bytes of files, PIL images, arrays.
+    without: what is not wanted: texts, or images (a path as a `Path`, for a `str` is a text).
+    weights: how much each text, image and unwanted thing counts, by "text", "image", "without".
+
+    See `composing` for what becomes of the parts.
     """
 
-    text: str | None = None
-    vector: NDArray[np.float32] | None = None
-    id: str | None = None
+    text: str | None
+    vector: NDArray[np.float32] | None
+    id: str | None
+    texts: tuple[str, ...]
+    images: tuple[Image, ...]
+    without: tuple[str | Image, ...]
+    weights: Mapping[str, tuple[float, ...]]
+
+    def __init__(
+        self,
+        text: str | Sequence[str] | None = None,
+        vector: NDArray[np.float32] | None = None,
+        id: str | None = None,
+        *,
+        image: Image | Sequence[Image] | None = None,
+        without: str | Image | Sequence[str | Image] | None = None,
+        weights: Mapping[str, float | Sequence[float]] | None = None,
+    ) -> None:
+        """Compose a query.
+
+        text, image, without: one or a list of several.
+        weights: 1 for texts and images and `WITHOUT_WEIGHT` for what is not wanted, if not
+                 given: a number above 0 for all of a kind, or one for each.
+
+        Raises:
+            InputError: a weight is none, or there are not as many as parts.
+        """
+        texts = _several(text)
+        parts = {"text": texts, "image": _several(image), "without": _several(without)}
+        put = object.__setattr__
+        put(self, "text", " ".join(map(str, texts)) if isinstance(text, list | tuple) else text)
+        put(self, "vector", vector)
+        put(self, "id", id)
+        put(self, "texts", texts)
+        put(self, "images", parts["image"])
+        put(self, "without", parts["without"])
+        put(self, "weights", _weights(weights or {}, parts))
+
+    @property
+    def is_composed(self) -> bool:
+        """Whether it is more than one text or one vector."""
+        return bool(self.images or self.without or len(self.texts) > 1)
+
+    def parts(self) -> list[tuple[str, Any, float]]:
+        """Return what is asked for: "text" or "image", which, and its weight, below 0 for what
+        is not wanted.
+        """
+        if not self.is_composed:
+            return [("text", text, 1.0) for text in self.texts]
+        weights = self.weights
+        parts: list[tuple[str, Any, float]] = []
+        for kind, items in (("text", self.texts), ("image", self.images)):
+            parts += [(kind, item, w) for item, w in zip(items, weights[kind], strict=True)]
+        for item, weight in zip(self.without, weights["without"], strict=True):
+            parts.append(("text" if isinstance(item, str) else "image", item, -weight))
+        return parts
+
+
+def _several(given: Any) -> tuple[Any, ...]:
+    if given is None:
+        return ()
+    return tuple(given) if isinstance(given, list | tuple) else (given,)
+
+
+def _weights(
+    given: Mapping[str, float | Sequence[float]], parts: Mapping[str, tuple[Any, ...]]
+) -> dict[str, tuple[float, ...]]:
+    unknown = next((name for name in given if name not in PARTS), None)
+    if unknown is not None:
+        raise InputError(f"search: there is no weight {unknown!r}; there are {', '.join(PARTS)}")
+    weights = {}
+    for name, items in parts.items():
+        value: Any = given.get(name, WITHOUT_WEIGHT if name == "without" else 1.0)
+        each = tuple(value) if isinstance(value, list | tuple) else (value,) * len(items)
+        for weight in each or (value,):
+            number = isinstance(weight, int | float) and not isinstance(weight, bool)
+            if not number or not 0 < weight < float("inf"):
+                raise InputError(f"search: the weight {name}={weight!r} is no number above 0")
+        if len(each) != len(items):
+            raise InputError(
+                f"search: {len(each)} weights for {len(items)} of {name!r}; give one for all, or "
+                "one for each"
+            )
+        weights[name] = tuple(float(weight) for weight in each)
+    return weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +320,14 @@ class Results(Sequence[Hit]):
                 "row": pa.array([h.row for h in self], pa.int64()),
             }
         )
+
+    def html(self) -> str:
+        """Return a page that shows the query and the hits, images and texts, on its own: write it
+        to a file and open that in a browser.
+        """
+        from .gallery import page
+
+        return page([self])
 
     def to_pandas(self) -> Any:
         """Return `to_arrow` as a `pandas.DataFrame`; needs pandas."""

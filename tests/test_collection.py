@@ -281,7 +281,7 @@ def bad_queries() -> Iterator[tuple[dict[str, object], str]]:
     yield {"vector": [float("nan")] * 24}, "NaN"
     yield {"vector": [float("inf")] * 24}, "infinity"
     yield {"vector": [0.0] * 24}, "zero"
-    yield {"query": retr.Query()}, "a text, a vector, or both"
+    yield {"query": retr.Query()}, "a text, an image or a vector"
 
 
 @pytest.mark.parametrize(("arguments", "message"), list(bad_queries()))

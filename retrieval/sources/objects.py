@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
+from ..images import refuse_address
 from ..passages import KINDS
 from ..types import Document
 from .base import Skipped, Source
@@ -30,7 +31,7 @@ from .columns import (
     resolve,
 )
 from .options import SourceOptions
-from .pictures import as_image, at_path, first_values, one_an_image, refuse_address
+from .pictures import as_image, at_path, first_values, one_an_image
 from .records import LOOK_AHEAD
 
 TAKEN = (

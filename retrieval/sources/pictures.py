@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..images import SUFFIXES
+from ..images import DOWNLOAD, SUFFIXES, is_address, refuse_address
 from ..types import Document, ImageAt
 from .base import Skipped
 
@@ -30,11 +29,6 @@ PATHS = ("file_name", "filename", "file_path", "filepath", "path", "file")
 CAPTIONS = "captions"
 """The kind of a document's text (`Document.kind`) that is several captions, one a line."""
 
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_DOWNLOAD = (
-    "download the images with img2dataset (pip install img2dataset) and give the folder it writes"
-)
-
 
 class UnusableImageError(Exception):
     """A record's image is not read; the message is one clause that says why."""
@@ -43,24 +37,6 @@ class UnusableImageError(Exception):
 def is_image(path: str) -> bool:
     """Say whether a path has the ending of an image."""
     return os.path.splitext(path)[1].lower() in SUFFIXES  # noqa: PTH122
-
-
-def is_address(value: object) -> bool:
-    """Say whether a value is an address such as "https://…"."""
-    return isinstance(value, str) and _ADDRESS.match(value.strip()) is not None
-
-
-def refuse_address(value: object, where: str) -> None:
-    """Refuse an address in place of an image.
-
-    Raises:
-        InputError: it is one; the message names img2dataset.
-    """
-    if is_address(value):
-        raise InputError(
-            f"{where} is an address ({str(value).strip():.60}), and nothing is downloaded: "
-            + _DOWNLOAD
-        )
 
 
 def image_column(first: Mapping[str, Any], where: str) -> str | None:
@@ -87,7 +63,7 @@ def image_column(first: Mapping[str, Any], where: str) -> str | None:
         ):
             raise InputError(
                 f"{where}: column {name!r} holds addresses of images ({value!s:.60}), and "
-                f"nothing is downloaded: {_DOWNLOAD}; for the texts alone choose an encoder of "
+                f"nothing is downloaded: {DOWNLOAD}; for the texts alone choose an encoder of "
                 "texts"
             )
     return None
