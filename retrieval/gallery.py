@@ -231,8 +231,8 @@ h1 { font-size: clamp(22px, 3vw, 32px); line-height: 1.2; margin: 0 0 10px; font
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 250px), 1fr)); }
 .hits li { background: var(--card); border: 1px solid var(--line); border-radius: 14px;
   overflow: hidden; display: flex; flex-direction: column; min-width: 0; }
-.frame { position: relative; aspect-ratio: 4 / 3; flex: none; background: var(--frame); display: flex; align-items: center;
-  justify-content: center; }
+.frame { position: relative; aspect-ratio: 4 / 3; flex: none; background: var(--frame);
+  display: flex; align-items: center; justify-content: center; }
 .frame img { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: contain; }
 .frame.missing { color: var(--soft); font-size: 13px; padding: 20px; text-align: center; }
 .below { padding: 12px 16px 12px; display: flex; flex-direction: column; gap: 6px; flex: 1; }
