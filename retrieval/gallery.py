@@ -19,7 +19,7 @@ from .console import plain, put
 from .errors import InputError, MissingExtraError, StorageError
 from .highlight import Words, snippet
 from .images import UnreadableImageError, open_image
-from .rendering import score_text, shorter_path
+from .shown import score_text, shorter_path
 from .version import __version__
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 import time
@@ -10,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .console import json_line, one_line, plain, put, say, write
+from .shown import score_text, shorter_path
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -127,11 +127,6 @@ def print_hits(results: Results, thumbnails: Protocol | None = None) -> None:
             put(picture(hit.image, thumbnails, width, indent) or "")
 
 
-def score_text(score: float) -> str:
-    """Return a score in few characters."""
-    return f"{score:.4f}" if abs(score) < 1000 else f"{score:.6g}"
-
-
 def why_text(why: Explanation) -> str:
     """Return the scores behind the score and the words that match, in one line."""
     named = (("first", why.first), ("dense", why.dense), ("words", why.lexical))
@@ -148,17 +143,6 @@ def where(hit: Hit) -> str:
     if hit.uri == hit.id or hit.uri.endswith("/" + hit.id):
         return path
     return f"{hit.id}  {path}"
-
-
-def shorter_path(path: str) -> str:
-    """Return a path relative to the current folder where that is shorter."""
-    if not path.startswith("/"):
-        return path
-    try:
-        relative = os.path.relpath(path)
-    except (OSError, ValueError):  # the current folder is gone
-        return path
-    return relative if len(relative) < len(path) else path
 
 
 def build_record(report: IngestReport, info: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from rich.cells import cell_len
 from retr.retrieval import console, rendering
 from retr.retrieval.errors import DamagedError, InputError, StorageError
 from retr.retrieval.ingest import IngestReport
+from retr.retrieval.shown import shorter_path
 from retr.retrieval.sources.base import Skipped
 from retr.retrieval.types import Hit, Query, Results
 
@@ -192,10 +193,10 @@ def test_a_path_is_relative_where_that_is_shorter(
     inside = tmp_path / "a" / "b"
     inside.mkdir(parents=True)
     monkeypatch.chdir(inside)
-    assert rendering.shorter_path(str(tmp_path / "f")) == "../../f"
-    assert rendering.shorter_path("/f") == "/f"
+    assert shorter_path(str(tmp_path / "f")) == "../../f"
+    assert shorter_path("/f") == "/f"
     inside.rmdir()
-    assert rendering.shorter_path(str(tmp_path / "f")) == str(tmp_path / "f")
+    assert shorter_path(str(tmp_path / "f")) == str(tmp_path / "f")
 
 
 def test_several_queries_are_counted_together(
