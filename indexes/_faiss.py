@@ -63,10 +63,12 @@ def write_index(index: Any, path: Path) -> None:
         file.write(_TRAILER.pack(_MAGIC, length, zlib.crc32(head)))
 
 
-def read_index(path: Path, source: VectorSource, class_name: str) -> Any:
+def read_index(path: Path, source: VectorSource, class_name: str, *, whole: bool = True) -> Any:
     """Return the FAISS index in a file, mapped where the installed FAISS can.
 
     class_name: the FAISS class that it has to be, such as "IndexFlat".
+    whole:      it is over all of `source`; otherwise over the first vectors of it, and read into
+                memory, so that the others can be added.
 
     Raises:
         IndexFileError: the file is missing, damaged, or not such an index of `source`.
@@ -76,11 +78,13 @@ def read_index(path: Path, source: VectorSource, class_name: str) -> Any:
         raise IndexFileError(f"there is no index file {path}")
     _check_ends(path)
     try:
-        index = faiss.read_index(str(path), getattr(faiss, "IO_FLAG_MMAP_IFC", 0))
+        flags = getattr(faiss, "IO_FLAG_MMAP_IFC", 0) if whole else 0
+        index = faiss.read_index(str(path), flags)
     except (RuntimeError, MemoryError) as error:
         raise IndexFileError(f"the index file {path} is damaged: {_reason(error)}") from error
     found = (index.d, index.ntotal, index.metric_type)
-    wanted = (source.dim, len(source), faiss_metric(source.metric))
+    rows = len(source) if whole else min(index.ntotal, len(source))
+    wanted = (source.dim, rows, faiss_metric(source.metric))
     if not isinstance(index, getattr(faiss, class_name)) or found != wanted:
         raise IndexFileError(
             f"the index file {path} is not the one of these vectors: it is a "

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import matryoshka
+from ._checkpoint import Checkpoint
 from ._faiss import faiss_metric, load_faiss, read_index, write_index
 from ._rerank import Reranker
 from ._threads import each_on_all_cores
@@ -165,7 +166,12 @@ class ShortlistIndex(Index):
 
     @classmethod
     def build(
-        cls, source: VectorSource, spec: IndexSpec, *, progress: Progress | None = None
+        cls,
+        source: VectorSource,
+        spec: IndexSpec,
+        *,
+        progress: Progress | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> Self:
         """Build over every vector of `source`; see `Index.build`.
 
@@ -179,6 +185,32 @@ class ShortlistIndex(Index):
             raise SpecError(
                 f"index spec '{spec}': a prefix is shorter than all {source.dim} dimensions"
             )
+        index = None if checkpoint is None else checkpoint.read(source, "IndexPreTransform")
+        if index is None:
+            index = cls._trained(source, spec)
+            if checkpoint is not None:
+                checkpoint.write(index)
+        projection = Projection.of_chain(index.chain, source.metric)
+        structure = load_faiss().downcast_index(index.index)
+        there, done = index.ntotal, 0
+        for block in source.blocks(max(1, _BLOCK_VALUES // source.dim)):
+            new = block[max(0, there - done) :]
+            done += len(block)
+            if not len(new):
+                continue
+            structure.add(projection.codes(new))
+            index.ntotal = done
+            if progress is not None:
+                progress(done, n)
+            if checkpoint is not None:
+                checkpoint.write(index)
+        if checkpoint is not None:
+            checkpoint.write_now(index)
+        return cls(index, source, spec, projection)
+
+    @classmethod
+    def _trained(cls, source: VectorSource, spec: IndexSpec) -> Any:
+        """Return the FAISS index without vectors, fitted and trained on a sample."""
         faiss = load_faiss()
         sample = source.sample(max(1000, _SAMPLE_VALUES // source.dim), 0)
         projection = matryoshka.fit(
@@ -190,18 +222,11 @@ class ShortlistIndex(Index):
             step=cls.step,
         )
         metric = faiss_metric(source.metric)
-        structure = cls._make(spec, projection.dim, metric, n, projection.codes(sample))
-        del sample
-        done = 0
-        for block in source.blocks(max(1, _BLOCK_VALUES // source.dim)):
-            structure.add(projection.codes(block))
-            done += len(block)
-            if progress is not None:
-                progress(done, n)
+        structure = cls._make(spec, projection.dim, metric, len(source), projection.codes(sample))
         index = faiss.IndexPreTransform(structure)
         for part in reversed(projection.chain()):
             index.prepend_transform(part)
-        return cls(index, source, spec, projection)
+        return index
 
     @classmethod
     def _rotation(cls, spec: IndexSpec) -> bool | None:

@@ -14,13 +14,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import ClassVar, Protocol, Self, SupportsIndex
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self, SupportsIndex
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from .points import OperatingPoint, check_points
 from .spec import IndexSpec
+
+if TYPE_CHECKING:
+    from ._checkpoint import Checkpoint
 
 Floats = NDArray[np.float32]
 Scores = NDArray[np.floating]
@@ -118,11 +121,17 @@ class Index(ABC):
     @classmethod
     @abstractmethod
     def build(
-        cls, source: VectorSource, spec: IndexSpec, *, progress: Progress | None = None
+        cls,
+        source: VectorSource,
+        spec: IndexSpec,
+        *,
+        progress: Progress | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> Index:
         """Build over every vector of `source`, in bounded memory.
 
-        progress: called after each block of vectors, and once with all of them.
+        progress:   called after each block of vectors, and once with all of them.
+        checkpoint: where to leave what is done, and to go on from; None keeps nothing.
 
         Raises:
             SpecError: the kind takes no such prefixes or parameters.

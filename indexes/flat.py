@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ._checkpoint import Checkpoint
 from ._faiss import faiss_metric, load_faiss, read_index, search_parameters, write_index
 from ._flat_prefix import FlatPrefixIndex
 from .base import (
@@ -60,9 +61,16 @@ class FlatIndex(Index):
 
     @classmethod
     def build(
-        cls, source: VectorSource, spec: IndexSpec, *, progress: Progress | None = None
+        cls,
+        source: VectorSource,
+        spec: IndexSpec,
+        *,
+        progress: Progress | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> Index:
         """Build over every vector of `source`, in the memory of one copy of them.
+
+        checkpoint: is for prefixes; copying takes no longer than reading a copy would.
 
         Raises:
             SpecError: `spec` has parameters that mean nothing.
@@ -70,7 +78,7 @@ class FlatIndex(Index):
             MissingFaissError: FAISS is not installed.
         """
         if spec.dims:
-            return FlatPrefixIndex.build(source, spec, progress=progress)
+            return FlatPrefixIndex.build(source, spec, progress=progress, checkpoint=checkpoint)
         cls.check(spec)
         if not len(source):
             raise ValueError("an index needs at least one vector")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import kind
+from ._checkpoint import Checkpoint
 from .base import Floats, Hits, Index, Metric, Progress, VectorSource
 from .candidates import candidates
 from .exact import scan
@@ -118,6 +119,7 @@ def tune(
     memory: int | None = None,
     seed: int = 0,
     progress: Progress | None = None,
+    checkpoint: Callable[[IndexSpec], Checkpoint] | None = None,
 ) -> Tuned:
     """Build an index over `source` and set it to a recall.
 
@@ -125,6 +127,7 @@ def tune(
     queries: f32[q, dim] of the kind that will be asked; None makes some from the vectors.
     recall:  above 0 and up to 1; 1 is exact.
     memory:  bytes that the index may take; None does not limit it.
+    checkpoint: where the build of a spec leaves what is done; None keeps nothing.
 
     Raises:
         ValueError: `source` has no vectors, or the queries are not of its dimension.
@@ -136,7 +139,8 @@ def tune(
         if spec is None and each.kind == "flat" and not each.dims:
             return Tuned(None, (), recall, 0, queries is not None, 0.0, 0.0)
         begin = time.monotonic()
-        index = kind(each.kind).build(source, each, progress=progress)
+        kept = None if checkpoint is None else checkpoint(each)
+        index = kind(each.kind).build(source, each, progress=progress, checkpoint=kept)
         made = time.monotonic() - begin
         tuned = measure(index, source, queries, recall, seed=seed, build_seconds=made)
         if best is None or tuned.recall > best.recall:

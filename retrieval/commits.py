@@ -29,7 +29,8 @@ from .store.shards import (
     write_rows,
     write_vectors,
 )
-from .store.store import Staging, Store
+from .store.staging import Staging
+from .store.store import Store
 from .terms import TermSettings, stage_terms, stage_weights
 
 log = logging.getLogger("retr.commits")

@@ -5,15 +5,18 @@ Searches and writers go on while it runs; what they changed meanwhile is kept.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..indexes import kind
+from ..indexes._checkpoint import Checkpoint
 from ..indexes.arrays import ArraySource
 from ..indexes.base import Floats, Metric
 from ..indexes.candidates import candidates
@@ -25,9 +28,10 @@ from .merging import merge_group, merge_small
 from .progress import Progress
 from .segment import DenseSegment
 from .snapshot import DocumentSegment, Snapshot
-from .store.manifest import IndexEntry, Manifest, Role, SegmentEntry
+from .store.manifest import IndexEntry, Manifest, Role, SegmentEntry, parse_segment
 from .store.shards import open_vectors
-from .store.store import Staging, Store
+from .store.staging import Staging, Unfinished
+from .store.store import Store
 from .terms import StagedTerms, TermSettings, stage_terms
 
 log = logging.getLogger("retr.indexing")
@@ -264,7 +268,12 @@ def _index(
     queries: Floats | None,
     progress: Progress | None,
 ) -> Snapshot:
-    with store.staging() as staging:
+    settings = snapshot.manifest.settings
+    work = Unfinished(
+        tuple(sorted(segment.entry.id for segment in group)),
+        {name: settings.get(name) for name in ("spec", "recall", "memory")},
+    )
+    with store.staging(work) as staging:
         entry = _merged(staging, snapshot, group)
         old = {segment.entry.id for segment in group}
         if entry is None:  # every row of it is deleted
@@ -273,7 +282,7 @@ def _index(
         metric = Metric(snapshot.spaces[str(entry.space)].metric)
         source = ArraySource(open_vectors(data).matrix, metric)
         log.info("building the index %s over %d vectors", wish.spec, len(source))
-        tuned = _tuned(source, wish, queries, progress)
+        tuned = _tuned(source, wish, queries, progress, staging.folder)
         if tuned.index is not None:  # else so few are left that comparing them all is fastest
             _say(tuned)
             with staging.external_file("indexes", ".faiss") as (path, name):
@@ -283,19 +292,29 @@ def _index(
 
 
 def _tuned(
-    source: ArraySource, wish: IndexWish, queries: Floats | None, progress: Progress | None
+    source: ArraySource,
+    wish: IndexWish,
+    queries: Floats | None,
+    progress: Progress | None,
+    folder: Path,
 ) -> Tuned:
+    """Build and measure; folder: where a build leaves what is done, to go on from there."""
+
     def shown(done: int, total: int) -> None:
         if progress is not None:
             progress.update("building the index", done, done, total)
 
-    if wish.spec == AUTO:
-        return tune(source, None, queries, wish.recall or 1.0, memory=wish.memory, progress=shown)
-    spec = IndexSpec.parse(wish.spec)
-    if kind(spec.kind).exact and not spec.dims:
+    def kept(spec: IndexSpec) -> Checkpoint:
+        name = hashlib.sha256(str(spec).encode()).hexdigest()[:32]
+        return Checkpoint(folder / f"{name}.part")
+
+    recall = wish.recall or (1.0 if wish.spec == AUTO else MEASURED_AT)
+    spec = None if wish.spec == AUTO else IndexSpec.parse(wish.spec)
+    if spec is not None and kind(spec.kind).exact and not spec.dims:
         built = kind(spec.kind).build(source, spec, progress=shown)
         return Tuned(built, (), 1.0, 0, False, 0.0, 0.0)
-    return tune(source, spec, queries, wish.recall or MEASURED_AT, progress=shown)
+    memory = wish.memory if spec is None else None
+    return tune(source, spec, queries, recall, memory=memory, progress=shown, checkpoint=kept)
 
 
 def _entry(tuned: Tuned, file: str) -> IndexEntry:
@@ -348,8 +367,19 @@ def _say(tuned: Tuned) -> None:
 def _merged(
     staging: Staging, snapshot: Snapshot, group: Sequence[DenseSegment]
 ) -> SegmentEntry | None:
-    """Return one segment for the group; one that is whole as it is keeps its file."""
+    """Return one segment for the group; one that is whole as it is keeps its file.
+
+    A process that was at it before may have left it: rows that were deleted since are in it then,
+    and marked as deleted, as they are where they are deleted while an index is built.
+    """
+    if staging.note is not None:
+        return parse_segment(staging.note)
     only = group[0]
+    entry: SegmentEntry | None
     if len(group) == 1 and not len(only.positions(snapshot.deleted)):
-        return replace(only.entry, id=new_id(), index=None)
-    return merge_group(staging, snapshot, group)
+        entry = replace(only.entry, id=new_id(), index=None)
+    else:
+        entry = merge_group(staging, snapshot, group)
+    if entry is not None:
+        staging.keep(asdict(entry))
+    return entry

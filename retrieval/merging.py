@@ -18,7 +18,8 @@ from .snapshot import DocumentSegment, Snapshot
 from .store.documents import merge_documents
 from .store.manifest import Manifest, Role, SegmentEntry
 from .store.shards import Matrix, Rows, write_vectors_in_parts
-from .store.store import Staging, Store, check_file
+from .store.staging import Staging, check_file
+from .store.store import Store
 from .terms import merge_terms
 
 Group = Sequence[DocumentSegment] | Sequence[DenseSegment] | Sequence[LexicalSegment]

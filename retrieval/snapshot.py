@@ -22,7 +22,8 @@ from .segment import DenseSegment
 from .store.documents import DocumentShard, StoredRow, hash_id
 from .store.manifest import Manifest, Role, SegmentEntry
 from .store.shards import Rows, find_rows, merged_rows, open_rows
-from .store.store import Store, check_file
+from .store.staging import check_file
+from .store.store import Store
 
 
 class DocumentSegment:

@@ -16,7 +16,7 @@ from .lexical import Bm25, LexicalSegment
 from .store.manifest import Role, SegmentEntry
 from .store.postings import Counts, block_of, count_terms, merged_blocks, write_postings
 from .store.shards import Rows
-from .store.store import Staging
+from .store.staging import Staging
 
 log = logging.getLogger("retr.terms")
 

@@ -40,7 +40,8 @@ from retr.retrieval.progress import Silent
 from retr.retrieval.snapshot import Snapshot
 from retr.retrieval.sources import SourceOptions, open_source
 from retr.retrieval.store.manifest import Manifest
-from retr.retrieval.store.store import Staging, Store
+from retr.retrieval.store.staging import Staging
+from retr.retrieval.store.store import Store
 from retr.retrieval.terms import TermSettings
 from retr.retrieval.types import Document
 

@@ -19,7 +19,8 @@ from typing import IO, BinaryIO, cast
 
 from retr.retrieval.store.disk import Disk
 from retr.retrieval.store.manifest import Manifest
-from retr.retrieval.store.store import Staging, Store
+from retr.retrieval.store.staging import Staging
+from retr.retrieval.store.store import Store
 
 
 class WatchedFile(io.RawIOBase):

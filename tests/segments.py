@@ -14,7 +14,8 @@ from retr.retrieval.lexical import LexicalSegment
 from retr.retrieval.store.disk import Disk
 from retr.retrieval.store.manifest import Role, SegmentEntry
 from retr.retrieval.store.postings import block_of, write_postings
-from retr.retrieval.store.store import Staging, Store
+from retr.retrieval.store.staging import Staging
+from retr.retrieval.store.store import Store
 from retr.retrieval.terms import (
     StagedTerms,
     TermSettings,

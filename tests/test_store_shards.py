@@ -34,7 +34,8 @@ from retr.retrieval.store.shards import (
     write_vectors,
     write_vectors_in_parts,
 )
-from retr.retrieval.store.store import Staging, Store
+from retr.retrieval.store.staging import Staging
+from retr.retrieval.store.store import Store
 from retr.retrieval.types import Document
 
 COUNT = 2 * BATCH_ROWS + 1000

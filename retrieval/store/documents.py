@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ..types import ImageAt
 from .metadata import NO_FIELD, cast_metadata, decode_metadata, encode_metadata, unify_fields
 from .shards import Rows, as_arrow, as_numpy, check_offsets, damage, open_batches
-from .store import Staging
+from .staging import Staging
 
 BATCH_ROWS = 16_384
 BATCH_BYTES = 64 << 20

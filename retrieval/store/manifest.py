@@ -175,7 +175,7 @@ def parse_manifest(data: bytes) -> Manifest:
     try:
         if values["format"] > FORMAT:
             raise NewerFormatError(values["format"], values.get("writer", "?"))
-        values["segments"] = tuple(_segment(s) for s in values["segments"])
+        values["segments"] = tuple(parse_segment(s) for s in values["segments"])
         values["deletes"] = tuple(values["deletes"])
         values["files"] = {name: FileEntry(**entry) for name, entry in values["files"].items()}
         return Manifest(**values)
@@ -200,12 +200,11 @@ def _written(values: Mapping[str, Any]) -> bytes:
     return (json.dumps(values, indent=1, sort_keys=True) + "\n").encode()
 
 
-def _segment(values: dict[str, Any]) -> SegmentEntry:
-    index = values.pop("index")
-    return SegmentEntry(
-        **{**values, "role": Role(values["role"])},
-        index=IndexEntry(**index) if index else None,
-    )
+def parse_segment(values: Mapping[str, Any]) -> SegmentEntry:
+    """Return the segment that `asdict` made these values of."""
+    index = values["index"]
+    own = {"role": Role(values["role"]), "index": IndexEntry(**index) if index else None}
+    return SegmentEntry(**{**values, **own})
 
 
 def _checksum(values: Mapping[str, Any]) -> str:

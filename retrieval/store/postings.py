@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from .disk import storage_errors
 from .shards import Rows, as_arrow, as_numpy, damage, open_batches
-from .store import Staging
+from .staging import Staging
 
 Counts = NDArray[np.uint16]
 Weights = NDArray[np.float32]

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ..errors import DamagedError, StorageError
 from .disk import storage_errors
-from .store import Staging
+from .staging import Staging
 
 Rows = NDArray[np.int64]
 Matrix = NDArray[np.float32] | NDArray[np.float16]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import logging
 import os
 import re
@@ -29,17 +30,17 @@ from ..errors import (
     RetrError,
     StorageError,
 )
-from .disk import Disk, HashingFile, file_sha256, storage_errors
+from .disk import Disk, storage_errors
 from .lock import try_flock, writer_lock
 from .manifest import (
     FORMAT,
-    FileEntry,
     Manifest,
     ManifestDamagedError,
     NewerFormatError,
     is_canonical,
     parse_manifest,
 )
+from .staging import Staging, Unfinished, check_file, kept_work
 
 log = logging.getLogger("retr.store")
 
@@ -197,29 +198,43 @@ class Store:
         )
 
     @contextlib.contextmanager
-    def staging(self) -> Iterator[Staging]:
+    def staging(self, work: Unfinished | None = None) -> Iterator[Staging]:
         """Yield a folder of one's own for files on their way into a commit.
 
         It is removed at the end; what a killed process leaves behind is cleared away by the next
         vacuum, which can tell that its owner is gone by the lock on it.
+
+        work: what may stop and go on. What was kept of it is there again, unless another process
+              is at it right now; the folder stays until the block ends well, or until a vacuum
+              finds that the work is of no use any more.
         """
         with storage_errors(self.path):
             # Before the first generation the folders may be there without being on the disk; after
             # it some may be missing, for git and other archives leave out empty ones.
             if not self.exists() or not all((self.path / n).is_dir() for n in _ALL_FOLDERS):
                 self.create()
-            folder = self.path / "staging" / uuid.uuid4().hex
-            fd = self._own_folder(folder)
+            folder = self.path / "staging" / (work.folder if work else uuid.uuid4().hex)
+            fd = self._own_folder(folder, 100 if work else None)
+            if fd is None:  # the same work is being done by another
+                work, folder = None, self.path / "staging" / uuid.uuid4().hex
+                fd = self._own_folder(folder, None)
+        assert fd is not None  # it was tried for as long as it takes
+        ended = False
         try:
-            yield Staging(self, folder)
+            yield Staging(self, folder, work)
+            ended = True
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            if ended or kept_work(folder) is None:
+                shutil.rmtree(folder, ignore_errors=True)
             os.close(fd)
 
-    def _own_folder(self, folder: Path) -> int:
-        """Create `folder` and return a locked descriptor of its lock file."""
+    def _own_folder(self, folder: Path, attempts: int | None) -> int | None:
+        """Create `folder` and return a locked descriptor of its lock file.
+
+        attempts: how often to try; None is for ever, where nobody else knows the name.
+        """
         # A vacuum may take the folder for abandoned between these steps: then make it again.
-        while True:
+        for _ in itertools.count() if attempts is None else range(attempts):
             # mkdir finds it there, and what looks whether it is a folder no longer does.
             with contextlib.suppress(FileExistsError):
                 self.disk.make_folder(folder)
@@ -230,6 +245,7 @@ class Store:
             if try_flock(fd) and (folder / "lock").exists():
                 return fd
             os.close(fd)
+        return None
 
     def commit(
         self, staging: Staging, rebase: Callable[[Manifest | None], Manifest | None]
@@ -293,8 +309,9 @@ class Store:
     def vacuum(self, lock_seconds: float | None = None) -> list[str]:
         """Remove what no kept generation names; return the names removed.
 
-        Kept are the last two generations and the staged files of writers that live. Under the
-        lock every file in place belongs to a generation, or to a commit that was cut short.
+        Kept are the last two generations, the staged files of writers that live, and those of
+        unfinished work that may go on. Under the lock every file in place belongs to a generation,
+        or to a commit that was cut short.
 
         lock_seconds: how long to wait for another writer; None is as long as a commit does.
 
@@ -323,7 +340,7 @@ class Store:
                     if f"{folder}/{path.name}" not in used and _OWN_FILE.fullmatch(path.name):
                         self.disk.remove(path)
                         removed.append(f"{folder}/{path.name}")
-            return removed + self._vacuum_staging()
+            return removed + self._vacuum_staging(whole[0])
 
     def _vacuum_manifests(self, oldest: int) -> list[str]:
         old = [n for n in self.generations() if n < oldest]
@@ -334,7 +351,7 @@ class Store:
             self.disk.sync_folder(self.path / "manifests")
         return [f"manifests/{self.manifest_path(n).name}" for n in old]
 
-    def _vacuum_staging(self) -> list[str]:
+    def _vacuum_staging(self, newest: Manifest) -> list[str]:
         removed = []
         for folder in sorted((self.path / "staging").glob("*")):
             if not _OWN_FOLDER.fullmatch(folder.name):
@@ -344,7 +361,10 @@ class Store:
             except OSError:  # its owner is removing it right now
                 continue
             try:
-                if try_flock(fd):
+                if not try_flock(fd):
+                    continue
+                work = kept_work(folder)
+                if work is None or not work.is_of_use(newest):
                     removed += [f"staging/{folder.name}/{p.name}" for p in folder.glob("*.*")]
                     shutil.rmtree(folder, ignore_errors=True)
             finally:
@@ -419,80 +439,3 @@ class Store:
                 self.disk.remove(self.manifest_path(number))
             self.disk.sync_folder(self.path / "manifests")
             return repaired
-
-
-class Staging:
-    """Files on their way into a commit, in a folder that is the writer's own."""
-
-    def __init__(self, store: Store, folder: Path) -> None:
-        self.store = store
-        self.folder = folder
-        self.files: dict[str, FileEntry] = {}
-
-    @contextlib.contextmanager
-    def new_file(self, folder: str, suffix: str = ".arrow") -> Iterator[tuple[HashingFile, str]]:
-        """Yield a file to write and the name it will have; it is on the disk afterwards.
-
-        The file is closed and listed in `files` when the block ends, and removed when it fails.
-        """
-        base = f"{uuid.uuid4().hex}{suffix}"
-        path = self.folder / base
-        with storage_errors(self.store.path):
-            try:
-                with self.store.disk.create(path) as raw:
-                    file = HashingFile(raw)
-                    yield file, f"{folder}/{base}"
-                    self.store.disk.sync(raw)
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    self.store.disk.remove(path)
-                raise
-        self.files[f"{folder}/{base}"] = FileEntry(file.size, file.sha256)
-
-    @contextlib.contextmanager
-    def external_file(self, folder: str, suffix: str) -> Iterator[tuple[Path, str]]:
-        """Yield a path that another library writes to, and the name the file will have."""
-        base = f"{uuid.uuid4().hex}{suffix}"
-        path = self.folder / base
-        with storage_errors(self.store.path):
-            try:
-                yield path, f"{folder}/{base}"
-            except OSError as error:
-                # Other libraries report a full disk in words only.
-                if error.errno is None and not isinstance(error, RetrError):
-                    raise StorageError(
-                        f"{self.store.path}: a file could not be written ({error}); nothing "
-                        "committed is lost: see to the disk and run the same command again"
-                    ) from error
-                raise
-            with path.open("rb+") as file:
-                self.store.disk.sync(file)
-            self.files[f"{folder}/{base}"] = FileEntry(path.stat().st_size, file_sha256(path))
-
-    def find(self, name: str) -> Path:
-        """Return where a file lies that may be staged or committed."""
-        staged = self.folder / Path(name).name
-        return staged if name in self.files else self.store.path / name
-
-
-def check_file(path: Path, entry: FileEntry, *, contents: bool) -> str | None:
-    """Return what is wrong with a file in one line, or None.
-
-    contents: read it all and compare the checksum; otherwise the size only.
-    """
-    try:
-        size = path.stat().st_size
-    except FileNotFoundError:
-        return f"{path}: is missing"
-    except OSError as error:
-        return f"{path}: cannot be read ({error.strerror})"
-    if size != entry.size:
-        return f"{path}: has {size} bytes, {entry.size} were written"
-    if contents:
-        try:
-            found = file_sha256(path)
-        except OSError as error:
-            return f"{path}: cannot be read ({error.strerror})"
-        if found != entry.sha256:
-            return f"{path}: its contents are not what was written (SHA-256 {found})"
-    return None

@@ -1,0 +1,185 @@
+"""Files on their way into a commit, in a folder that is the writer's own.
+
+Most such folders go when the writer is done, or is gone. Long work keeps its folder instead: what
+it is about and what it has made so far stand in `kept.json`, and the same work goes on from there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import RetrError, StorageError
+from .disk import HashingFile, file_sha256, storage_errors
+from .manifest import FileEntry, Manifest
+
+if TYPE_CHECKING:
+    from .store import Store
+
+log = logging.getLogger("retr.store")
+
+_KEPT = "kept.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """Long work that may stop and go on: what it is about, which says how long it is of use.
+
+    segments: the ids of the segments that it is to replace, ascending.
+    settings: those of the collection that it follows from; with others it would do other things.
+    """
+
+    segments: tuple[str, ...]
+    settings: Mapping[str, Any]
+
+    @property
+    def folder(self) -> str:
+        """The name of its staging folder, the same whenever it goes on."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def is_of_use(self, newest: Manifest) -> bool:
+        """Return whether it could still be committed after the newest generation."""
+        present = {segment.id for segment in newest.segments}
+        same = all(newest.settings.get(name) == value for name, value in self.settings.items())
+        return same and present.issuperset(self.segments)
+
+
+def kept_work(folder: Path) -> Unfinished | None:
+    """Return what a staging folder is kept for; None where it is not."""
+    try:
+        values = json.loads((folder / _KEPT).read_bytes())["work"]
+        return Unfinished(tuple(values["segments"]), dict(values["settings"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+class Staging:
+    """A folder for files on their way into a commit.
+
+    work:    what the folder is kept for; None where it goes when the block ends.
+    files:   those that are whole, by the names they will have.
+    note:    what `keep` was given, by a process before this one; None where all begins anew.
+    """
+
+    def __init__(self, store: Store, folder: Path, work: Unfinished | None = None) -> None:
+        self.store = store
+        self.folder = folder
+        self.work = work
+        self.files: dict[str, FileEntry] = {}
+        self.note: Mapping[str, Any] | None = None
+        if work is not None:
+            self._take_up()
+
+    def keep(self, note: Mapping[str, Any]) -> None:
+        """Have the files so far, and a note in JSON, outlast this process; nothing without work.
+
+        The folder goes with the block that ends well, or when the work is of no use any more.
+        """
+        if self.work is None:
+            return
+        kept = {
+            "work": asdict(self.work),
+            "files": {name: asdict(entry) for name, entry in self.files.items()},
+            "note": note,
+        }
+        disk, new = self.store.disk, self.folder / f"{_KEPT}.new"
+        with storage_errors(self.store.path):
+            disk.remove(new)
+            with disk.create(new) as file:
+                file.write(json.dumps(kept, indent=1).encode())
+                disk.sync(file)
+            disk.rename(new, self.folder / _KEPT)
+            disk.sync_folder(self.folder)
+
+    def _take_up(self) -> None:
+        """Go on from what was kept, or clear the folder where that is not whole."""
+        try:
+            kept = json.loads((self.folder / _KEPT).read_bytes())
+            files = {name: FileEntry(**entry) for name, entry in kept["files"].items()}
+            whole = kept_work(self.folder) == self.work and not any(
+                check_file(self.folder / Path(name).name, entry, contents=False)
+                for name, entry in files.items()
+            )
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            whole = False
+        if whole:
+            self.files, self.note = files, kept["note"]
+            return
+        for path in self.folder.glob("*.*"):
+            self.store.disk.remove(path)
+
+    @contextlib.contextmanager
+    def new_file(self, folder: str, suffix: str = ".arrow") -> Iterator[tuple[HashingFile, str]]:
+        """Yield a file to write and the name it will have; it is on the disk afterwards.
+
+        The file is closed and listed in `files` when the block ends, and removed when it fails.
+        """
+        base = f"{uuid.uuid4().hex}{suffix}"
+        path = self.folder / base
+        with storage_errors(self.store.path):
+            try:
+                with self.store.disk.create(path) as raw:
+                    file = HashingFile(raw)
+                    yield file, f"{folder}/{base}"
+                    self.store.disk.sync(raw)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    self.store.disk.remove(path)
+                raise
+        self.files[f"{folder}/{base}"] = FileEntry(file.size, file.sha256)
+
+    @contextlib.contextmanager
+    def external_file(self, folder: str, suffix: str) -> Iterator[tuple[Path, str]]:
+        """Yield a path that another library writes to, and the name the file will have."""
+        base = f"{uuid.uuid4().hex}{suffix}"
+        path = self.folder / base
+        with storage_errors(self.store.path):
+            try:
+                yield path, f"{folder}/{base}"
+            except OSError as error:
+                # Other libraries report a full disk in words only.
+                if error.errno is None and not isinstance(error, RetrError):
+                    raise StorageError(
+                        f"{self.store.path}: a file could not be written ({error}); nothing "
+                        "committed is lost: see to the disk and run the same command again"
+                    ) from error
+                raise
+            with path.open("rb+") as file:
+                self.store.disk.sync(file)
+            self.files[f"{folder}/{base}"] = FileEntry(path.stat().st_size, file_sha256(path))
+
+    def find(self, name: str) -> Path:
+        """Return where a file lies that may be staged or committed."""
+        staged = self.folder / Path(name).name
+        return staged if name in self.files else self.store.path / name
+
+
+def check_file(path: Path, entry: FileEntry, *, contents: bool) -> str | None:
+    """Return what is wrong with a file in one line, or None.
+
+    contents: read it all and compare the checksum; otherwise the size only.
+    """
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        return f"{path}: is missing"
+    except OSError as error:
+        return f"{path}: cannot be read ({error.strerror})"
+    if size != entry.size:
+        return f"{path}: has {size} bytes, {entry.size} were written"
+    if contents:
+        try:
+            found = file_sha256(path)
+        except OSError as error:
+            return f"{path}: cannot be read ({error.strerror})"
+        if found != entry.sha256:
+            return f"{path}: its contents are not what was written (SHA-256 {found})"
+    return None
