@@ -12,6 +12,7 @@ import typer
 
 from ..retrieval import console
 from .ann_command import ann, show
+from .coco_command import coco
 
 _settings: dict[str, Any] = {
     "rich_markup_mode": None,
@@ -23,6 +24,7 @@ app = typer.Typer(**_settings)
 bench_app = typer.Typer(invoke_without_command=True, **_settings)
 app.add_typer(bench_app, name="bench", short_help="Measure retrieval on published data sets.")
 bench_app.command()(ann)
+bench_app.command()(coco)
 
 
 def _option(*names: str, help: str, metavar: str | None = None, **more: Any) -> Any:

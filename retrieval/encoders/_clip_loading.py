@@ -113,7 +113,8 @@ def load(name: str, target: str, options: EncoderOptions) -> Loaded:
             raise InputError(f"{who}: the model cannot be loaded: {_first_line(error)}") from error
         raise
     for message in said:
-        log.debug("%s: %s", name, message)
+        if "initialized randomly" not in message:  # the weights are loaded afterwards
+            log.debug("%s: %s", name, message)
     if place.doubt is not None:
         log.warning("%s: %s", who, place.doubt)
     model.eval()
