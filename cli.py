@@ -99,6 +99,7 @@ def build(
     query_prompt: o.QueryPrompt = None,
     document_prompt: o.DocumentPrompt = None,
     max_length: o.MaxLength = None,
+    long_text: o.LongText = None,
     revision: o.Revision = None,
     metric: o.Metric = None,
     device: o.Device = None,
@@ -122,7 +123,9 @@ def build(
     from .retrieval.build import build
     from .retrieval.encoders.base import EncoderOptions
 
-    asked = EncoderOptions(query_prompt, document_prompt, max_length, revision, metric, device)
+    asked = EncoderOptions(
+        query_prompt, document_prompt, max_length, revision, metric, device, long_text
+    )
     options = o.source_options(
         id, text, title, vector, image, images, ids, include, exclude, format
     )

@@ -127,6 +127,15 @@ Revision = Annotated[
     OptionalText, value("--revision", "REV", "The model's branch, tag or commit on its hub.")
 ]
 Metric = Annotated[OptionalText, value("--metric", "METRIC", "cosine, ip or l2.")]
+LongText = Annotated[
+    OptionalText,
+    value(
+        "--long-text",
+        "HOW",
+        "What becomes of texts longer than a clip encoder reads: cut (if not given), chunk (the "
+        "mean of windows), chunk-max, or stretch (its positions, to --max-length).",
+    ),
+]
 Device = Annotated[OptionalText, value("--device", "DEVICE", "Where to encode: cpu, cuda, …")]
 
 

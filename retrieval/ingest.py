@@ -56,6 +56,8 @@ class IngestReport:
     images:    how many of those were images.
     skipped:   how many things could not be read.
     skips:     the first thousand of them.
+    long_texts: how many texts the encoder counted as longer than it reads.
+    long_text: what became of them, see `EncoderOptions.long_text`.
     seconds:   how long it took.
     """
 
@@ -68,6 +70,8 @@ class IngestReport:
     images: int = 0
     skipped: int = 0
     skips: list[Skipped] = field(default_factory=list)
+    long_texts: int = 0
+    long_text: str = "cut"
     seconds: float = 0.0
 
 
@@ -123,7 +127,7 @@ class Ingest:
         Raises:
             InputError: an id comes twice, a vector cannot be used, or there is no document.
         """
-        start = time.monotonic()
+        start, long_before = time.monotonic(), self.encoder.long_texts
         first_new_row = self.snapshot.manifest.next_row if self.snapshot else 0
         source.images = IMAGE in self.encoder.modalities
         try:
@@ -145,6 +149,8 @@ class Ingest:
             raise InputError(self._nothing(source))
         if vanish and source.name is not None:
             self._delete_vanished(source.name, first_new_row)
+        self.report.long_texts = self.encoder.long_texts - long_before
+        self.report.long_text = self.encoder.options.long_text or "cut"
         self.report.seconds = time.monotonic() - start
         return self.report
 
@@ -568,5 +574,6 @@ def describe(report: IngestReport) -> dict[str, Any]:
         "encoded": report.encoded,
         "images": report.images,
         "skipped": report.skipped,
+        "long_texts": report.long_texts,
         "seconds": round(report.seconds, 3),
     }

@@ -170,8 +170,19 @@ def build_text(report: IngestReport, info: Mapping[str, Any]) -> str:
     )
 
 
+_LONG_TEXTS = {
+    "cut": "cut, see --long-text",
+    "chunk": "the mean of their windows taken",
+    "chunk-max": "the maximum of their windows taken",
+    "stretch": "cut all the same",
+}
+
+
 def skips_lines(report: IngestReport, *, listed: bool) -> Iterator[str]:
-    """Yield lines on what was skipped; `listed` where each was named already."""
+    """Yield lines on what was skipped or cut; `listed` where each skip was named already."""
+    if report.long_texts:
+        what = _LONG_TEXTS.get(report.long_text, report.long_text)
+        yield f"longer than the encoder reads: {report.long_texts:,} texts, {what}"
     if not report.skipped:
         return
     yield f"skipped: {report.skipped:,}"

@@ -883,3 +883,29 @@ def test_a_word_without_end_takes_no_time(encoder: ClipEncoder) -> None:
     assert np.isfinite(vectors).all()
     another: Encoder = resolve(encoder.name, chunked)
     assert np.isfinite(another.encode_documents(["茶色の狐" * 600])).all()
+
+
+def test_a_build_reports_texts_that_were_too_long(folder: Path, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    import retr
+    from retr.cli import app
+
+    docs = tmp_path / "docs.jsonl"
+    docs.write_text("\n".join(json.dumps({"id": n, "text": t}) for n, t in enumerate(["x", LONG])))
+    index = tmp_path / "docs.retr"
+    build = ["index", "build", str(docs), "--index", str(index), "--encoder", f"clip:{folder}"]
+    ran = CliRunner().invoke(app, [*build, "--json"])
+    assert ran.exit_code == 0
+    assert json.loads(ran.stdout.splitlines()[-1])["long_texts"] == 1
+    assert "longer than the encoder reads: 1 texts, cut, see --long-text" in ran.stderr
+    ran = CliRunner().invoke(app, [*build[:-1], f"clip:{folder}", "--long-text", "chunk"])
+    assert "pooling chunk" in str(ran.exception), "another space: both are told"
+    again = tmp_path / "chunked.retr"
+    build[build.index("--index") + 1] = str(again)
+    ran = CliRunner().invoke(app, [*build, "--long-text", "chunk", "--json"])
+    assert "1 texts, the mean of their windows taken" in ran.stderr
+    collection = retr.open(again)
+    assert collection.encoder.options.long_text == "chunk"
+    hit = collection.search(LONG, 1, mode="dense")[0]
+    assert (hit.id, round(hit.score, 4)) == ("1", 1.0)

@@ -72,6 +72,8 @@ class Space:
             parts.append(f"max length {self.max_length}")
         if self.document_prompt:
             parts.append(f"document prompt {self.document_prompt!r}")
+        if self.pooling is not None:
+            parts.append(f"pooling {self.pooling}")
         return ", ".join(parts)
 
 
