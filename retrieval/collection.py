@@ -137,6 +137,7 @@ class Collection:
                 {
                     "id": s.id,
                     "role": str(s.role),
+                    "modality": s.modality,
                     "rows": s.rows,
                     "index": s.index.spec if s.index else None,
                     "measured": indexing.summary(s.index) if s.index else {},

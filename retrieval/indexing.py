@@ -23,6 +23,7 @@ from ..indexes.candidates import candidates
 from ..indexes.spec import IndexSpec, SpecError
 from ..indexes.tune import K, Tuned, measure, tune
 from .commits import check_there, new_id, open_newest, replace_segments
+from .encoders.base import IMAGE, TEXT
 from .errors import InputError
 from .merging import merge_group, merge_small
 from .progress import Progress
@@ -40,6 +41,9 @@ AUTO = "auto"
 WORDS_ROWS = 65_536
 MEASURED_AT = 0.95
 """The recall that an index is set to where a spec was given and no recall."""
+FEWEST_TEXTS = 100
+MOST_TEXTS = 1000
+"""So many texts of a collection its index of images is measured with; with fewer, by images."""
 LATE = 0.1
 """So many rows may be without the index, or deleted from it, before it is built anew."""
 
@@ -155,8 +159,11 @@ def measure_all(
         if stored is None or segment.index is None or segment.index.exact:
             continue
         asked = recall or wished or stored.measured.get("asked", MEASURED_AT)
-        tuned = measure(segment.index, segment.source, queries, asked)
-        entry = replace(segment.entry, id=new_id(), index=_entry(tuned, stored.file))
+        texts = texts_for_images(snapshot, segment.entry) if queries is None else None
+        given = queries if texts is None else texts
+        tuned = measure(segment.index, segment.source, given, asked)
+        index = _entry(tuned, stored.file, texts is not None)
+        entry = replace(segment.entry, id=new_id(), index=index)
         with store.staging() as staging:
             old = {segment.entry.id}
             snapshot = replace_segments(store, staging, snapshot, [(old, entry)])
@@ -282,12 +289,14 @@ def _index(
         metric = Metric(snapshot.spaces[str(entry.space)].metric)
         source = ArraySource(open_vectors(data).matrix, metric)
         log.info("building the index %s over %d vectors", wish.spec, len(source))
-        tuned = _tuned(source, wish, queries, progress, staging.folder)
+        texts = texts_for_images(snapshot, group[0].entry) if queries is None else None
+        given = queries if texts is None else texts
+        tuned = _tuned(source, wish, given, progress, staging.folder)
         if tuned.index is not None:  # else so few are left that comparing them all is fastest
             _say(tuned)
             with staging.external_file("indexes", ".faiss") as (path, name):
                 tuned.index.save(path)
-            entry = replace(entry, index=_entry(tuned, name))
+            entry = replace(entry, index=_entry(tuned, name, texts is not None))
         return replace_segments(store, staging, snapshot, [(old, entry)])
 
 
@@ -317,8 +326,33 @@ def _tuned(
     return tune(source, spec, queries, recall, memory=memory, progress=shown, checkpoint=kept)
 
 
-def _entry(tuned: Tuned, file: str) -> IndexEntry:
-    """Return what the manifest keeps of an index: its file, and the curve that was measured."""
+def texts_for_images(snapshot: Snapshot, entry: SegmentEntry) -> Floats | None:
+    """Return vectors of texts to measure an index of images with, f32[q, dim]; None where few are.
+
+    People ask for images in words, and those lie apart from all images, where an index that finds
+    nearly all for another image may miss much (Chen et al., "RoarGraph", 2024). Captions of the
+    same space, spread over the collection, are of the kind that will be asked.
+    """
+    if entry.modality != IMAGE:
+        return None
+    found = [
+        segment
+        for segment in snapshot.dense
+        if segment.entry.modality == TEXT and segment.entry.space == entry.space
+    ]
+    total = sum(len(segment) for segment in found)
+    if total < FEWEST_TEXTS:
+        return None
+    step = max(1, total // MOST_TEXTS)
+    taken = [segment.matrix[::step].astype(np.float32) for segment in found]
+    return np.concatenate(taken)[:MOST_TEXTS]
+
+
+def _entry(tuned: Tuned, file: str, texts: bool = False) -> IndexEntry:
+    """Return what the manifest keeps of an index: its file, and the curve that was measured.
+
+    texts: it was measured with the texts of the collection.
+    """
     assert tuned.index is not None
     measured: dict[str, Any] = {}
     if tuned.curve:
@@ -328,7 +362,8 @@ def _entry(tuned: Tuned, file: str) -> IndexEntry:
             "curve": [each.to_json() for each in tuned.curve],
             "default": tuned.index.default_effort,
             "queries": tuned.queries,
-            "own_queries": tuned.own,
+            "own_queries": tuned.own and not texts,
+            **({"texts": True} if texts else {}),
             "build_seconds": round(tuned.build_seconds, 1),
             "tune_seconds": round(tuned.tune_seconds, 1),
         }
@@ -349,6 +384,7 @@ def summary(entry: IndexEntry) -> dict[str, Any]:
         "cpu_us": chosen["cpu_us"],
         "queries": entry.measured["queries"],
         "own_queries": entry.measured["own_queries"],
+        **({"texts": True} if entry.measured.get("texts") else {}),
     }
 
 

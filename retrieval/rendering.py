@@ -217,10 +217,15 @@ def info_text(info: Mapping[str, Any]) -> str:
     for segment in info["segments"]:
         searched = "" if segment["role"] == "documents" else "  " + _searched(segment)
         lines.append(
-            f"    {segment['role']:<9}  {counted(segment['rows'], 'row'):>14}"
+            f"    {_role(segment):<12}  {counted(segment['rows'], 'row'):>14}"
             f"  {size(segment['bytes']):>8}{searched}"
         )
     return "\n".join(lines)
+
+
+def _role(segment: Mapping[str, Any]) -> str:
+    """Return a segment's role, and for images that it is of those."""
+    return f"{segment['role']} images" if segment["modality"] == "image" else segment["role"]
 
 
 def deleted_text(deleted: int, unknown: int) -> str:
@@ -373,6 +378,8 @@ def _searched(segment: Mapping[str, Any]) -> str:
     if not measured:
         return f"index {segment['index']}, exact"
     queries = "your queries" if measured["own_queries"] else "made queries"
+    if measured.get("texts"):
+        queries = "texts of the collection"
     return (
         f"index {segment['index']}, recall {measured['recall']:.3f} "
         f"[{measured['low']:.3f}, {measured['high']:.3f}] on {measured['queries']:,} {queries}, "
