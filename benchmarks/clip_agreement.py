@@ -99,9 +99,9 @@ def list_of_names(folder: Path, into: Path) -> Path:
 def table(result: dict[str, Any]) -> str:
     """Return what was compared as text."""
     data, vectors = result["data"], result["largest_difference"]
+    numbers = f"{data['images']:,} images, {data['captions']:,} captions"
     lines = [
-        f"{data['name']}, {data['split']}: {data['images']:,} images, "
-        f"{data['captions']:,} captions",
+        f"{data['name']}, {data['split']}: {numbers}",
         f"vectors: images within {vectors['images']:.1e}, texts within {vectors['texts']:.1e}",
         f"{'':24}{'text to image':>24}{'image to text':>24}",
         f"{'R@k in per cent':24}" + "".join(f"{f'R@{k}':>8}" for k in CUTOFFS) * 2,
