@@ -75,12 +75,13 @@ def random_weights(architecture: str, device: str | None = None) -> ClipEncoder:
 
     model = open_clip.create_model(architecture, load_weights=False, pretrained_text=False).eval()
     loaded = Loaded(
+        f"{architecture}/random",
         model.requires_grad_(False),
         open_clip.get_tokenizer(architecture),
         dict(model.visual.preprocess_cfg),
         b"random",
     )
-    return ClipEncoder(loaded, f"clip:{architecture}/random", None, EncoderOptions(device=device))
+    return ClipEncoder(loaded, f"clip:{loaded.name}", None, EncoderOptions(device=device))
 
 
 def measure(

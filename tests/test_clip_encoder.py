@@ -175,7 +175,8 @@ class Small(torch.nn.Module):  # type: ignore[misc, name-defined]
 def test_batches_become_smaller_where_memory_runs_out(encoder: ClipEncoder) -> None:
     model = Small(tiny_model()[0])
     tokenizer = open_clip.SimpleTokenizer(context_length=40)
-    small = ClipEncoder(Loaded(model, tokenizer, {**OPENAI, "size": 32}, b""), "clip:small")
+    loaded = Loaded("small", model, tokenizer, {**OPENAI, "size": 32}, b"")
+    small = ClipEncoder(loaded, "clip:small")
     small.image_batch_size = 16
     np.testing.assert_allclose(
         small.encode_images(IMAGES * 4), encoder.encode_images(IMAGES * 4), atol=1e-5
@@ -391,7 +392,9 @@ def test_files_of_weights(
     assert same(opened(f"test-tiny/{tmp_path / name}"), encoder)
     monkeypatch.chdir(tmp_path)
     assert same(opened(f"test-tiny/{name}"), encoder)
-    assert same(opened(f"test-tiny/./{name}"), encoder)
+    relative = opened(f"test-tiny/./{name}")
+    assert same(relative, encoder)
+    assert relative.name == f"clip:test-tiny/{tmp_path / name}", "opens from any folder"
     shutil.copy(Path(encoder.name.removeprefix("clip:")) / "open_clip_config.json", tmp_path)
     assert same(opened(tmp_path / name), encoder), "the configuration lies beside it"
 
@@ -413,6 +416,8 @@ def test_tags_bring_their_activation_and_preparation(
     assert not np.allclose(plain.encode_images(IMAGES), quick.encode_images(IMAGES), atol=1e-3), (
         "the activation matters"
     )
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "openai").write_text("a file with the name of a tag is not taken for it")
     assert same(opened("test-tiny/openai"), quick)
     assert same(opened("test/tiny/openai"), quick), "architectures are written with a slash, too"
     assert same(opened("test-tiny/laion"), plain)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -48,3 +51,16 @@ def checked_texts(items: Iterable[Any], who: str) -> list[str]:
             raise InputError(f"{who}: item {position} is not a str but {kind}")
         texts.append(text.encode("utf-8", "replace").decode("utf-8"))
     return texts
+
+
+def settle_openmp() -> None:
+    """Let torch and faiss live in one process on macOS; to be called before torch computes.
+
+    The wheels of each bring an OpenMP runtime there. Loading the second aborts the process, and
+    sharing threads between them can crash it.
+    """
+    if sys.platform == "darwin" and find_spec("faiss") is not None:
+        os.environ.setdefault("KMP_DUPLICATE_LIB_OK", "TRUE")
+        import torch
+
+        torch.set_num_threads(1)

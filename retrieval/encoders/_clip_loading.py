@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, RetrError, missing_extra
-from ._checks import existing_folder
+from ._checks import existing_folder, settle_openmp
 from ._st_loading import _LOADING, _first_line, _why
 from .base import EncoderOptions
 
@@ -41,6 +41,7 @@ _PREPARATION = ("mean", "std", "interpolation", "resize_mode", "fill_color")
 class Place:
     """Where a model is.
 
+    name:        of the model, behind "clip:", with paths from the root.
     source:      what open_clip calls the architecture: its name, or "local-dir:FOLDER".
     weights:     the file they are in.
     quick_gelu:  to be used whatever the architecture says.
@@ -48,6 +49,7 @@ class Place:
     doubt:       what nothing says of it, for the user; None where all is known.
     """
 
+    name: str
     source: str
     weights: Path
     quick_gelu: bool = False
@@ -59,10 +61,12 @@ class Place:
 class Loaded:
     """A model on the CPU, in float32.
 
+    name:        what opens it again from any folder, without "clip:".
     preparation: open_clip's `preprocess_cfg`.
     digest:      stands for the weights, the activation and the number of heads.
     """
 
+    name: str
     model: Any
     tokenizer: Any
     preparation: dict[str, Any]
@@ -88,6 +92,7 @@ def load(name: str, target: str, options: EncoderOptions) -> Loaded:
             raise missing_extra(f"the encoder {name}", "clip") from error
         raise
     hub: Any = errors
+    settle_openmp()
     log.info("loading %s", name)
     try:
         with _LOADING, _overheard() as said:
@@ -120,13 +125,15 @@ def load(name: str, target: str, options: EncoderOptions) -> Loaded:
     model.eval()
     model.requires_grad_(False)
     preparation = getattr(model.visual, "preprocess_cfg", {})
-    return Loaded(model, tokenizer, dict(preparation), _digest(model))
+    return Loaded(place.name, model, tokenizer, dict(preparation), _digest(model))
 
 
 # ---------------------------------------------------------------- where it is
 
 
 def _find(who: str, target: str, options: EncoderOptions) -> Place:
+    from open_clip.pretrained import is_pretrained_cfg
+
     if target.startswith(HUB):
         return _on_hub(target.removeprefix(HUB), options.revision)
     if options.revision is not None:
@@ -142,7 +149,7 @@ def _find(who: str, target: str, options: EncoderOptions) -> Place:
         return _with_config(who, file)
     architecture, tag = _split(who, target)
     file = _existing_file(tag)
-    if file is not None:
+    if file is not None and not is_pretrained_cfg(architecture, tag):
         return _in_file(architecture, file)
     return _tagged(who, architecture, tag)
 
@@ -183,6 +190,7 @@ def _tagged(who: str, architecture: str, tag: str) -> Place:
             missing = f"there are no weights {tag!r} for the architecture {architecture}"
         raise InputError(f"{who}: {missing}; open_clip knows these for it: {tags}")
     return Place(
+        f"{architecture}/{tag}",
         architecture,
         _download(entry),
         quick_gelu=bool(entry.get("quick_gelu")),
@@ -207,7 +215,7 @@ def _on_hub(repository: str, revision: str | None) -> Place:
     config = _hub_file(repository, (CONFIG,), revision)
     _check_config(f"encoder 'clip:{HUB}{repository}'", config)
     weights = _hub_file(repository, WEIGHTS, revision)
-    return Place(f"local-dir:{config.parent}", weights)
+    return Place(f"{HUB}{repository}", f"local-dir:{config.parent}", weights)
 
 
 def _hub_file(repository: str, names: tuple[str, ...], revision: str | None) -> Path:
@@ -247,7 +255,7 @@ def _in_folder(who: str, folder: Path) -> Place:
     if not known and len(found) > 1:
         names = ", ".join(file.name for file in found[:5])
         raise InputError(f"{who}: the folder holds several files of weights, name one: {names}")
-    return Place(f"local-dir:{folder}", found[0])
+    return Place(str(folder), f"local-dir:{folder}", found[0])
 
 
 def _with_config(who: str, file: Path) -> Place:
@@ -257,7 +265,7 @@ def _with_config(who: str, file: Path) -> Place:
             f"them; write clip:ARCH/{file}"
         )
     _check_config(who, file.parent / CONFIG)
-    return Place(f"local-dir:{file.parent}", file)
+    return Place(str(file), f"local-dir:{file.parent}", file)
 
 
 def _in_file(architecture: str, file: Path) -> Place:
@@ -277,7 +285,7 @@ def _in_file(architecture: str, file: Path) -> Place:
                 "nothing says whether these weights were trained with QuickGELU, as OpenAI's "
                 f"were; taken for GELU. If they were, write clip:{architecture}-quickgelu/{file}"
             )
-    return Place(architecture, file, bool(quick), preparation, doubt)
+    return Place(f"{architecture}/{file}", architecture, file, bool(quick), preparation, doubt)
 
 
 def _quick_gelu(file: Path) -> bool | None:

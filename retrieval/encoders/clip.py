@@ -118,10 +118,9 @@ class ClipEncoder(ImageEncoder):
                 f"encoder {name!r}: write clip:ARCH/PRETRAINED, such as clip:ViT-B-32/openai, "
                 f"clip:{HUB}NAME, clip:FOLDER or clip:ARCH/FILE"
             )
-        folder = existing_folder(target)
-        if folder is not None:
-            name = f"clip:{folder}" if cut is None else f"clip:{folder}@{cut}"
-        return cls(load(name, target, options), name, cut, options)
+        loaded = load(name, target, options)
+        found = f"clip:{loaded.name}"
+        return cls(loaded, found if cut is None else f"{found}@{cut}", cut, options)
 
     @property
     def prepare(self) -> Preparation:
