@@ -1,16 +1,19 @@
 """Which map, how strong a ridge, calibration or none: measured on pairs that were left out.
 
-Every candidate is fitted on all folds but one and judged on that one: its documents, as queries in
-the new space, rank the others of the fold by the bridged scores and by the new model's own, and the
-two rankings are compared. Sample queries, where given, rank them too and count as queries do, for
-they are what the collection will be asked.
+Every candidate is fitted on all folds but one and maps, or searches, the rows of that one, so that
+no row is judged by a fit that has seen it. What is measured is whether a search finds a known row:
+a query is a document's new vector with another document's blended in, as a query says part of what
+a document says, and the value is one over the rank of the row that the new model puts first. Sample
+queries, where given, are asked as well. How well the new model's own ten best are reproduced is
+reported beside it and decides nothing: on judged collections that went up while the search got
+worse (docs/upgrades.md has the figures).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,35 +22,43 @@ from ..errors import InputError
 from ..evaluation.intervals import mean_interval
 from ..evaluation.significance import Interval
 from .bridge import Bridge
-from .fits import Ridge, folds, procrustes
+from .calibration import calibrations
+from .fits import Ridge, Whitening, folds, procrustes
 from .forward import Forward, fit_residuals
-from .maps import Doubles, Floats, Identity
-from .pairs import FEWEST, Pairs, similarities, stacked
+from .maps import Doubles, Floats, Identity, Linear
+from .pairs import FEWEST, Pairs, similarities
+from .task import Score, Task
 
-STRENGTHS = tuple(float(10.0**e) for e in np.arange(-4.0, 1.01, 0.5))
+STRENGTHS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 4.0, 10.0)
 """Of the ridge, as multiples of the mean variance of a dimension: a grid wide enough that its best
 lies inside it for a handful of pairs and for many thousands."""
 
+FLOORS = (None, 1.0, 0.5, 0.25, 0.1, 0.03)
+"""Of the whitening, see `fits.Whitening`; None does without."""
+
 FOLDS = 5
-DEPTH = 10
 
 T = TypeVar("T")
+Made = TypeVar("Made", covariant=True)
+Settings = Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
     """A candidate and how it did on pairs left out.
 
-    kind:      "procrustes", "ridge", …
-    settings:  what else was tried of the kind: {"strength": 0.1}.
-    agreement: the mean overlap of its best 10 with the new model's own best 10, 0 to 1.
-    interval:  of that, over the queries.
+    kind:        "procrustes", "ridge", …
+    settings:    what else was tried of the kind: {"strength": 0.1}.
+    found:       the mean reciprocal rank of the row that the new model puts first, 0 to 1.
+    interval:    of that, over the queries; None where it was not asked for.
+    calibration: what was chosen for the best one: "none", "moments", …
     """
 
     kind: str
-    settings: Mapping[str, float]
-    agreement: float
-    interval: Interval | None
+    settings: Settings
+    found: float
+    interval: Interval | None = None
+    calibration: str = "none"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,29 +68,31 @@ class Choice(Generic[T]):
     value:     fitted on all the pairs, as the best candidate was.
     best:      how that did.
     trials:    all candidates, the best first.
-    values:    f64[q], its agreement for each query left out.
-    old:       the agreement of the old model's own ranking with the new one's, f64[q].
-    chance:    f64[q], that of the best candidate's kind fitted on pairs shuffled.
+    agreement: f64[q], the share of the new model's own ten best that it has among its ten, for
+               rows left out as queries and for sample queries.
+    old:       f64[q], the same of the old model's own ranking.
+    found:     f64[q], what `best.found` is the mean of.
+    chance:    f64[q], the same of the candidate fitted on pairs shuffled.
     held:      for each fold its pairs, and the best candidate fitted on the others.
     """
 
     value: T
     best: Trial
     trials: tuple[Trial, ...]
-    values: Doubles
+    agreement: Doubles
     old: Doubles
+    found: Doubles
     chance: Doubles
     held: tuple[tuple[NDArray[np.int64], T], ...]
 
     @property
     def hopeless(self) -> bool:
-        """Whether it does no better than what was learnt from shuffled pairs."""
-        found = mean_interval(self.values - self.chance)
-        return found is None or found.low <= 0
+        """Whether it finds nothing that what was learnt from shuffled pairs does not find.
 
-
-Fit = Callable[[Pairs], Iterator[tuple[str, Mapping[str, float], T]]]
-"""Yields every candidate that can be fitted from some pairs."""
+        The best of many candidates is a little better by chance alone, hence the wide interval.
+        """
+        gained = mean_interval(self.found - self.chance, confidence=0.999)
+        return gained is None or gained.low <= 0
 
 
 def choose_bridge(pairs: Pairs, *, seed: int = 0) -> Choice[Bridge]:
@@ -88,7 +101,7 @@ def choose_bridge(pairs: Pairs, *, seed: int = 0) -> Choice[Bridge]:
     Raises:
         InputError: there are too few pairs to measure anything.
     """
-    return _choose(pairs, _bridges, bridged_scores, seed)
+    return _choose(pairs, BridgeFits, bridged_scores, calibrated_bridge, seed)
 
 
 def choose_forward(pairs: Pairs, *, seed: int = 0) -> Choice[Forward]:
@@ -97,54 +110,104 @@ def choose_forward(pairs: Pairs, *, seed: int = 0) -> Choice[Forward]:
     Raises:
         InputError: there are too few pairs to measure anything.
     """
-    found = _choose(pairs, _forwards, mapped_scores, seed)
+    found = _choose(pairs, ForwardFits, mapped_scores, calibrated_forward, seed)
     return replace(
         found,
-        value=_with_residuals(found.value, pairs, found.held),
+        value=with_residuals(found.value, pairs, found.held),
         held=tuple(
             (
                 rows,
-                _with_residuals(value, pairs, [each for each in found.held if each[0] is not rows]),
+                with_residuals(value, pairs, [part for part in found.held if part[0] is not rows]),
             )
             for rows, value in found.held
         ),
     )
 
 
-def _with_residuals(
+class Fits(Protocol[Made]):
+    """All candidates that can be fitted from some pairs, each made when it is asked for."""
+
+    def __init__(self, pairs: Pairs) -> None: ...
+
+    def keys(self) -> Sequence[tuple[str, Settings]]:
+        """Return kinds and settings, simpler ones first."""
+        ...
+
+    def make(self, kind: str, settings: Settings) -> Made:
+        """Return one of them."""
+        ...
+
+
+class BridgeFits:
+    """Maps of a query to the old space.
+
+    What a query is compared with there has unit length whatever it is about, so a bias would only
+    favour rows near the mean: the maps have none.
+    """
+
+    def __init__(self, pairs: Pairs) -> None:
+        self._pairs = pairs
+        self._ridge = Ridge(pairs.new, pairs.old)
+
+    def keys(self) -> Sequence[tuple[str, Settings]]:
+        """Return kinds and settings."""
+        return [("procrustes", {}), *(("ridge", {"strength": s}) for s in STRENGTHS)]
+
+    def make(self, kind: str, settings: Settings) -> Bridge:
+        """Return one of them."""
+        if kind == "procrustes":
+            return Bridge(procrustes(self._pairs.new, self._pairs.old), None, kind)
+        return Bridge(self._ridge.map(settings["strength"]), None, kind)
+
+
+class ForwardFits:
+    """Maps of old vectors to where queries look for them.
+
+    A ridge shrinks what old vectors say little of, and the few directions in which all new vectors
+    vary then outweigh the many that tell one document from another. Comparing under a whitening of
+    the new space gives those their share back. ("ridge" does without.)
+    """
+
+    def __init__(self, pairs: Pairs) -> None:
+        self._pairs = pairs
+        self._ridge = Ridge(pairs.old, pairs.new)
+        self._whitening = Whitening(pairs.new)
+
+    def keys(self) -> Sequence[tuple[str, Settings]]:
+        """Return kinds and settings."""
+        return [
+            ("ridge", {"strength": s})
+            if floor is None
+            else ("white", {"strength": s, "floor": floor})
+            for floor in FLOORS
+            for s in STRENGTHS
+        ]
+
+    def make(self, kind: str, settings: Settings) -> Forward:
+        """Return one of them."""
+        pairs = self._pairs
+        plain = self._ridge.map(settings["strength"], unit=pairs.unit)
+        dim = plain.target_dim
+        if kind == "ridge":
+            bridge = Bridge(Identity(dim, dim), None, "identity")
+            return Forward(plain, bridge, pairs.new_metric, kind)
+        white = self._whitening.root(settings["floor"])
+        documents = Linear(plain.weight @ white, plain.bias @ white, unit=True)
+        queries = Linear(white, np.zeros(dim, np.float32), unit=True)
+        return Forward(documents, Bridge(queries, None, "white"), "cosine", kind)
+
+
+def with_residuals(
     forward: Forward, pairs: Pairs, held: Sequence[tuple[NDArray[np.int64], Forward]]
 ) -> Forward:
     """Fit what predicts residuals, on those of pairs that a map had not seen."""
     rows = np.concatenate([rows for rows, _ in held])
-    errors = [_squared(pairs.new[rows] - value.apply(pairs.old[rows])) for rows, value in held]
-    raw = forward.documents.raw()
-    residuals = fit_residuals(raw, pairs.old[rows], np.concatenate(errors))
+    errors = []
+    for some, value in held:
+        there = value.bridge.map.apply(pairs.new[some])
+        errors.append(_squared(there - value.apply(pairs.old[some])))
+    residuals = fit_residuals(forward.documents.raw(), pairs.old[rows], np.concatenate(errors))
     return replace(forward, residuals=residuals)
-
-
-def _bridges(pairs: Pairs) -> Iterator[tuple[str, Mapping[str, float], Bridge]]:
-    yield "procrustes", {}, Bridge(procrustes(pairs.new, pairs.old), None, "procrustes")
-    ridge = Ridge(pairs.new, pairs.old)
-    for strength in STRENGTHS:
-        yield "ridge", {"strength": strength}, Bridge(ridge.map(strength), None, "ridge")
-
-
-def _forwards(pairs: Pairs) -> Iterator[tuple[str, Mapping[str, float], Forward]]:
-    ridge = Ridge(pairs.old, pairs.new)
-    dim = pairs.new.shape[1]
-    for strength in STRENGTHS:
-        documents = ridge.map(strength, unit=pairs.unit)
-        bridge = Bridge(Identity(dim, dim), None, "identity")
-        yield (
-            "ridge",
-            {"strength": strength},
-            Forward(documents, bridge, pairs.new_metric),
-        )
-
-
-def _squared(vectors: Floats) -> Floats:
-    found: Floats = np.einsum("ij,ij->i", vectors, vectors)
-    return found
 
 
 def bridged_scores(bridge: Bridge, queries: Floats, held: Pairs) -> Floats:
@@ -160,108 +223,116 @@ def mapped_scores(forward: Forward, queries: Floats, held: Pairs) -> Floats:
     return carried.calibrated(similarities(carried.vectors, mapped, forward.metric))
 
 
+def calibrated_bridge(bridge: Bridge, pairs: Pairs) -> dict[str, Bridge]:
+    """Return a bridge with every calibration, the simplest first."""
+    carried = bridge.map.apply(pairs.new)
+    return {
+        name: replace(bridge, calibration=each)
+        for name, each in calibrations(pairs, carried, pairs.old, pairs.old_metric).items()
+    }
+
+
+def calibrated_forward(forward: Forward, pairs: Pairs) -> dict[str, Forward]:
+    """Return a forward map with every calibration, the simplest first."""
+    carried, mapped = forward.bridge.map.apply(pairs.new), forward.apply(pairs.old)
+    return {
+        name: replace(forward, bridge=replace(forward.bridge, calibration=each))
+        for name, each in calibrations(pairs, carried, mapped, forward.metric).items()
+    }
+
+
 def _choose(
-    pairs: Pairs, fit: Fit[T], score: Callable[[T, Floats, Pairs], Floats], seed: int
+    pairs: Pairs,
+    family: type[Fits[T]],
+    score: Score[T],
+    calibrated: Callable[[T, Pairs], dict[str, T]],
+    seed: int,
 ) -> Choice[T]:
     if len(pairs) < FEWEST:
         raise InputError(f"{len(pairs)} pairs: give at least {FEWEST}, some hundreds are better")
-    found: dict[tuple[str, tuple[tuple[str, float], ...]], list[Doubles]] = {}
-    old: list[Doubles] = []
     parts = folds(len(pairs), FOLDS, seed)
-    for rows in parts:
-        rest = _rest(parts, rows)
-        held = pairs.take(rows)
-        queries, own, truth = _asked(held)
-        mine = similarities(stacked(held.old, held.old_queries), held.old, held.old_metric)
-        old.append(agreement(mine, truth, own))
-        for kind, settings, value in fit(pairs.take(rest)):
-            values = agreement(score(value, queries, held), truth, own)
-            found.setdefault((kind, tuple(settings.items())), []).append(values)
-    every = {key: np.concatenate(values) for key, values in found.items()}
+    rest = [pairs.take(_others(parts, rows)) for rows in parts]
+    fits = [family(each) for each in rest]
+    task = Task.of(pairs, parts, seed)
+    every: dict[tuple[str, tuple[tuple[str, float], ...]], Doubles] = {}
+    for kind, settings in fits[0].keys():  # noqa: SIM118
+        made = [each.make(kind, settings) for each in fits]
+        every[kind, tuple(settings.items())] = task.found(task.scores(made, score))
     trials = sorted(
         (
-            Trial(kind, dict(settings), float(values.mean()), mean_interval(values, seed=seed))
+            Trial(kind, dict(settings), float(values.mean()))
             for (kind, settings), values in every.items()
         ),
-        key=lambda trial: -trial.agreement,
+        key=lambda trial: -trial.found,  # stable: of equal ones the simpler
     )
     best = trials[0]
+    made = [each.make(best.kind, best.settings) for each in fits]
     values = every[best.kind, tuple(best.settings.items())]
+    shuffled = _shuffled(pairs, parts, family, best, seed)
+    name, made = _calibration(made, rest, task, score, calibrated, seed)
+    best = replace(best, interval=mean_interval(values, seed=seed), calibration=name)
     return Choice(
-        _fitted(pairs, fit, best),
+        calibrated(family(pairs).make(best.kind, best.settings), pairs)[name],
         best,
-        tuple(trials),
+        (best, *trials[1:]),
+        task.agreement(made, score),
+        task.old_agreement(),
         values,
-        np.concatenate(old),
-        _chance(pairs, fit, score, best, parts, seed),
-        tuple((rows, _fitted(pairs.take(_rest(parts, rows)), fit, best)) for rows in parts),
+        task.found(task.scores(shuffled, score)),
+        tuple(zip(parts, made, strict=True)),
     )
 
 
-def _rest(parts: Sequence[NDArray[np.int64]], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+def _shuffled(
+    pairs: Pairs,
+    parts: Sequence[NDArray[np.int64]],
+    family: type[Fits[T]],
+    best: Trial,
+    seed: int,
+) -> list[T]:
+    """Return the best candidate of each fold, fitted on old vectors beside others' new ones."""
+    random = np.random.default_rng(seed)
+    out = []
+    for rows in parts:
+        others = _others(parts, rows)
+        wrong = replace(
+            pairs.take(others),
+            new=pairs.new[random.permutation(others)],
+            old_queries=None,
+            new_queries=None,
+        )
+        out.append(family(wrong).make(best.kind, best.settings))
+    return out
+
+
+def _calibration(
+    made: Sequence[T],
+    rest: Sequence[Pairs],
+    task: Task,
+    score: Score[T],
+    calibrated: Callable[[T, Pairs], dict[str, T]],
+    seed: int,
+) -> tuple[str, list[T]]:
+    """Choose a calibration where half of the rows, at random, have their new vectors already.
+
+    What lifts old rows finds more of them and pushes the new model's own best out of sight, and
+    what lowers them does the reverse; so being found and agreement count alike.
+    """
+    both = [calibrated(value, pairs) for value, pairs in zip(made, rest, strict=True)]
+    done = np.random.default_rng(seed).permutation(len(task.rows))[::2]
+    worth = {}
+    for name in both[0]:
+        values = [each[name] for each in both]
+        found = task.found(task.scores(values, score, done=done))
+        worth[name] = found.mean() + task.agreement(values, score, done=done).mean()
+    name = max(worth, key=lambda name: worth[name])  # of equal ones the first, the simplest
+    return name, [each[name] for each in both]
+
+
+def _others(parts: Sequence[NDArray[np.int64]], rows: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.concatenate([part for part in parts if part is not rows])
 
 
-def _asked(held: Pairs) -> tuple[Floats, NDArray[np.int64], Floats]:
-    """Return new queries, which row each is itself (-1: none), and the new model's scores."""
-    queries = stacked(held.new, held.new_queries)
-    own = np.append(np.arange(len(held)), np.full(held.queries, -1))
-    return queries, own, similarities(queries, held.new, held.new_metric)
-
-
-def _fitted(pairs: Pairs, fit: Fit[T], best: Trial) -> T:
-    for kind, settings, value in fit(pairs):
-        if kind == best.kind and settings == best.settings:
-            return value
-    raise AssertionError(f"{best} cannot be fitted on all the pairs")
-
-
-def _chance(
-    pairs: Pairs,
-    fit: Fit[T],
-    score: Callable[[T, Floats, Pairs], Floats],
-    best: Trial,
-    parts: Sequence[NDArray[np.int64]],
-    seed: int,
-) -> Doubles:
-    """Return what the best candidate agrees when each old vector has another document's new one."""
-    shuffle = np.random.default_rng(seed)
-    out = []
-    for rows in parts:
-        rest = _rest(parts, rows)
-        wrong = pairs.take(rest)
-        wrong = Pairs(
-            wrong.old,
-            wrong.new[shuffle.permutation(len(rest))],
-            old_metric=pairs.old_metric,
-            new_metric=pairs.new_metric,
-        )
-        held = pairs.take(rows)
-        queries, own, truth = _asked(held)
-        out.append(agreement(score(_fitted(wrong, fit, best), queries, held), truth, own))
-    return np.concatenate(out)
-
-
-def agreement(
-    scores: Floats, truth: Floats, own: NDArray[np.int64] | None = None, depth: int = DEPTH
-) -> Doubles:
-    """Return f64[q]: the share of the best `depth` rows by `truth` that are the best by `scores`.
-
-    scores, truth: f32[q, n]; of few rows fewer are compared, a quarter of them at most.
-    own:           i64[q], the row that is the query itself and does not count; -1 for none.
-    """
-    depth = max(1, min(depth, (scores.shape[1] - 1) // 4))
-    both = _best(scores, own, depth) & _best(truth, own, depth)
-    shared: Doubles = both.sum(axis=1) / depth
-    return shared
-
-
-def _best(scores: Floats, own: NDArray[np.int64] | None, depth: int) -> NDArray[np.bool_]:
-    scores = scores.copy()
-    if own is not None:
-        there = np.flatnonzero(own >= 0)
-        scores[there, own[there]] = -np.inf
-    top = np.argpartition(-scores, depth - 1, axis=1)[:, :depth]
-    out = np.zeros(scores.shape, bool)
-    np.put_along_axis(out, top, True, axis=1)
-    return out
+def _squared(vectors: Floats) -> Floats:
+    found: Floats = np.einsum("ij,ij->i", vectors, vectors)
+    return found

@@ -74,6 +74,31 @@ class Ridge:
         return weight
 
 
+class Whitening:
+    """How vectors of a space are compared so that no few directions decide.
+
+    vectors: f32[n, d], a sample of the space.
+    """
+
+    def __init__(self, vectors: Floats) -> None:
+        x = vectors.astype(np.float64)
+        x -= x.mean(axis=0)
+        values, self._vectors = np.linalg.eigh(x.T @ x / len(x))
+        self._values = np.maximum(values, 0)
+
+    def root(self, floor: float) -> Floats:
+        """Return R, f32[d, d], symmetric: x R and y R have the inner product x C^(-1/2) y'.
+
+        C is the covariance with `floor` times its mean variance added to every direction. So the
+        inner product is halfway from the space's own to that under full whitening.
+        """
+        values = (self._values + floor * (self._values.mean() or 1.0)) ** -0.25
+        # At the size of the space: the inverse of this is needed where rows become queries.
+        values /= np.sqrt((values**2).mean())
+        root: Doubles = (self._vectors * values) @ self._vectors.T
+        return root.astype(np.float32)
+
+
 def procrustes(source: Floats, target: Floats, *, unit: bool = False) -> Linear:
     """Return the orthogonal map of least squares (Schoenemann, 1966): UV' of the SVD of X'Y.
 

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from ..evaluation.intervals import mean_interval
 from ..evaluation.significance import Interval
 from .bridge import Bridge
-from .choose import Choice, agreement, bridged_scores, mapped_scores
+from .choose import Choice, bridged_scores, mapped_scores
 from .forward import Forward
 from .maps import Doubles, Floats
 from .pairs import Pairs, similarities, stacked
+from .task import agreement
 
 SHARES = (0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 """Of the rows backfilled, where the curve is estimated."""
@@ -156,9 +157,9 @@ def measure_gate(
         pairs=len(pairs),
         queries=pairs.queries,
         old_agreement=Measured.of(bridge.old, seed),
-        bridge=Measured.of(bridge.values, seed),
+        bridge=Measured.of(bridge.agreement, seed),
         bridge_kind=bridge.best.kind,
-        forward=Measured.of(forward.values, seed),
+        forward=Measured.of(forward.agreement, seed),
         forward_kind=forward.best.kind,
         bridge_quality=bridge_quality,
         forward_quality=forward_quality,
