@@ -265,10 +265,11 @@ class _Pool:
         process = getattr(self._own, "process", None)
         if process is None and not self._here:
             process = self._own.process = self._start()
-        if process is None:
+        message = None if process is None else _pickled(images)
+        if process is None or message is None:
             return decode(self._prepare, images)
         try:
-            answer = _exchange(process, pickle.dumps(images, protocol=pickle.HIGHEST_PROTOCOL))
+            answer = _exchange(process, message)
         except (OSError, EOFError, pickle.UnpicklingError) as error:
             self._own.process = None
             code = self._forget(process)
@@ -354,6 +355,17 @@ def _exchange(process: subprocess.Popen[bytes], message: bytes) -> Any:
     process.stdin.write(message)
     process.stdin.flush()
     return pickle.load(process.stdout)
+
+
+def _pickled(images: list[Any]) -> bytes | None:
+    """Return images as a message, None where one cannot be sent.
+
+    A PIL image that was opened and not yet read is read by this, and may turn out to be damaged.
+    """
+    try:
+        return pickle.dumps(images, protocol=pickle.HIGHEST_PROTOCOL)
+    except Exception:  # whatever Pillow raises; to be told apart where the image is opened
+        return None
 
 
 def _reap(process: subprocess.Popen[bytes]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -152,6 +153,22 @@ def test_an_image_that_kills_its_process_is_skipped_alone(
         assert pipeline.report.crashes >= 3
     assert {tag for tag, made in found.items() if isinstance(made, Unreadable)} == deadly_ones
     assert found[7] == Unreadable("stops the process that decodes it (signal 11)")
+
+
+def test_an_image_that_cannot_be_sent_is_opened_here() -> None:
+    """A PIL image is read when it is needed, and a view of memory is not sent at all."""
+    data = encoded(photograph(1), "PNG")
+    images: list[Any] = [photograph(number) for number in range(30)]
+    images[5] = Image.open(io.BytesIO(data[: len(data) // 2]))
+    images[21] = memoryview(data)
+    with ImagePipeline[int](ToyImageEncoder(), workers=2) as pipeline:
+        found = [each for tag, i in enumerate(images) for each in pipeline.put(tag, i)]
+        found += pipeline.drain()
+        assert pipeline.report.crashes == 0
+    made = dict(found)
+    broken = [tag for tag, vector in made.items() if isinstance(vector, Unreadable)]
+    assert broken == [5] and "damaged" in made[5].reason
+    assert np.array_equal(made[21], made[1])
 
 
 def test_what_no_other_process_can_import_is_decoded_all_the_same() -> None:

@@ -394,13 +394,31 @@ def _digest(model: Any) -> bytes:
         digest = hashlib.blake2b(repr(tuple(values.shape)).encode(), digest_size=16)
         digest.update(values.reshape(-1).view(torch.uint8).numpy())
         digests.add(digest.digest())
-    parts = [(type(part).__name__, getattr(part, "num_heads", None)) for part in model.modules()]
-    heads = [number for _, number in parts if number is not None]
-    quick = any(kind == "QuickGELU" for kind, _ in parts)
-    pooled = [getattr(model.visual, "pool_type", None), getattr(model, "text_pool_type", None)]
     whole = hashlib.blake2b(b"".join(sorted(digests)), digest_size=16)
-    whole.update(repr((quick, heads, pooled)).encode())
+    whole.update(repr(_settings(model)).encode())
     return whole.digest()
+
+
+def _settings(model: Any) -> list[Any]:
+    """Return what changes vectors and shows in no weight: activation, heads, pooling, masks."""
+    text, visual = getattr(model, "text", model), model.visual
+    parts = list(model.modules())
+    pooled = [getattr(visual, "pool_type", None), getattr(text, "pool_type", None)]
+    pooled += [getattr(model, "text_pool_type", None)]
+    pooled += [getattr(getattr(visual, "trunk", None), "global_pool", None)]
+    return [
+        any(type(part).__name__ == "QuickGELU" for part in parts),
+        sorted({str(part.approximate) for part in parts if hasattr(part, "approximate")}),
+        [part.num_heads for part in parts if isinstance(getattr(part, "num_heads", None), int)],
+        sorted(
+            {float(part.eps) for part in parts if isinstance(getattr(part, "eps", None), float)}
+        ),
+        [type(part).__name__ for part in parts if "Pooler" in type(part).__name__],
+        [None if each is None else str(each) for each in pooled],
+        bool(getattr(visual, "final_ln_after_pool", False)),
+        getattr(text, "attn_mask", None) is not None,
+        [bool(getattr(text, name, False)) for name in ("use_pad_mask", "correct_cls_mask")],
+    ]
 
 
 def _reason(error: Exception, options: EncoderOptions) -> str:

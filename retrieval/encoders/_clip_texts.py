@@ -11,6 +11,7 @@ A CLIP reads 77 tokens, some 50 words, and drops the rest. Three ways to keep it
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -34,6 +35,7 @@ class Tokens:
     def __init__(self, tokenizer: Any, length: int) -> None:
         self.length = length
         self._tokenizer = tokenizer
+        self._lock = threading.Lock()
         self._marks = [w for w, kept in getattr(tokenizer, "cache", {}).items() if w == kept]
         # open_clip's own tokenizer gives numbers uncut; one pass serves to count and to encode.
         self._simple = (
@@ -42,11 +44,15 @@ class Tokens:
 
     def rows(self, texts: Sequence[str]) -> tuple[Any, list[int]]:
         """Return i64[n, length], as the tokenizer gives it, and how many tokens each text has."""
+        texts = _without_long_words(texts)
+        with self._lock:
+            if self._simple:
+                return self._simple_rows(texts)
+            return self._tokenizer(texts, context_length=self.length), self._counts(texts)
+
+    def _simple_rows(self, texts: list[str]) -> tuple[Any, list[int]]:
         import torch
 
-        texts = _without_long_words(texts)
-        if not self._simple:
-            return self._tokenizer(texts, context_length=self.length), self.counts(texts)
         start, end = self._tokenizer.sot_token_id, self._tokenizer.eot_token_id
         rows = torch.zeros(len(texts), self.length, dtype=torch.long)
         counts = []
@@ -64,7 +70,10 @@ class Tokens:
 
     def counts(self, texts: Sequence[str]) -> list[int]:
         """Return how many tokens each text has, uncut, with the marks for start and end."""
-        texts = _without_long_words(texts)
+        with self._lock:
+            return self._counts(_without_long_words(texts))
+
+    def _counts(self, texts: list[str]) -> list[int]:
         if hasattr(self._tokenizer, "encode"):
             return [len(self._tokenizer.encode(text)) + 2 for text in texts]
         inner = self._tokenizer.tokenizer
