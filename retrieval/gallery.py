@@ -150,7 +150,7 @@ class _Sections:
             src = data_uri(hit.image, SIDE)
         except (UnreadableImageError, MissingExtraError) as error:
             reason = error.reason if isinstance(error, UnreadableImageError) else str(error)
-            return f'<div class="frame missing">the image {_text(reason)}</div>'
+            return f'<div class="frame missing">no image: {_text(reason)}</div>'
         alt = _text(" ".join((hit.text or hit.id).split())[:TEXT])
         return f'<div class="frame"><img src="{src}" alt="{alt}" loading="lazy"></div>'
 

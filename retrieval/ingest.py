@@ -354,7 +354,8 @@ class Ingest:
         row = pending.row
         where = str(row.image) if row.image is not None else row.uri or row.id
         stays = row.text is not None or pending.made.get(TEXT) is not None
-        self._skip(Skipped(where, f"the image {pending.unreadable}", None if stays else row.id))
+        reason = f"without its image: {pending.unreadable}" if stays else str(pending.unreadable)
+        self._skip(Skipped(where, reason, None if stays else row.id))
         if stays:
             return True
         if pending.old:

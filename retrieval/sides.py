@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..indexes.topk import merge_hits
 from .encoders.base import TEXT
-from .fusion import POOL, Fusion, Scores
+from .fusion import POOL, Fusion, Scores, normalised
 from .lexical import Bm25, LexicalSegment, Scoring, Terms
 from .segment import allow
 from .snapshot import Snapshot
@@ -189,6 +189,15 @@ class LexicalSide:
                 out[order[at]] = segment.scores(self._scoring[query], positions)
         return out
 
+    def wordless(self, rows: Rows) -> NDArray[np.bool_]:
+        """Return which of some rows (ascending) have no text here, bool[n]."""
+        out = np.ones(len(rows), bool)
+        for segment in self._segments:
+            positions = segment.positions(rows)
+            if len(positions):
+                out[np.searchsorted(rows, segment.rows_at(positions))] = False
+        return out
+
     def held(self, query: int, row: int) -> list[str]:
         """Return the terms of a query that a row holds."""
         for segment in self._segments:
@@ -206,6 +215,7 @@ class Candidates:
     dense, words: f64[n], their scores on each side.
     *_pool:       the scores of the side's own best hits, descending, at most `POOL`.
     core:         bool[n], which rows are among those hits.
+    wordless:     bool[n], which rows have no text that could hold a word.
     near:         how the encoder's side scores all the rows for the vector of one; None where it
                   has no vectors.
     """
@@ -216,6 +226,7 @@ class Candidates:
     words: Scores
     words_pool: Scores
     core: NDArray[np.bool_]
+    wordless: NDArray[np.bool_]
     near: Callable[[int], Scores] | None = None
 
     def fused(self, fusion: Fusion) -> Scores:
@@ -224,15 +235,22 @@ class Candidates:
         With feedback, the encoder's side looks again with the vector of the best row added to
         that of the query (Rocchio, "Relevance feedback in information retrieval", 1971, with one
         document taken for relevant), among the rows found already. A query that no word answers
-        is ranked by the one look.
+        is ranked by the one look. A row without a text, such as an image without a caption, is
+        not one that lacks the words: the vectors' side speaks for both.
         """
-        first = fusion.fuse(self.dense, self.dense_pool, self.words, self.words_pool)
+        first = self._fused(fusion, self.dense, self.dense_pool)
         if self.near is None or not fusion.feedback or not len(self.words_pool):
             return first
         seed = int(self.rows[np.argmax(np.where(self.core, first, -np.inf))])
         dense = self.dense + fusion.feedback * self.near(seed)
         pool = np.sort(dense[self.core & np.isfinite(dense)])[::-1][:POOL]
-        return fusion.fuse(dense, pool, self.words, self.words_pool)
+        return self._fused(fusion, dense, pool)
+
+    def _fused(self, fusion: Fusion, dense: Scores, pool: Scores) -> Scores:
+        fused = fusion.fuse(dense, pool, self.words, self.words_pool)
+        if not len(self.words_pool) or not self.wordless.any():
+            return fused
+        return np.where(self.wordless, normalised(dense, pool), fused)
 
 
 class FusedSide:
@@ -274,6 +292,7 @@ class FusedSide:
             _completed(self._words, query, words, rows),
             words.scores[:POOL],
             core,
+            self._wordless(rows),
             (lambda row: side.near(query, row, rows)) if isinstance(side, DenseSide) else None,
         )
 
@@ -283,6 +302,11 @@ class FusedSide:
         (words,) = self._words.hits([query], POOL)
         found = self._candidates(query, dense, words, rows)
         return found.fused(self._fusion)[np.searchsorted(found.rows, rows)]
+
+    def _wordless(self, rows: Rows) -> NDArray[np.bool_]:
+        if isinstance(self._words, LexicalSide):
+            return self._words.wordless(rows)
+        return np.zeros(len(rows), bool)
 
     def _dense_pool(self, found: Ranking) -> Scores:
         """Return the scores that those of the encoder's side are normalised by."""

@@ -79,7 +79,7 @@ def test_a_page_has_the_query_the_images_scores_and_captions(tmp_path: Path) -> 
     assert np.allclose(np.asarray(asked).mean(axis=(0, 1)), COLOURS["blue"], atol=6)
     for text in (
         *("green hill + in spring", "without people", "3 hits · generation 7", "0.8750", "0.2500"),
-        *("large.png", "year", "1999", "lines 3-4", "the image there is no such file"),
+        *("large.png", "year", "1999", "lines 3-4", "no image: there is no such file"),
     ):
         assert text in seen.text
     assert seen.tags.count("li") == 3 and seen.tags.count("mark") >= 3

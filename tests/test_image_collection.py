@@ -52,7 +52,7 @@ def test_every_broken_image_is_listed_and_none_is_fatal(tmp_path: Path) -> None:
     assert {s.where for s in c.report.skips} == {*broken, "captioned"}
     assert c.report.added == len(c) == len(COLOURS) + 1
     assert c.report.images == encoder.images == len(COLOURS)
-    assert c.search("green tree", k=1)[0].id == "captioned"
+    assert c.search("green tree", k=1, mode="lexical")[0].id == "captioned"
 
 
 def test_what_is_committed_is_not_encoded_again(tmp_path: Path) -> None:
@@ -128,6 +128,18 @@ def test_in_a_mixed_collection_images_and_texts_are_found_side_by_side(tmp_path:
         plain = encoder.encode_queries([colour]) @ encoder.encode_images([picture(colour)]).T
         found = next(h for h in alone if h.id == f"i {colour}")
         assert found.score == pytest.approx(float(plain[0, 0]), abs=1e-5)
+
+
+def test_in_a_mixed_collection_words_do_not_put_texts_above_images(tmp_path: Path) -> None:
+    documents = [Document(f"i {c}", image=picture(c)) for c in COLOURS]
+    documents += [Document(f"t {c}", f"a {c} thing") for c in COLOURS]
+    c = retr.build(documents, tmp_path / "c.retr", encoder=ToyImageEncoder(), progress=False)
+    for colour in COLOURS:
+        found = [h.id for h in c.search(colour, k=4)]
+        assert {f"t {colour}", f"i {colour}"} <= {*found}
+    # A caption without the words is not an image without a caption.
+    (why,) = [h.why for h in c.search("red", k=16, explain=True) if h.id == "t green"]
+    assert why is not None and why.lexical == 0
 
 
 def test_a_collection_without_images_is_as_it_was(tmp_path: Path) -> None:

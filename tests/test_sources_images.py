@@ -146,7 +146,9 @@ def test_a_table_of_paths_and_captions(tmp_path: Path) -> None:
     for name in ("c.jsonl", "c.parquet"):
         assert list(documents(str(tmp_path / name))) == list(found)
     c = retr.build(path, tmp_path / "c.retr", encoder=ToyImageEncoder(), progress=False)
-    assert len(c) == 2 and [s.reason for s in c.report.skips] == ["the image there is no such file"]
+    assert len(c) == 2 and [s.reason for s in c.report.skips] == [
+        "without its image: there is no such file"
+    ]
 
 
 def test_rows_of_one_image_are_its_captions(tmp_path: Path) -> None:
