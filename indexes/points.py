@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
+
+_MARGIN: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -64,6 +67,16 @@ class OperatingPoint(Mapping[str, int]):
 
     def __repr__(self) -> str:
         return "OperatingPoint(" + ", ".join(f"{k}={v}" for k, v in self.knobs) + ")"
+
+
+def aimed(recall: float, own: bool) -> float:
+    """Return the recall to reach on the queries at hand, so that others find `recall`.
+
+    own: whether the queries are of the kind that will be asked. Queries made from the vectors
+         need not be: those of another modality, or between clusters, miss up to twice as much
+         (benchmarks/recalls.py), and so half of what may be missed is aimed for.
+    """
+    return recall if own else recall + _MARGIN * (1 - recall)
 
 
 def check_points(points: Sequence[OperatingPoint], default: int, names: set[str]) -> None:

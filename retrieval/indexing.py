@@ -390,14 +390,22 @@ def summary(entry: IndexEntry) -> dict[str, Any]:
 
 def _say(tuned: Tuned) -> None:
     chosen = tuned.chosen
-    if chosen is not None and not tuned.is_met:
-        log.warning(
-            "a recall of %g was asked for; the best that the index %s has is %.3f: "
-            "ask for exact, or give queries of your own to tune it on",
-            tuned.asked,
-            tuned.index.spec if tuned.index else "",
-            chosen.recall,
+    if chosen is None or tuned.is_met:
+        return
+    spec = tuned.index.spec if tuned.index else ""
+    if tuned.own or chosen.recall < tuned.asked:
+        what = f"the best that the index {spec} has is {chosen.recall:.3f}"
+    else:
+        what = (
+            f"the index {spec} has {chosen.recall:.3f} at most on queries made from the vectors, "
+            "and others may be harder"
         )
+    log.warning(
+        "a recall of %g was asked for; %s: ask for exact, or give queries of your own to "
+        "retr index tune",
+        tuned.asked,
+        what,
+    )
 
 
 def _merged(

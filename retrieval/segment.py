@@ -78,7 +78,10 @@ class DenseSegment:
         curve = measured.get("curve", ())
         if recall is None or not curve:
             return None
-        enough = (i for i, each in enumerate(curve) if each["recall"] >= recall)
+        from ..indexes.points import aimed
+
+        wanted = aimed(recall, measured["own_queries"])
+        enough = (i for i, each in enumerate(curve) if each["recall"] >= wanted)
         return next(enough, len(curve) - 1)
 
     def rows_at(self, positions: Rows) -> Rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import pytest
 from numpy.typing import NDArray
 
 import retr
+from retr.indexes import kind
 from retr.indexes.arrays import ArraySource
 from retr.indexes.base import Hits, Metric
 from retr.indexes.exact import scan
+from retr.indexes.points import aimed
 from retr.indexes.spec import IndexSpec
 from retr.indexes.tune import K, made_queries, measure, recalls, tune
 from retr.retrieval.errors import InputError
@@ -73,6 +76,44 @@ def test_made_queries(metric: Metric) -> None:
     nearest = scan(ArraySource(rows[:2000], Metric.L2), made, 1).scores[:, 0]
     between = scan(ArraySource(rows[:2000], Metric.L2), rows[:2000], 2).scores[:, 1]
     assert np.median(nearest) < 0.5 * np.median(between)
+
+
+def test_copies_are_no_neighbours_of_a_made_query() -> None:
+    """Where every row is there ten times, nearly, queries are as far from the rows as ever."""
+    rows, _ = clustered()
+    random = np.random.default_rng(1)
+    many = np.repeat(rows[:300], 10, axis=0)
+    many += (0.001 * random.standard_normal(many.shape)).astype(np.float32)
+    many /= np.linalg.norm(many, axis=1, keepdims=True)
+    source = ArraySource(many, Metric.COSINE)
+    index = kind("flat").build(source, IndexSpec.parse("flat@96"))
+    made = made_queries(source, index, 0)
+    alike = ArraySource(rows[:300], Metric.COSINE)
+    own = made_queries(alike, kind("flat").build(alike, IndexSpec.parse("flat@96")), 0)
+    nearest = [np.median(scan(s, q, 1).scores) for s, q in ((source, made), (alike, own))]
+    assert nearest[0] == pytest.approx(nearest[1], abs=0.08)
+    # Copies alone: they are asked for as they are.
+    alone = ArraySource(np.repeat(rows[:1], 100, axis=0), Metric.COSINE)
+    same = made_queries(alone, kind("flat").build(alone, IndexSpec.parse("flat@96")), 0)
+    assert np.isfinite(same).all()
+    assert same.shape == (100, DIM)
+
+
+def test_with_made_queries_more_is_aimed_for() -> None:
+    assert aimed(0.9, own=True) == 0.9
+    assert aimed(0.9, own=False) == pytest.approx(0.95)
+    assert aimed(1.0, own=False) == 1.0
+    rows, held = clustered()
+    source = ArraySource(rows, Metric.COSINE)
+    index = kind("flat").build(source, IndexSpec.parse("flat@96"))
+    made, own = (measure(index, source, queries, 0.9) for queries in (None, held))
+    assert made.recall >= 0.93
+    assert made.recall > own.recall
+    assert made.is_met
+    assert own.is_met
+    # What is measured has to be what was aimed for, to be called met.
+    assert not replace(made, asked=2 * made.chosen.high - 1 + 0.001).is_met  # type: ignore[union-attr]
+    assert replace(made, asked=2 * made.chosen.high - 1 + 0.001, own=True).is_met  # type: ignore[union-attr]
 
 
 def measure_of(source: ArraySource):  # type: ignore[no-untyped-def]
