@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..retrieval.encoders._clip_loading import CONFIG, WEIGHTS
+from ..retrieval.encoders._clip_finding import CONFIG, WEIGHTS
 from ..retrieval.encoders._preparation import Preparation
 from ..retrieval.errors import InputError
 from ..retrieval.images import SUFFIXES, UnreadableImageError, open_image

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ._checks import checked_texts, existing_folder
-from ._clip_loading import HUB, Loaded, load
+from ._clip_finding import HUB
+from ._clip_loading import Loaded, load
 from ._clip_texts import Tokens, stretch
 from ._preparation import Preparation
 from ._st_loading import _first_line
