@@ -214,7 +214,8 @@ class Candidates:
     rows:         i64[n], ascending.
     dense, words: f64[n], their scores on each side.
     *_pool:       the scores of the side's own best hits, descending, at most `POOL`.
-    core:         bool[n], which rows are among those hits.
+    tier:         i64[n], how deep on either side: 0 for a row among those best hits, 1 for one that
+                  twice as many hits bring, 2 for four times as many, and so on.
     wordless:     bool[n], which rows have no text that could hold a word.
     near:         how the encoder's side scores all the rows for the vector of one; None where it
                   has no vectors.
@@ -225,7 +226,7 @@ class Candidates:
     dense_pool: Scores
     words: Scores
     words_pool: Scores
-    core: NDArray[np.bool_]
+    tier: NDArray[np.int64]
     wordless: NDArray[np.bool_]
     near: Callable[[int], Scores] | None = None
 
@@ -241,9 +242,10 @@ class Candidates:
         first = self._fused(fusion, self.dense, self.dense_pool)
         if self.near is None or not fusion.feedback or not len(self.words_pool):
             return first
-        seed = int(self.rows[np.argmax(np.where(self.core, first, -np.inf))])
+        core = self.tier == 0
+        seed = int(self.rows[np.argmax(np.where(core, first, -np.inf))])
         dense = self.dense + fusion.feedback * self.near(seed)
-        pool = np.sort(dense[self.core & np.isfinite(dense)])[::-1][:POOL]
+        pool = np.sort(dense[core & np.isfinite(dense)])[::-1][:POOL]
         return self._fused(fusion, dense, pool)
 
     def _fused(self, fusion: Fusion, dense: Scores, pool: Scores) -> Scores:
@@ -251,6 +253,21 @@ class Candidates:
         if not len(self.words_pool) or not self.wordless.any():
             return fused
         return np.where(self.wordless, normalised(dense, pool), fused)
+
+    def ranked(self, fusion: Fusion, k: int) -> Ranking:
+        """Return the best k rows, those of a deeper tier after all others.
+
+        So the first hits are the same however many are asked for: what lies deep on both sides
+        may well score more than the last of the rows before. Such a tier is moved down as a
+        whole, to score less than they do.
+        """
+        scores = self.fused(fusion)
+        order = np.lexsort((self.rows, -scores, self.tier))
+        scores, tier = scores[order], self.tier[order]
+        for start in np.flatnonzero(np.diff(tier)) + 1:
+            above = scores[start] - scores[start - 1]
+            scores[tier == tier[start]] -= max(0.0, above + _APART)
+        return Ranking(self.rows[order[:k]], scores[:k])
 
 
 class FusedSide:
@@ -263,8 +280,10 @@ class FusedSide:
 
     def hits(self, queries: Sequence[int], k: int) -> list[Ranking]:
         """Fuse at least the best `POOL` rows of each side."""
-        found = self.candidates(queries, max(k, POOL))
-        return [best(each.rows, each.fused(self._fusion), k) for each in found]
+        depth = POOL
+        while depth < k:
+            depth *= 2  # tiers are whole, or more hits would bring others of the same tier
+        return [each.ranked(self._fusion, k) for each in self.candidates(queries, depth)]
 
     def candidates(self, queries: Sequence[int], depth: int) -> list[Candidates]:
         """Return the best `depth` rows of each side, scored on both."""
@@ -280,10 +299,10 @@ class FusedSide:
         self, query: int, dense: Ranking, words: Ranking, others: Rows = NOTHING.rows
     ) -> Candidates:
         rows = merged_rows([dense.rows, words.rows, others])
-        core = np.zeros(len(rows), bool)
-        # Not those found deeper: the first hits are the same however many are asked for.
-        core[np.searchsorted(rows, dense.rows[:POOL])] = True
-        core[np.searchsorted(rows, words.rows[:POOL])] = True
+        tier = np.full(len(rows), np.iinfo(np.int64).max)
+        for found in (dense, words):
+            at = np.searchsorted(rows, found.rows)
+            tier[at] = np.minimum(tier[at], _tiers(len(at)))
         side = self._dense
         return Candidates(
             rows,
@@ -291,7 +310,7 @@ class FusedSide:
             self._dense_pool(dense),
             _completed(self._words, query, words, rows),
             words.scores[:POOL],
-            core,
+            tier,
             self._wordless(rows),
             (lambda row: side.near(query, row, rows)) if isinstance(side, DenseSide) else None,
         )
@@ -344,6 +363,14 @@ def _once(ranking: Ranking, k: int) -> Ranking:
     first = np.append(True, rows[1:] != rows[:-1])[: len(rows)]
     kept = np.sort(order[first])[:k]
     return Ranking(ranking.rows[kept], ranking.scores[kept])
+
+
+_APART = 1e-6  # of fused scores, which lie between 0 and about 1
+
+
+def _tiers(n: int) -> NDArray[np.int64]:
+    """Return i64[n], the tier of each place of a ranking: 0 a hundred times, then 1 as often."""
+    return np.frexp(np.arange(n) // POOL)[1].astype(np.int64)
 
 
 def _completed(side: Side, query: int, known: Ranking, rows: Rows) -> Scores:

@@ -100,17 +100,19 @@ def sides(seed: int, rows: int, in_words: float) -> tuple[Known, Known]:
     rows=st.sampled_from([1, 2, 50, 150, 2000]),
     in_words=st.sampled_from([0.0, 0.01, 0.3, 1.0]),
     weight=st.sampled_from([0.0, 0.25, 0.5, 1.0]),
-    k=st.integers(1, POOL),
+    k=st.integers(1, 5 * POOL),
+    further=st.integers(0, 8 * POOL),
 )
 def test_fewer_hits_are_the_first_of_more(
-    seed: int, rows: int, in_words: float, weight: float, k: int
+    seed: int, rows: int, in_words: float, weight: float, k: int, further: int
 ) -> None:
     side = FusedSide(*sides(seed, rows, in_words), Fusion(weight))
-    (few,), (more,) = side.hits([0], k), side.hits([0], POOL)
+    (few,), (more,) = side.hits([0], k), side.hits([0], k + further)
     assert few.rows.tolist() == more.rows[:k].tolist()
     assert few.scores.tolist() == more.scores[:k].tolist()
     assert len(few.rows) == min(k, rows)
-    assert side.scores(0, few.rows).tolist() == few.scores.tolist()
+    first = few.rows[:POOL]
+    assert side.scores(0, first).tolist() == few.scores[:POOL].tolist()
     assert (np.diff(few.scores) <= 0).all()
 
 
