@@ -9,7 +9,8 @@ distinct one is analysed once and kept; the rest is a regular expression and a d
   and so is the whole without its joints, so that `e-mail` finds `email`.
 - Scripts without spaces between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese) and Korean,
   whose words carry their particles, become overlapping pairs of characters, as in Lucene's
-  CJKBigramFilter; a character that stands alone is a term by itself.
+  CJKBigramFilter; a character that stands alone is a term by itself, and as a query it finds the
+  pairs that it is in (`lexical.py`).
 - Stop words are terms like others, so that whatever a text says can be found; a query drops
   them where it has other words.
 
@@ -130,6 +131,7 @@ _CLUSTERS = re.compile(
     rf"(?:[^{_MARKS}{_IGNORED}]|^)[{_MARKS}{_IGNORED}\u1160-\u11ff\ud7b0-\ud7fb\uff9e\uff9f]*"
 )
 _CLUSTERED = re.compile(rf"[{_MARKS}{_IGNORED}\u1160-\u11ff\ud7b0-\ud7fb\uff9e\uff9f]")
+_ONE_OF_PAIR = re.compile(rf"[{_PAIRED}][{_MARKS}\u1160-\u11ff\ud7b0-\ud7fb]*")
 _PARTS = re.compile(rf"[^_{_APOSTROPHES}{_DASHES}]+")
 # getUserName, HTTPServer, sha256; but not mRNA, ESCs, p53, IL6.
 _HUMP = re.compile(
@@ -426,6 +428,11 @@ class _Words:
         if word.isascii():
             return word
         return "".join(c if c in self._own_letters else _plain(c) for c in word)
+
+
+def stands_in_pairs(term: str) -> bool:
+    """Return whether a term is one character of those that are indexed in pairs."""
+    return not term.isascii() and _ONE_OF_PAIR.fullmatch(term) is not None
 
 
 @lru_cache(maxsize=4096)

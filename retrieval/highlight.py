@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .analysis import analyzer
+from .analysis import analyzer, stands_in_pairs
 
 Span = tuple[int, int]
 
@@ -58,6 +58,7 @@ class Words:
     def __init__(self, query: str, language: str = "english") -> None:
         self._analyzer = analyzer(language)
         self._terms = frozenset(self._analyzer.query_terms(query))
+        self._alone = frozenset(filter(stands_in_pairs, self._terms))
 
     def find(self, text: str) -> Iterator[tuple[int, int, str]]:
         """Yield start, end and term of each word of the query in the text, in order of start.
@@ -68,10 +69,16 @@ class Words:
             return
         behind = 0
         for start, end, terms in self._analyzer.spans(text):
-            for term in terms:
-                if term in self._terms and end > behind:
+            matching = [term for term in terms if term in self._terms]
+            for term in matching:
+                if end > behind:
                     behind = end
                     yield start, end, term
+            if self._alone and not matching:
+                for place in range(max(start, behind), end):
+                    if text[place] in self._alone:
+                        behind = place + 1
+                        yield place, behind, text[place]
 
     def spans(self, text: str) -> tuple[Span, ...]:
         """Return where words of the query stand in the text; those that touch are one span."""

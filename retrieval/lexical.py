@@ -11,6 +11,10 @@ the form of Lucene: idf(t) = ln(1 + (N - df + 0.5) / (df + 0.5)) and, without th
 k1 + 1, tf / (tf + k1 (1 - b + b length / mean length)). N, df and the mean length are sums over
 all segments, so the scores of different segments compare; deleted rows count until they are
 compacted.
+
+A query for one character of a script without spaces, such as 水, finds the rows where it stands
+among others too, which are indexed by pairs of characters: the lists of the pairs that begin or
+end with it are one list then.
 """
 
 from __future__ import annotations
@@ -23,9 +27,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from .analysis import stands_in_pairs
 from .errors import DamagedError
 from .store.manifest import SegmentEntry
-from .store.postings import Counts, Posting, PostingShard, Weights
+from .store.postings import MOST_COUNTED, Counts, Posting, PostingShard, Weights
 from .store.shards import Rows, damage, find_rows
 
 _FEW_ALLOWED = 0.02
@@ -207,16 +212,17 @@ class Scoring:
         k1, b = (bm25.k1, bm25.b) if bm25 is not None else (0.0, 0.0)
         self._slope, self._least = k1 * b / self.mean_length, k1 * (1 - b)
         # One order of the terms for all segments: floating-point sums depend on it.
-        self._numbers = {
-            term: [segment.shard.find(term) for segment in segments] for term in sorted(terms)
-        }
+        self._lists: dict[str, list[int | Posting | None]] = {}
+        for term in sorted(terms):
+            find = _around if bm25 is not None and stands_in_pairs(term) else PostingShard.find
+            self._lists[term] = [find(segment.shard, term) for segment in segments]
         self._at = {segment.entry.id: i for i, segment in enumerate(segments)}
         self._weights: dict[str, float] = {}
-        for term, numbers in self._numbers.items():
+        for term, lists in self._lists.items():
             found = sum(
-                segment.shard.size(number)
-                for segment, number in zip(segments, numbers, strict=True)
-                if number is not None
+                len(of.positions) if isinstance(of, Posting) else segment.shard.size(of)
+                for segment, of in zip(segments, lists, strict=True)
+                if of is not None
             )
             if found:
                 self._weights[term] = terms[term] * (1.0 if bm25 is None else idf(rows, found))
@@ -228,13 +234,11 @@ class Scoring:
 
     def wanted(self, segment: LexicalSegment) -> list[_Wanted]:
         """Return the lists of one segment that count."""
-        at = self._at[segment.entry.id]
         out = []
         for term, weight in self._weights.items():
-            number = self._numbers[term][at]
-            if number is None:
+            posting = self._posting(term, segment)
+            if posting is None:
                 continue
-            posting = segment.shard.posting(number)
             bound = posting.most
             if self.bm25 is not None:
                 bound /= bound + posting.shortest * self._slope + self._least
@@ -248,17 +252,48 @@ class Scoring:
 
     def held(self, segment: LexicalSegment, position: int) -> list[str]:
         """Return the terms of the query that one row holds."""
-        at = self._at[segment.entry.id]
         out = []
         for term in self._weights:
-            number = self._numbers[term][at]
-            if number is None:
+            posting = self._posting(term, segment)
+            if posting is None:
                 continue
-            positions = segment.shard.posting(number).positions
+            positions = posting.positions
             i = int(np.searchsorted(positions, position))
             if i < len(positions) and positions[i] == position:
                 out.append(term)
         return out
+
+
+    def _posting(self, term: str, segment: LexicalSegment) -> Posting | None:
+        of = self._lists[term][self._at[segment.entry.id]]
+        return segment.shard.posting(of) if isinstance(of, int) else of
+
+
+def _around(shard: PostingShard, character: str) -> Posting | None:
+    """Return the list of a character that stands alone or in pairs; None where no row holds it.
+
+    Its count in a row is that of the pairs which begin with it, or of those which end with it,
+    whichever is more: inside a run of characters each occurrence is in one of both.
+    """
+    alone = shard.find(character)
+    counts = np.zeros(len(shard), np.int64)
+    shortest = []
+    for numbers in shard.pairs_with(character):
+        own = np.zeros(len(shard), np.int64)
+        for number in numbers:
+            posting = shard.posting(number)
+            own[posting.positions] += posting.values.astype(np.int64)
+            shortest.append(posting.shortest)
+        np.maximum(counts, own, out=counts)
+    if alone is not None:
+        posting = shard.posting(alone)
+        counts[posting.positions] += posting.values.astype(np.int64)
+        shortest.append(posting.shortest)
+    positions = np.flatnonzero(counts)
+    if not len(positions):
+        return None
+    values = np.minimum(counts[positions], MOST_COUNTED).astype(np.uint16)
+    return Posting(positions.astype(np.uint32), values, float(values.max()), min(shortest))
 
 
 def idf(rows: int, found: int) -> float:

@@ -20,8 +20,11 @@ _ENGLISH = (
     "needn't shan't shouldn't wasn't weren't won't wouldn't"
 )
 
-# The lists below but for English are those of the Snowball project, less some that are nouns
-# too (été, estado), with the elided forms of French. Their licence:
+# The lists below but for English are those of the Snowball project, word for word as PostgreSQL 15
+# has them but for this: German without its four misspellings (unse), Spanish with vosotros spelled
+# right and without estado, sentido and their forms, which are nouns too, as été is in French;
+# French with plurals and elided forms (ils, les, lorsqu), Portuguese with its infinitives. Turkish
+# and Nepali have lists there that are not Snowball's, and none here. The licence of the lists:
 #
 # Copyright (c) 2001-2006, Dr Martin Porter and Richard Boulton. All rights reserved.
 #
@@ -59,6 +62,25 @@ _DUTCH = (
     "uw van veel voor want waren was wat werd wezen wie wil worden wordt zal ze zelf zich zij "
     "zijn zo zonder zou"
 )
+_FINNISH = (
+    "ei eivät emme en et ette että he heidän heidät heihin heille heillä heiltä heissä heistä "
+    "heitä hän häneen hänelle hänellä häneltä hänen hänessä hänestä hänet häntä itse ja johon "
+    "joiden joihin joiksi joilla joille joilta joina joissa joista joita joka joksi jolla "
+    "jolle jolta jona jonka jos jossa josta jota jotka kanssa keiden keihin keiksi keille "
+    "keillä keiltä keinä keissä keistä keitä keneen keneksi kenelle kenellä keneltä kenen "
+    "kenenä kenessä kenestä kenet ketkä ketä koska kuin kuka kun me meidän meidät meihin "
+    "meille meillä meiltä meissä meistä meitä mihin miksi mikä mille millä miltä minkä minua "
+    "minulla minulle minulta minun minussa minusta minut minuun minä missä mistä mitkä mitä "
+    "mukaan mutta ne niiden niihin niiksi niille niillä niiltä niin niinä niissä niistä niitä "
+    "noiden noihin noiksi noilla noille noilta noin noina noissa noista noita nuo nyt näiden "
+    "näihin näiksi näille näillä näiltä näinä näissä näistä näitä nämä ole olemme olen olet "
+    "olette oli olimme olin olisi olisimme olisin olisit olisitte olisivat olit olitte olivat "
+    "olla olleet ollut on ovat poikki se sekä sen siihen siinä siitä siksi sille sillä siltä "
+    "sinua sinulla sinulle sinulta sinun sinussa sinusta sinut sinuun sinä sitä tai tallä te "
+    "teidän teidät teihin teille teillä teiltä teissä teistä teitä tuo tuohon tuoksi tuolla "
+    "tuolle tuolta tuon tuona tuossa tuosta tuotä tähän täksi tälle tältä tämä tämän tänä "
+    "tässä tästä tätä vaan vai vaikka yli"
+)
 _FRENCH = (
     "ai aie aient aies ait as au aura aurai auraient aurais aurait auras aurez auriez aurions "
     "aurons auront aux avaient avais avait avec avez aviez avions avons ayant ayante ayantes "
@@ -68,7 +90,7 @@ _FRENCH = (
     "lui m ma mais me mes moi mon même n ne nos notre nous on ont ou par pas pour puisqu qu "
     "que qui quoiqu s sa se sera serai seraient serais serait seras serez seriez serions "
     "serons seront ses soient sois soit sommes son sont soyez soyons suis sur t ta te tes toi "
-    "ton tu un une vos votre vous y à étaient étais était étante étantes étants étiez étions "
+    "ton tu un une vos votre vous y à étaient étais était étant étante étantes étants étiez étions "
     "êtes"
 )
 _GERMAN = (
@@ -88,6 +110,22 @@ _GERMAN = (
     "unserem unseren unseres unter viel vom von vor war waren warst was weg weil weiter "
     "welche welchem welchen welcher welches wenn werde werden wie wieder will wir wird wirst "
     "wo wollen wollte während würde würden zu zum zur zwar zwischen über"
+)
+_HUNGARIAN = (
+    "a abban ahhoz ahogy ahol aki akik akkor alatt amely amelyek amelyekben amelyeket amelyet "
+    "amelynek ami amikor amit amolyan amíg annak arra arról az azok azon azonban azt aztán "
+    "azután azzal azért be belül benne bár cikk cikkek cikkeket csak de e ebben eddig egy "
+    "egyes egyetlen egyik egyre egyéb egész ehhez ekkor el ellen első elég elő először előtt "
+    "emilyen ennek erre ez ezek ezen ezt ezzel ezért fel felé hanem hiszen hogy hogyan igen "
+    "ill ill. illetve ilyen ilyenkor ismét ison itt jobban jó jól kell kellett keressünk "
+    "keresztül ki kívül között közül legalább legyen lehet lehetett lenne lenni lesz lett maga "
+    "magát majd meg mellett mely melyek mert mi mikor milyen minden mindenki mindent mindig "
+    "mint mintha mit mivel miért most már más másik még míg nagy nagyobb nagyon ne nekem neki "
+    "nem nincs néha néhány nélkül olyan ott pedig persze rá s saját sem semmi sok sokat sokkal "
+    "szemben szerint szinte számára talán tehát teljes tovább továbbá több ugyanis utolsó után "
+    "utána vagy vagyis vagyok valaki valami valamint való van vannak vele vissza viszont volna "
+    "volt voltak voltam voltunk által általában át én éppen és így össze úgy új újabb újra ő "
+    "ők őket"
 )
 _ITALIAN = (
     "a abbia abbiamo abbiano abbiate ad agl agli ai al all alla alle allo anche avemmo avendo "
@@ -192,8 +230,10 @@ STOP_WORDS: dict[str, str] = {
     "danish": _DANISH,
     "dutch": _DUTCH,
     "english": _ENGLISH,
+    "finnish": _FINNISH,
     "french": _FRENCH,
     "german": _GERMAN,
+    "hungarian": _HUNGARIAN,
     "italian": _ITALIAN,
     "norwegian": _NORWEGIAN,
     "portuguese": _PORTUGUESE,

@@ -97,6 +97,12 @@ def test_scripts_without_spaces_match_by_pairs_of_characters() -> None:
     assert marked("ABC東京def", "東京 abc") == ["ABC東京"]
 
 
+def test_one_character_is_marked_among_others() -> None:
+    assert marked("水曜日に水を飲む。香水", "水") == ["水", "水", "水"]
+    assert marked("水曜日の海水浴", "水 海水") == ["水", "海水"]
+    assert marked("火曜日", "水") == []
+
+
 def test_a_mark_inside_a_word_does_not_split_it() -> None:
     assert marked("un re\u0301sume\u0301 court", "résumé") == ["re\u0301sume\u0301"]
     assert marked("यह हिन्दी है", "हिन्दी") == ["हिन्दी"]

@@ -95,6 +95,27 @@ def test_bm25_is_what_dictionaries_say(
     assert_best(found, scores, k)
 
 
+RUNS = st.lists(st.text("水火a", min_size=1, max_size=5), max_size=5).map(" ".join)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(RUNS, min_size=1, max_size=12), st.lists(st.integers(1, 12), max_size=3))
+def test_one_character_is_found_wherever_it_stands(
+    make: Segments, texts: list[str], cuts: list[int]
+) -> None:
+    rows = {}
+    for row, text in enumerate(texts):
+        runs = text.replace("a", " ").split()
+        before = sum(run[:-1].count("水") for run in runs)
+        behind = sum(run[1:].count("水") for run in runs)
+        count = max(before, behind) + runs.count("水")
+        assert (count > 0) == ("水" in text)
+        length = len(analyzer("none").terms(text))
+        rows[row] = ["水"] * count + ["other"] * (length - count)
+    segments = split(make, texts, cuts)
+    assert_best(search(segments, {"水": 1}, 20), bm25(rows, ["水"]), 20)
+
+
 @settings(max_examples=40, deadline=None)
 @given(TEXTS, QUERIES, st.lists(st.integers(1, 40), min_size=1, max_size=6))
 def test_scores_are_the_same_to_the_bit_however_rows_are_stored(

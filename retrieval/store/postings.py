@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import mmap
+import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -116,6 +117,16 @@ class PostingShard:
                 raise
         return number if found else None
 
+    def pairs_with(self, character: str) -> tuple[list[int], list[int]]:
+        """Return the numbers of the longer terms that begin with a character, and that end so."""
+        wanted = character.encode()
+        with damage(self._path):
+            first = self._sorted.find(wanted)
+            # No byte of UTF-8 is 255, so all that begin with the character lie before this.
+            begin = range(first, self._sorted.find(wanted + b"\xff"))
+            longer = [number for number in begin if self._sorted[number] != wanted]
+            return longer, self._sorted.ending(wanted)
+
     def size(self, number: int) -> int:
         """Return how many rows hold the term of this number.
 
@@ -169,6 +180,18 @@ class _Terms(Sequence[bytes]):
             self._sample = [self[i] for i in range(0, self._len, self._step)]
         end = bisect_right(self._sample, wanted) * self._step
         return bisect_left(self, wanted, max(end - self._step, 0), min(end, self._len))
+
+    def ending(self, wanted: bytes) -> list[int]:
+        """Return the places of the longer terms that end with some bytes; reads all terms."""
+        first, last = self._offsets[0], self._offsets[self._len]
+        offsets = np.frombuffer(self._offsets, np.int64)
+        found = []
+        for match in re.finditer(re.escape(wanted), self._data[first:last]):
+            start, end = first + match.start(), first + match.end()
+            place = int(np.searchsorted(offsets, end))
+            if self._offsets[place] == end and self._offsets[place - 1] < start:
+                found.append(place - 1)
+        return found
 
     def __getitem__(self, index: Any) -> Any:
         start, end = self._offsets[index], self._offsets[index + 1]
