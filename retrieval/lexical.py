@@ -94,22 +94,29 @@ class LexicalSegment:
         return find_rows(self.shard.rows, rows - self.entry.first_row)
 
     def search(
-        self, scoring: Scoring, k: int, *, only: Rows | None = None, never: Rows | None = None
+        self,
+        scoring: Scoring,
+        k: int,
+        *,
+        only: Rows | None = None,
+        never: Rows | None = None,
+        floor: float = 0.0,
     ) -> tuple[Rows, NDArray[np.float64]]:
         """Return the best k rows that hold any of the terms and their scores, best first.
 
         only:  the positions allowed, ascending; None allows all.
         never: positions taken out of those, ascending.
+        floor: a row that scores less may be left out.
         """
         with damage(self._path):
             wanted = scoring.wanted(self)
-            if not wanted:
+            if sum(term.bound for term in wanted) <= floor * (1 - _SLACK):
                 return np.empty(0, np.int64), np.empty(0, np.float64)
             barred = self._barred(only, never)
             if only is not None and len(only) <= _FEW_ALLOWED * len(self):
                 candidates = only if barred is None else only[~barred[only]]
             else:
-                candidates = self._candidates(wanted, scoring, k, barred)
+                candidates = self._candidates(wanted, scoring, k, barred, floor)
             scores = self._score(wanted, candidates, scoring)
         found = np.flatnonzero(scores > 0)
         order = found[np.lexsort((candidates[found], -scores[found]))][:k]
@@ -155,8 +162,9 @@ class LexicalSegment:
         scoring: Scoring,
         k: int,
         barred: NDArray[np.bool_] | None,
+        floor: float,
     ) -> Rows:
-        """Return the positions that may be among the best k, ascending."""
+        """Return the positions that may be among the best k, ascending; `floor` as in `search`."""
         wanted = sorted(wanted, key=lambda term: -term.bound)
         left = sum(term.bound for term in wanted)
         norms = self.norms(scoring) if scoring.bm25 is not None else None
@@ -169,8 +177,8 @@ class LexicalSegment:
             # No row has more than `most`; a row in several lists counts once in the longest.
             if (
                 len(term.posting.positions) >= _PRUNE_FROM
-                and left < most
-                and left < _kth(scores.take(longest), k) * (1 - _SLACK)
+                and left < max(most, floor)
+                and left < max(_kth(scores.take(longest), k), floor) * (1 - _SLACK)
             ):
                 break
             positions = term.posting.positions.astype(np.intp)
@@ -183,10 +191,10 @@ class LexicalSegment:
             longest = max(longest, positions, key=len)
             others = wanted[number + 1 :]
             left -= term.bound
-        threshold = _kth(scores.take(longest), k) * (1 - _SLACK)
+        threshold = max(_kth(scores.take(longest), k), floor) * (1 - _SLACK)
         # Rounding leaves something of `left` where nothing is.
         candidates = _once(touched, scores, threshold - left if others else threshold)
-        return _best(candidates, scores, others, norms, k)
+        return _best(candidates, scores, others, norms, k, floor)
 
     def norms(self, scoring: Scoring) -> NDArray[np.float32]:
         """Return f32[n], what BM25 adds to the count of a term; worked out once a snapshot."""
@@ -196,6 +204,34 @@ class LexicalSegment:
             known = (key, scoring.norm(self.shard.lengths).astype(np.float32))
             self._norms = known
         return known[1]
+
+
+def search_all(
+    segments: Sequence[LexicalSegment],
+    scoring: Scoring,
+    k: int,
+    only: Mapping[str, Rows] | None,
+    never: Mapping[str, Rows],
+) -> tuple[Rows, NDArray[np.float64]]:
+    """Return the best k rows of all segments and their scores, best first, then by row.
+
+    only, never: as `LexicalSegment.search` takes them, by the segment's id; None allows all.
+
+    The largest segment comes first: what its kth row scores, a row of another has to reach.
+    """
+    rows, scores = np.empty(0, np.int64), np.empty(0, np.float64)
+    for segment in sorted(segments, key=len, reverse=True):
+        own = None if only is None else only[segment.entry.id]
+        if own is None or len(own):
+            floor = float(scores[k - 1]) if len(scores) == k else 0.0
+            barred = never.get(segment.entry.id)
+            found = segment.search(scoring, k, only=own, never=barred, floor=floor)
+            rows, scores = (
+                np.concatenate(both) for both in zip((rows, scores), found, strict=True)
+            )
+            order = np.lexsort((rows, -scores))[:k]
+            rows, scores = rows[order], scores[order]
+    return rows, scores
 
 
 class Scoring:
@@ -263,7 +299,6 @@ class Scoring:
                 out.append(term)
         return out
 
-
     def _posting(self, term: str, segment: LexicalSegment) -> Posting | None:
         of = self._lists[term][self._at[segment.entry.id]]
         return segment.shard.posting(of) if isinstance(of, int) else of
@@ -326,13 +361,14 @@ def _best(
     others: Sequence[_Wanted],
     norms: NDArray[np.float32] | None,
     k: int,
+    floor: float,
 ) -> Rows:
     """Return those of some rows that may be among the best k; the other terms are looked up."""
     left = sum(term.bound for term in others)
     own = scores.take(candidates)
     for term in others:
         if len(own) > 4 * k:  # few are looked up sooner than they are compared
-            kept = own >= _kth(own, k) * (1 - _SLACK) - left
+            kept = own >= max(_kth(own, k), floor) * (1 - _SLACK) - left
             candidates, own = candidates[kept], own[kept]
         positions = term.posting.positions
         if len(positions) < _LOOKUP * len(own):
@@ -345,7 +381,7 @@ def _best(
             own[held] += _values(term, term.posting.values[at[held]], norms, candidates[held])
             scores[candidates] = own
         left -= term.bound
-    return candidates[own >= _kth(own, k) * (1 - _SLACK)]
+    return candidates[own >= max(_kth(own, k), floor) * (1 - _SLACK)]
 
 
 def _kth(scores: NDArray[np.float32], k: int) -> float:

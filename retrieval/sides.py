@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..indexes.topk import merge_hits
 from .encoders.base import TEXT
 from .fusion import POOL, Fusion, Scores, normalised
-from .lexical import Bm25, LexicalSegment, Scoring, Terms
+from .lexical import Bm25, LexicalSegment, Scoring, Terms, search_all
 from .segment import allow
 from .snapshot import Snapshot
 from .store.shards import Rows, merged_rows
@@ -164,18 +164,10 @@ class LexicalSide:
 
     def hits(self, queries: Sequence[int], k: int) -> list[Ranking]:
         """Search every segment and merge; a row that holds none of the words is no hit."""
-        return [self._hits(self._scoring[query], k) for query in queries]
-
-    def _hits(self, scoring: Scoring, k: int) -> Ranking:
-        found = []
-        for segment in self._segments:
-            only = None if self._only is None else self._only[segment.entry.id]
-            if only is None or len(only):
-                never = self._dead[segment.entry.id]
-                found.append(segment.search(scoring, k, only=only, never=never))
-        rows = np.concatenate([NOTHING.rows, *(rows for rows, _ in found)])
-        scores = np.concatenate([NOTHING.scores, *(scores for _, scores in found)])
-        return best(rows, scores, k)
+        return [
+            Ranking(*search_all(self._segments, self._scoring[query], k, self._only, self._dead))
+            for query in queries
+        ]
 
     def scores(self, query: int, rows: Rows) -> Scores:
         """Score rows by the words they hold; 0 for a row that holds none."""

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from retr.retrieval.analysis import analyzer
-from retr.retrieval.lexical import Bm25, LexicalSegment, Scoring, Terms, idf
+from retr.retrieval.lexical import Bm25, LexicalSegment, Scoring, Terms, idf, search_all
 from retr.retrieval.terms import TermSettings
 
 from .oracles import assert_best, bm25
@@ -50,17 +50,13 @@ def search(
     """Search segments and merge, as a collection does."""
     scoring = Scoring(segments, terms, constants)
     dead = np.array(sorted(deleted), np.int64)
-    allowed = None if only is None else np.array(sorted(only), np.int64)
-    found: Hits = []
-    for segment in segments:
-        rows, scores = segment.search(
-            scoring,
-            k,
-            only=None if allowed is None else segment.positions(allowed),
-            never=segment.positions(dead),
-        )
-        found += zip(rows.tolist(), scores.tolist(), strict=True)
-    return sorted(found, key=lambda hit: (-hit[1], hit[0]))[:k]
+    never = {segment.entry.id: segment.positions(dead) for segment in segments}
+    allowed = None
+    if only is not None:
+        wanted = np.array(sorted(only), np.int64)
+        allowed = {segment.entry.id: segment.positions(wanted) for segment in segments}
+    rows, scores = search_all(segments, scoring, k, allowed, never)
+    return list(zip(rows.tolist(), scores.tolist(), strict=True))
 
 
 def split(make: Segments, texts: Sequence[str | None], cuts: Sequence[int]) -> list[LexicalSegment]:
