@@ -31,7 +31,12 @@ def writer_lock(path: Path, timeout: float) -> Iterator[None]:
         fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         deadline = time.monotonic() + timeout
-        while not try_flock(fd):
+        while not try_flock(fd) or not _is_at(fd, path):
+            if not _is_at(fd, path):  # a first build that failed has taken it away
+                os.close(fd)
+                with storage_errors(path):
+                    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+                continue
             if time.monotonic() >= deadline:
                 raise LockedError(
                     f"{path.parent}: another writer has held the collection for {timeout:g} s "
@@ -59,6 +64,13 @@ def try_flock(fd: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _holder(fd: int) -> str:

@@ -17,7 +17,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -151,13 +151,43 @@ class Store:
         """Make the folders of a new collection; those that are there already are fine."""
         with storage_errors(self.path):
             self.check_target()
-            missing = [p for p in (self.path, *self.path.parents) if not p.exists()]
-            for folder in reversed(missing):
-                self.disk.make_folder(folder)
-                self.disk.sync_folder(folder.parent)
-            for name in _ALL_FOLDERS:
-                self.disk.make_folder(self.path / name)
-            self.disk.sync_folder(self.path)
+            missing = self._missing()
+            try:
+                for folder in missing:
+                    self.disk.make_folder(folder)
+                    if folder.parent != self.path:
+                        self.disk.sync_folder(folder.parent)
+                self.disk.sync_folder(self.path)
+            except BaseException:
+                self._take_back(missing, ())
+                raise
+
+    def _missing(self) -> list[Path]:
+        """Return the folders that are not there, outer ones first."""
+        wanted = [self.path, *(self.path / name for name in _ALL_FOLDERS)]
+        return [p for p in (*reversed(self.path.parents), *wanted) if not p.exists()]
+
+    def _take_back(self, made: Sequence[Path], files: Iterable[str]) -> None:
+        """Remove what was made for a collection of which no generation came to be.
+
+        made:  its folders, outer ones first.
+        files: those moved into place for the generation.
+        """
+        if self.exists():
+            return
+        try:
+            (self.path / "staging").rmdir()
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return  # another writer is at work here
+        for path in (*(self.path / name for name in files), self.path / "lock"):
+            if self.path in made:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+        for folder in reversed(made):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
     def check_target(self) -> None:
         """Refuse a place where a collection cannot be made, before any work is done.
@@ -209,24 +239,31 @@ class Store:
               finds that the work is of no use any more.
         """
         with storage_errors(self.path):
+            made = [] if self.exists() else self._missing()
             # Before the first generation the folders may be there without being on the disk; after
             # it some may be missing, for git and other archives leave out empty ones.
             if not self.exists() or not all((self.path / n).is_dir() for n in _ALL_FOLDERS):
                 self.create()
             folder = self.path / "staging" / (work.folder if work else uuid.uuid4().hex)
-            fd = self._own_folder(folder, 100 if work else None)
-            if fd is None:  # the same work is being done by another
-                work, folder = None, self.path / "staging" / uuid.uuid4().hex
-                fd = self._own_folder(folder, None)
+            try:
+                fd = self._own_folder(folder, 100 if work else None)
+                if fd is None:  # the same work is being done by another
+                    work, folder = None, self.path / "staging" / uuid.uuid4().hex
+                    fd = self._own_folder(folder, None)
+            except BaseException:
+                self._take_back(made, ())
+                raise
         assert fd is not None  # it was tried for as long as it takes
-        ended = False
+        staging, ended = Staging(self, folder, work), False
         try:
-            yield Staging(self, folder, work)
+            yield staging
             ended = True
         finally:
             if ended or kept_work(folder) is None:
                 shutil.rmtree(folder, ignore_errors=True)
             os.close(fd)
+            if made:
+                self._take_back(made, staging.files)
 
     def _own_folder(self, folder: Path, attempts: int | None) -> int | None:
         """Create `folder` and return a locked descriptor of its lock file.
