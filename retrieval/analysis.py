@@ -31,6 +31,20 @@ from typing import TYPE_CHECKING, TypeVar
 
 from .errors import InputError
 from .stop_words import STOP_WORDS
+from .word_breaks import (
+    ACRONYM,
+    CLUSTERED,
+    CLUSTERS,
+    IGNORED,
+    PARTS,
+    POSSESSIVE,
+    RUNS,
+    SKIN_TONES,
+    THOUSANDS,
+    chunk_pattern,
+    humps,
+    is_one_word,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,74 +90,10 @@ _NAMES = {code: name for name, code in _CODES.items()} | {"nb": "norwegian", "nn
 T = TypeVar("T")
 Span = tuple[int, int, tuple[str, ...]]
 
-# Marks stand in the middle of a word, and `\w` does not cover them. Each range holds every mark
-# of its block and nothing but marks, letters and digits.
-_MARKS = (
-    "\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u05bf\u05c1-\u05c2\u05c4-\u05c5\u05c7\u0610-\u061a"
-    "\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06e8\u06ea-\u06ed\u0711-\u07f3\u0816-\u082d"
-    "\u0859-\u085b\u0898-\u08e1\u08e3-\u0963\u0981-\u09e3\u09fe-\u0a75\u0a81-\u0ae3"
-    "\u0afa-\u0b63\u0b82-\u0bd7\u0c00-\u0c63\u0c81-\u0c83\u0cbc-\u0d4d\u0d57-\u0d63"
-    "\u0d81-\u0df3\u0e31-\u0e3a\u0e47-\u0e4e\u0eb1-\u0ecd\u0f18-\u0f19\u0f35\u0f37\u0f39"
-    "\u0f3e-\u0f84\u0f86-\u0fbc\u102b-\u103e\u1056-\u109d\u135d-\u135f\u1712-\u1734"
-    "\u1752-\u17d3\u17dd\u180b-\u180d\u1a17-\u1a1b\u1a55-\u1a7f\u1ab0-\u1b44\u1b6b-\u1b73"
-    "\u1b80-\u1bf3\u1c24-\u1c37\u1cd0-\u1cd2\u1cd4-\u1dff\u20d0-\u20f0\u302a-\u302f"
-    "\u3099-\u309a\ua802-\ua827\ua880-\ua8c5\ua8e0-\ua8f1\ua926-\ua92d\ua947-\ua953"
-    "\ua980-\ua9c0\uaa29-\uaa4d\uaa7b-\uaac1\uabe3-\uabea\uabec-\uabed\ufb1e\ufe00-\ufe0f"
-    "\ufe20-\ufe2f\U000e0100-\U000e01ef"
-)
-# Soft hyphen, zero-width joiners, word joiner, byte order mark: inside a word they say nothing.
-_IGNORED = "\u00ad\u200c\u200d\u2060\ufeff"
-# Thai, Lao, Myanmar, Hangul jamo, Khmer, kana, ideographs, Hangul, compatibility, beyond the BMP;
-# and the letters whose pairs are flags.
-_PAIRED = (
-    "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005\u302a-\u302f\u3040-\u30ff"
-    "\u3105-\u318f\u31a0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff"
-    "\uff66-\uff9f\U0001f1e6-\U0001f1ff\U00020000-\U0003ffff"
-)
-_EMOJI = "\u2600-\u26ff\u2764\U0001f300-\U0001f3fa\U0001f400-\U0001faff"
-_SKIN_TONES = "\U0001f3fb-\U0001f3ff"
-_INSIDE = rf"\w{_MARKS}{_IGNORED}{_EMOJI}{_SKIN_TONES}\U0001f1e6-\U0001f1ff"
-_DASHES = "\u2010\u2011-"
-_APOSTROPHES = "'\u2019"
-
-
-# A chunk ends where it is longer than any language makes it, so that its time is bounded.
-_RUN = "{1,1024}+"
-_JOINED = "{0,31}+"
-
-
-def _chunk_pattern(inside: str, joints: str) -> re.Pattern[str]:
-    # Joints, points inside numbers and between single letters; and then C++, C# and their like.
-    letter = rf"(?<=(?<![{inside}])[A-Za-z])"
-    return re.compile(
-        rf"[{inside}]{_RUN}"
-        rf"(?:(?:[{joints}]|(?<=\d)[.,](?=\d)|{letter}\.(?=[A-Za-z](?![{inside}])))"
-        rf"[{inside}]{_RUN}){_JOINED}"
-        rf"(?:{letter}(?:\+\+|\#))?"
-    )
-
-
-_ASCII_CHUNKS = _chunk_pattern("A-Za-z0-9_", "'-")
-_CHUNKS = _chunk_pattern(_INSIDE, _APOSTROPHES + _DASHES)
-_RUNS = re.compile(rf"([{_PAIRED}]+)|([{_EMOJI}])|[^{_PAIRED}{_EMOJI}]+")
-# A character with what belongs to it: marks, the rest of a Hangul syllable, half-width voicing.
-_CLUSTERS = re.compile(
-    rf"(?:[^{_MARKS}{_IGNORED}]|^)[{_MARKS}{_IGNORED}\u1160-\u11ff\ud7b0-\ud7fb\uff9e\uff9f]*"
-)
-_CLUSTERED = re.compile(rf"[{_MARKS}{_IGNORED}\u1160-\u11ff\ud7b0-\ud7fb\uff9e\uff9f]")
-_ONE_OF_PAIR = re.compile(rf"[{_PAIRED}][{_MARKS}\u1160-\u11ff\ud7b0-\ud7fb]*")
-_PARTS = re.compile(rf"[^_{_APOSTROPHES}{_DASHES}]+")
-# getUserName, HTTPServer, sha256; but not mRNA, ESCs, p53, IL6.
-_HUMP = re.compile(
-    r"(?<=[a-z][a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z][a-z])|(?<=[A-Za-z]{3})(?=[0-9])"
-)
-_THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
-_ACRONYM = re.compile(r"[A-Za-z](?:\.[A-Za-z])+")
-_POSSESSIVE = re.compile(rf"[{_APOSTROPHES}][sS]$")
 # Vowel points of Arabic and Hebrew, tatweel, enclosing marks, variation selectors.
 _DROPPED = re.compile(
     rf"[\u0640\u064b-\u065f\u0670\u0591-\u05c7\u20d0-\u20f0\ufe00-\ufe0f\U000e0100-\U000e01ef"
-    rf"{_IGNORED}{_SKIN_TONES}]"
+    rf"{IGNORED}{SKIN_TONES}]"
 )
 # The accents of European scripts; the vowel signs of India's are letters.
 _ACCENTS = re.compile("[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\ufe20-\ufe2f]")
@@ -198,7 +148,9 @@ class Analyzer:
 
     def terms(self, text: str) -> list[str]:
         """Return the terms that a text is indexed by, in order, with repeats and stop words."""
-        return list(chain.from_iterable(map(self._terms.__getitem__, _chunks(text).findall(text))))
+        return list(
+            chain.from_iterable(map(self._terms.__getitem__, chunk_pattern(text).findall(text)))
+        )
 
     def query_terms(self, text: str) -> list[str]:
         """Return the terms to search for: without stop words, unless there are no others."""
@@ -211,7 +163,7 @@ class Analyzer:
         A compound or an identifier comes whole, then in parts; characters of scripts without
         spaces come in pairs. So spans may overlap.
         """
-        for match in _chunks(text).finditer(text):
+        for match in chunk_pattern(text).finditer(text):
             at = match.start()
             for start, end, terms in self._spans[match[0]]:
                 yield at + start, at + end, terms
@@ -250,7 +202,7 @@ class Vocabulary:
         return flat, lengths
 
     def _numbered_piece(self, piece: str) -> tuple[int, ...]:
-        chunks = _chunks(piece).findall(piece)
+        chunks = chunk_pattern(piece).findall(piece)
         return tuple(chain.from_iterable(map(self._known.__getitem__, chunks)))
 
     def _numbered(self, chunk: str) -> tuple[int, ...]:
@@ -290,10 +242,6 @@ def _made(name: str) -> Analyzer:
     return Analyzer(name)
 
 
-def _chunks(text: str) -> re.Pattern[str]:
-    return _ASCII_CHUNKS if text.isascii() else _CHUNKS
-
-
 class _Kept(dict[str, tuple[T, ...]]):
     """What each chunk seen lately becomes."""
 
@@ -323,7 +271,7 @@ class _Words:
         self.stop_words = frozenset(map(self._unaccented, self._stops))
 
     def terms(self, chunk: str) -> tuple[str, ...]:
-        if _is_one_word(chunk):
+        if is_one_word(chunk):
             return (self._term(chunk),)
         return tuple(chain.from_iterable(terms for _, _, terms in self.spans(chunk)))
 
@@ -332,7 +280,7 @@ class _Words:
         if chunk.isascii():
             return tuple(self._compound(chunk, 0))
         spans: list[Span] = []
-        for run in _RUNS.finditer(chunk):
+        for run in RUNS.finditer(chunk):
             if run[1]:
                 spans += self._pairs(run[0], run.start())
             elif run[2]:
@@ -343,18 +291,18 @@ class _Words:
 
     def _compound(self, text: str, at: int) -> Iterator[Span]:
         """Yield a word; or one that is made of several, and then each of those."""
-        if _is_one_word(text):
+        if is_one_word(text):
             yield at, at + len(text), (self._term(text),)
             return
         if self._language == "english":
-            text = _POSSESSIVE.sub("", text)
-        if _ACRONYM.fullmatch(text):
+            text = POSSESSIVE.sub("", text)
+        if ACRONYM.fullmatch(text):
             yield at, at + len(text), (self._term(text.replace(".", "")),)
             return
         parts = [
             (part.start() + start, part.start() + end)
-            for part in _PARTS.finditer(text)
-            for start, end in _humps(part[0])
+            for part in PARTS.finditer(text)
+            for start, end in humps(part[0])
         ]
         if len(parts) > 1:
             start, end = parts[0][0], parts[-1][1]
@@ -371,7 +319,7 @@ class _Words:
             yield from self._word(text[start:end], at + start)
 
     def _word(self, text: str, at: int) -> Iterator[Span]:
-        if _THOUSANDS.fullmatch(text):
+        if THOUSANDS.fullmatch(text):
             yield at, at + len(text), (self._term(text.replace(",", "")),)
             return
         for part in text.split(","):
@@ -381,13 +329,13 @@ class _Words:
 
     def _pairs(self, text: str, at: int) -> Iterator[Span]:
         """Yield each pair of neighbouring characters; one that stands alone is yielded alone."""
-        if len(text) > 1 and not _CLUSTERED.search(text) and self._folded(text) == text:
+        if len(text) > 1 and not CLUSTERED.search(text) and self._folded(text) == text:
             for start in range(len(text) - 1):
                 yield at + start, at + start + 2, (text[start : start + 2],)
             return
         found = [
             (at + cluster.start(), at + cluster.end(), folded)
-            for cluster in _CLUSTERS.finditer(text)
+            for cluster in CLUSTERS.finditer(text)
             if (folded := self._folded(cluster[0]))
         ]
         if len(found) == 1:
@@ -430,11 +378,6 @@ class _Words:
         return "".join(c if c in self._own_letters else _plain(c) for c in word)
 
 
-def stands_in_pairs(term: str) -> bool:
-    """Return whether a term is one character of those that are indexed in pairs."""
-    return not term.isascii() and _ONE_OF_PAIR.fullmatch(term) is not None
-
-
 @lru_cache(maxsize=4096)
 def _plain(character: str) -> str:
     """Return a character without accents, but for Cyrillic letters, which are others with them."""
@@ -442,24 +385,6 @@ def _plain(character: str) -> str:
         return _PLAIN.get(character, character)
     letters = _ACCENTS.sub("", unicodedata.normalize("NFD", character))
     return unicodedata.normalize("NFC", letters)
-
-
-def _is_one_word(text: str) -> bool:
-    """Return whether a text is plain letters and digits that are no compound."""
-    if not (text.isascii() and text.isalnum()):
-        return False
-    one_case = text.isalpha() and (text.islower() or text.istitle() or text.isupper())
-    return one_case or not _HUMP.search(text)
-
-
-def _humps(part: str) -> Iterator[tuple[int, int]]:
-    """Yield start and end of each word of an identifier such as getUserName."""
-    start = 0
-    if part.isascii():
-        for hump in _HUMP.finditer(part):
-            yield start, hump.start()
-            start = hump.start()
-    yield start, len(part)
 
 
 def _stemmer(language: str) -> Stemmer.Stemmer | None:

@@ -13,7 +13,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .analysis import analyzer, stands_in_pairs
+from .analysis import analyzer
+from .word_breaks import stands_in_pairs
 
 Span = tuple[int, int]
 

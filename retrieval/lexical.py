@@ -27,11 +27,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .analysis import stands_in_pairs
 from .errors import DamagedError
 from .store.manifest import SegmentEntry
 from .store.postings import MOST_COUNTED, Counts, Posting, PostingShard, Weights
 from .store.shards import Rows, damage, find_rows
+from .word_breaks import stands_in_pairs
 
 _FEW_ALLOWED = 0.02
 _PRUNE_FROM = 2048  # a list that is shorter is added sooner than it is looked into
