@@ -129,7 +129,7 @@ def build(
     options = o.source_options(
         id, text, title, vector, image, images, ids, include, exclude, format
     )
-    with _resumable():
+    with _resumable(index):
         collection = build(
             source,
             index,
@@ -183,7 +183,7 @@ def add(
     options = o.source_options(
         id, text, title, vector, image, images, ids, include, exclude, format
     )
-    with _resumable(), open(index) as collection:
+    with _resumable(index), open(index) as collection:
         collection.add(
             source, options=options, passages=passages, size=passage_size, progress=not quiet
         )
@@ -549,11 +549,14 @@ def _usage(error: Any) -> str:
 
 
 @contextlib.contextmanager
-def _resumable() -> Iterator[None]:
+def _resumable(index: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        console.say("interrupted: what was encoded is kept; run the same command again to go on")
+        from .retrieval.store.store import Store
+
+        kept = "what was encoded is kept" if Store(Path(index)).exists() else "nothing is kept yet"
+        console.say(f"interrupted: {kept}; run the same command again to go on")
         raise typer.Exit(console.INTERRUPTED) from None
 
 
