@@ -20,6 +20,7 @@ from retr.retrieval.errors import CollectionNotFoundError, StorageError
 from retr.retrieval.ingest import Ingest
 from retr.retrieval.progress import Silent
 from retr.retrieval.sources import open_source
+from retr.retrieval.store.staging import kept_work
 from retr.retrieval.store.store import Store
 from retr.retrieval.terms import TermSettings
 from retr.retrieval.types import Document
@@ -103,7 +104,8 @@ def test_a_full_disk_at_every_operation(
         assert found in (old, new)
         if found != old:
             assert retr.open(path).generation > generation
-        assert list((path / "staging").iterdir()) == []
+        left = [folder for folder in (path / "staging").iterdir() if kept_work(folder) is None]
+        assert left == []  # but for an index that goes on where it stopped
         # With room again the same object goes on.
         collection._store.disk = FullDisk(10**9)
         step(collection)
