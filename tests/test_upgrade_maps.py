@@ -17,6 +17,7 @@ from retr.retrieval.upgrade.fits import Ridge, procrustes
 from retr.retrieval.upgrade.forward import Forward
 from retr.retrieval.upgrade.maps import (
     Composed,
+    Hubless,
     Identity,
     Linear,
     LowRank,
@@ -121,6 +122,7 @@ def every_map() -> list[Map]:
         ResidualMlp(
             normal(5, 8, 6), normal(6, 6), normal(7, 8, 11), normal(8, 11), normal(9, 11, 6), True
         ),
+        Hubless(first, unit_rows(normal(12, 40, 6)), 3, 0.25),
         Composed(first, Linear(normal(10, 6, 4), normal(11, 4))),
         dilate(first),
     ]
@@ -170,3 +172,25 @@ def test_a_damaged_bridge_is_refused(tmp_path: Path) -> None:
 def test_what_does_not_fit_together_is_no_chain() -> None:
     with pytest.raises(ValueError, match="6 dimensions"):
         Composed(Linear(normal(0, 8, 6), normal(1, 6)), Identity(8, 8))
+
+
+def test_hubs_lose_length_and_keep_their_direction() -> None:
+    inner = Identity(6, 6, unit=True)
+    anchors = unit_rows(normal(0, 200, 6) + 1)
+    x = normal(1, 5000, 6)
+    found = Hubless(inner, anchors, 3, 0.5).apply(x)
+    mapped = unit_rows(x)
+    usual = np.sort(mapped @ anchors.T, axis=1)[:, -3:].mean(axis=1)
+    assert unit_rows(found) == pytest.approx(mapped, abs=1e-5)
+    lengths = np.linalg.norm(found, axis=1)
+    assert lengths == pytest.approx(np.maximum(usual, 0.1) ** -0.5, rel=1e-4)
+
+
+@pytest.mark.parametrize("unit", [False, True])
+def test_a_mapped_vector_goes_back_to_be_a_query(unit: bool) -> None:
+    white = Linear(normal(0, 6, 6) + 3 * np.eye(6, dtype=np.float32), np.zeros(6, np.float32), unit)
+    forward = Forward(Identity(6, 6), Bridge(white), "ip")
+    x = unit_rows(normal(1, 20, 6))
+    back = forward.back()
+    assert back is not None
+    assert back.apply(white.apply(x)) == pytest.approx(x, abs=1e-4)

@@ -20,6 +20,7 @@ from .maps import (
     Dilation,
     Doubles,
     Floats,
+    Hubless,
     Identity,
     Linear,
     LowRank,
@@ -85,7 +86,17 @@ class Bridge:
         return codec.read_as(path, KINDS, Bridge)
 
 
-KINDS = (Bridge, Calibration, Identity, Linear, LowRank, ResidualMlp, Composed, Dilation)
+KINDS = (
+    Bridge,
+    Calibration,
+    Identity,
+    Linear,
+    LowRank,
+    ResidualMlp,
+    Hubless,
+    Composed,
+    Dilation,
+)
 """What the file of a bridge may hold."""
 
 

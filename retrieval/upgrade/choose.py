@@ -25,7 +25,7 @@ from .bridge import Bridge
 from .calibration import calibrations
 from .fits import Ridge, Whitening, folds, procrustes
 from .forward import Forward, fit_residuals
-from .maps import Doubles, Floats, Identity, Linear
+from .maps import Doubles, Floats, Hubless, Identity, Linear
 from .pairs import FEWEST, Pairs, similarities
 from .task import Score, Task
 
@@ -33,8 +33,11 @@ STRENGTHS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 4.0, 10.0)
 """Of the ridge, as multiples of the mean variance of a dimension: a grid wide enough that its best
 lies inside it for a handful of pairs and for many thousands."""
 
-FLOORS = (None, 1.0, 0.5, 0.25, 0.1, 0.03)
-"""Of the whitening, see `fits.Whitening`; None does without."""
+FLOORS = (1.0, 0.25, 0.1)
+"""Of the whitening, see `fits.Whitening`; another grid that is wide enough."""
+
+ANCHORS, NEAREST, POWER = 1_000, 3, 0.25
+"""Of the correction for hubs, see `maps.Hubless`; whether there is one is measured."""
 
 FOLDS = 5
 
@@ -172,16 +175,19 @@ class ForwardFits:
         self._pairs = pairs
         self._ridge = Ridge(pairs.old, pairs.new)
         self._whitening = Whitening(pairs.new)
+        chosen = np.random.default_rng(0).permutation(len(pairs))[:ANCHORS]
+        self._anchors = pairs.new[chosen]
 
     def keys(self) -> Sequence[tuple[str, Settings]]:
         """Return kinds and settings."""
-        return [
-            ("ridge", {"strength": s})
-            if floor is None
-            else ("white", {"strength": s, "floor": floor})
+        plain = [("ridge", {"strength": strength}) for strength in STRENGTHS]
+        white = [
+            (kind, {"strength": strength, "floor": floor})
             for floor in FLOORS
-            for s in STRENGTHS
+            for kind in ("white", "hubless")
+            for strength in STRENGTHS
         ]
+        return [*plain, *white]
 
     def make(self, kind: str, settings: Settings) -> Forward:
         """Return one of them."""
@@ -194,7 +200,12 @@ class ForwardFits:
         white = self._whitening.root(settings["floor"])
         documents = Linear(plain.weight @ white, plain.bias @ white, unit=True)
         queries = Linear(white, np.zeros(dim, np.float32), unit=True)
-        return Forward(documents, Bridge(queries, None, "white"), "cosine", kind)
+        bridge = Bridge(queries, None, "white")
+        if kind == "white":
+            return Forward(documents, bridge, "cosine", kind)
+        anchors = queries.apply(self._anchors)
+        nearest = min(NEAREST, len(anchors))
+        return Forward(Hubless(documents, anchors, nearest, POWER), bridge, "ip", kind)
 
 
 def with_residuals(
@@ -265,7 +276,7 @@ def _choose(
         ),
         key=lambda trial: -trial.found,  # stable: of equal ones the simpler
     )
-    best = trials[0]
+    best = _strongest(trials, every)
     made = [each.make(best.kind, best.settings) for each in fits]
     values = every[best.kind, tuple(best.settings.items())]
     shuffled = _shuffled(pairs, parts, family, best, seed)
@@ -274,13 +285,37 @@ def _choose(
     return Choice(
         calibrated(family(pairs).make(best.kind, best.settings), pairs)[name],
         best,
-        (best, *trials[1:]),
+        tuple(best if _same(each, best) else each for each in trials),
         task.agreement(made, score),
         task.old_agreement(),
         values,
         task.found(task.scores(shuffled, score)),
         tuple(zip(parts, made, strict=True)),
     )
+
+
+def _strongest(
+    trials: Sequence[Trial], every: Mapping[tuple[str, tuple[tuple[str, float], ...]], Doubles]
+) -> Trial:
+    """Return the strongest ridge that is within one standard error of the best of its kind.
+
+    (Breiman et al., "Classification and Regression Trees", 1984, chapter 3.) Real queries are less
+    like documents than those made here, which makes a little more of a penalty right.
+    """
+    best = trials[0]
+    values = every[best.kind, tuple(best.settings.items())]
+    near = [best]
+    for trial in trials:
+        same = {**trial.settings, "strength": 0} == {**best.settings, "strength": 0}
+        if trial.kind == best.kind and same:
+            loss = values - every[trial.kind, tuple(trial.settings.items())]
+            if loss.mean() <= loss.std() / np.sqrt(len(loss)):
+                near.append(trial)
+    return max(near, key=lambda trial: trial.settings.get("strength", 0.0))
+
+
+def _same(trial: Trial, other: Trial) -> bool:
+    return (trial.kind, trial.settings) == (other.kind, other.settings)
 
 
 def _shuffled(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from . import codec
 from .bridge import KINDS as BRIDGE_KINDS
 from .bridge import Bridge
-from .maps import BLOCK, Floats, Map
+from .maps import BLOCK, Floats, Identity, Linear, Map
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,6 +93,17 @@ class Forward:
             block = np.ascontiguousarray(old[start : start + size], np.float32)
             parts.append(self.residuals.predict(block))
         return np.concatenate(parts)
+
+    def back(self) -> Map | None:
+        """Return what takes a mapped vector to the new space, as a query; None for no such map."""
+        queries = self.bridge.map
+        if isinstance(queries, Identity):
+            return queries if queries.kept == queries.dim else None
+        if not isinstance(queries, Linear) or queries.source_dim != queries.target_dim:
+            return None
+        inverse = np.linalg.inv(queries.weight.astype(np.float64))
+        bias = -queries.bias @ inverse
+        return Linear(inverse.astype(np.float32), bias.astype(np.float32), queries.unit)
 
     def write(self, file: BinaryIO) -> None:
         """Write the forward map as an Arrow IPC file."""

@@ -180,6 +180,53 @@ class ResidualMlp(Map):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Hubless(Map):
+    """Gives vectors of unit length less length the more they resemble everything.
+
+    Some mapped vectors lie near very many queries whatever those ask ("hubs"; Conneau et al.,
+    "Word Translation Without Parallel Data", ICLR 2018, correct for them by what a vector's nearest
+    neighbours in the other space score on average). Here that mean, to a power, divides the vector,
+    so that mapped vectors stay vectors and are compared by inner product.
+
+    inner:   ends in unit length.
+    anchors: f32[a, target_dim], new vectors where queries are compared with mapped ones.
+    nearest: how many of them are averaged.
+    power:   how much it counts.
+    """
+
+    inner: Map
+    anchors: Floats
+    nearest: int
+    power: float
+
+    def dims(self) -> tuple[int, int]:
+        """Return the dimensions of what is mapped and of what comes out."""
+        return self.inner.dims()
+
+    def raw(self) -> Map:
+        """Return the map inside without the unit length that it ends with."""
+        return self.inner.raw()
+
+    def apply(self, vectors: Floats) -> Floats:
+        """Return f32[n, target_dim]."""
+        mapped = self.inner.apply(vectors)
+        out = np.empty_like(mapped)
+        for start in range(0, len(mapped), _ROWS):
+            some = mapped[start : start + _ROWS]
+            scores = some @ self.anchors.T
+            scores.partition(scores.shape[1] - self.nearest, axis=1)
+            usual = scores[:, -self.nearest :].mean(axis=1)
+            # What resembles next to nothing is no hub, and must not get great length.
+            lengths = np.maximum(usual, _LEAST) ** -self.power
+            np.multiply(some, lengths[:, None], out=out[start : start + _ROWS])
+        return out
+
+
+_ROWS = 2_048  # vectors and their scores by all anchors stay in the cache
+_LEAST = 0.1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Composed(Map):
     """One map after another: what a chain of upgrades, old, new, newer, comes to."""
 
