@@ -18,6 +18,7 @@ from typing import Any, ClassVar, cast
 import numpy as np
 
 from ._faiss import load_faiss
+from ._gpu import on_gpu
 from ._shortlist import Choices, ShortlistIndex
 from .base import Floats
 from .points import OperatingPoint
@@ -124,7 +125,7 @@ def _cluster(rows: Floats, lists: int, metric: int) -> Floats:
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     try:
-        clustering.train(rows, faiss.IndexFlat(dim, metric))
+        clustering.train(rows, on_gpu(faiss.IndexFlat(dim, metric)))
     finally:
         faiss.omp_set_num_threads(threads)
     centres: Floats = faiss.vector_to_array(clustering.centroids).reshape(lists, dim)

@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..indexes._gpu import on_device
 from .analysis import analyzer
 from .collection import Collection, source_options
 from .commits import Birth, check_settings
@@ -95,7 +96,8 @@ def build(
         report = _first(store, opened, chosen, settings, passages, size, progress)
         collection = Collection(path, encoder=chosen)
         collection.report = report
-    collection.settle(settings, terms, progress)
+    with on_device(encoder_options.device if encoder_options else None):
+        collection.settle(settings, terms, progress)
     return collection
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
 
+from ..indexes._gpu import on_device
 from ..indexes.base import MissingFaissError
 from . import commits, indexing, merging
 from .commits import Birth, check_space
@@ -335,7 +336,8 @@ class Collection:
         stored = self._snapshot.manifest.encoder
         snapshot = commits.change_settings(self._store, {"spec": spec}, stored, self._snapshot)
         wish = IndexWish.of(snapshot.manifest.settings)
-        self._move_to(indexing.index_all(self._store, snapshot, wish))
+        with on_device(self._device):
+            self._move_to(indexing.index_all(self._store, snapshot, wish))
         self._clear_away()
 
     def settle(
@@ -409,7 +411,8 @@ class Collection:
         snapshot = merging.merge_all(self._store, self._snapshot)
         wish = IndexWish.of(snapshot.manifest.settings)
         if any(s.index for s in snapshot.manifest.of_role(Role.DENSE)):
-            snapshot = indexing.index_all(self._store, snapshot, wish)
+            with on_device(self._device):
+                snapshot = indexing.index_all(self._store, snapshot, wish)
         self._move_to(snapshot)
         self._clear_away()
 

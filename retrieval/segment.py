@@ -80,7 +80,7 @@ class DenseSegment:
             return None
         from ..indexes.points import aimed
 
-        wanted = aimed(recall, measured["own_queries"])
+        wanted = aimed(recall, measured["own_queries"] or "texts" in measured)
         enough = (i for i, each in enumerate(curve) if each["recall"] >= wanted)
         return next(enough, len(curve) - 1)
 
