@@ -152,13 +152,17 @@ class Sides:
         lexical: list[float | None] = [None] * len(rows)
         words: list[tuple[str, ...]] = [()] * len(rows)
         tokens: list[tuple[str, ...]] = [()] * len(rows)
+        by: list[str | None] = [None] * len(rows)
         if self.mode is not Mode.LEXICAL and self._has_vector(self.queries[query]):
             dense = [float(s) for s in self.dense.scores(query, numbers)]
             tokens = [self._shared(query, row) for row in rows]
+            if isinstance(self.dense, DenseSide):
+                by = self.dense.found_by(query, numbers)
         if self._terms is not None and self.queries[query].text:
             lexical = [float(s) for s in self.words.scores(query, numbers)]
             words = [self._held(query, row) for row in rows]
-        return [Explanation(*each) for each in zip(dense, lexical, words, tokens, strict=True)]
+        reasons = zip(dense, lexical, words, tokens, by, strict=True)
+        return [Explanation(*each[:4], by=each[4]) for each in reasons]
 
     def _shared(self, query: int, row: int) -> tuple[str, ...]:
         """Return the words that a sparse encoder gave a weight in a query and in a row."""

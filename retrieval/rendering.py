@@ -129,7 +129,8 @@ def print_hits(results: Results, thumbnails: Protocol | None = None) -> None:
 
 def why_text(why: Explanation) -> str:
     """Return the scores behind the score and the words that match, in one line."""
-    named = (("first", why.first), ("dense", why.dense), ("words", why.lexical))
+    dense = "dense" if why.by is None else why.by
+    named = (("first", why.first), (dense, why.dense), ("words", why.lexical))
     scores = ", ".join(f"{name} {score_text(score)}" for name, score in named if score is not None)
     words = (*why.words, *why.tokens[:TOKENS_SHOWN])
     return f"{scores}: {', '.join(words)}" if words else scores

@@ -123,11 +123,22 @@ class DenseSide:
             return np.zeros(len(rows))
         return self._score(self._views.near(query, *found), 0, rows)
 
-    def _score(self, views: Views, query: int, rows: Rows) -> Scores:
+    def found_by(self, query: int, rows: Rows) -> list[str | None]:
+        """Return of each row whether its image or its text scores; None where all are of one."""
+        known = sorted(self._snapshot.modalities)
+        if len(known) < 2 or not self._given[query]:
+            return [None] * len(rows)
+        scores = np.stack([self._score(self._views, query, rows, each) for each in known])
+        best_of = zip(scores.argmax(axis=0).tolist(), scores.max(axis=0).tolist(), strict=True)
+        return [known[at] if np.isfinite(score) else None for at, score in best_of]
+
+    def _score(self, views: Views, query: int, rows: Rows, modality: str | None = None) -> Scores:
         out = np.full(len(rows), -np.inf)
         order = np.argsort(rows)
         ascending = rows[order]
         for segment in self._snapshot.dense:
+            if modality is not None and segment.entry.modality != modality:
+                continue
             positions = segment.positions(ascending)
             if len(positions):
                 at = np.searchsorted(ascending, segment.rows_at(positions))

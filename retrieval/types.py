@@ -191,6 +191,8 @@ class Explanation:
     tokens:  for a sparse encoder the words that both have a weight for, those that the query
              weighs most first.
     first:   what it scored before it was reranked, None where nothing was.
+    by:      "image" or "text", which of its vectors has the score `dense`; None where all vectors
+             of the collection are of one modality.
     """
 
     dense: float | None
@@ -198,6 +200,7 @@ class Explanation:
     words: tuple[str, ...] = ()
     tokens: tuple[str, ...] = ()
     first: float | None = None
+    by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +246,8 @@ class Hit:
             }
             if self.why.tokens:
                 out["why"]["tokens"] = list(self.why.tokens)
+            if self.why.by is not None:
+                out["why"]["by"] = self.why.by
             if self.why.first is not None:
                 out["why"]["first"] = self.why.first
         return out

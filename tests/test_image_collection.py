@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -161,3 +164,29 @@ def test_own_vectors_of_images_and_texts(tmp_path: Path) -> None:
     assert c.search(vector=vector[1], k=1)[0].id == "a"
     with pytest.raises(InputError, match="4 dimensions"):
         c.add([Document("c", image_vector=np.ones(3, np.float32))], progress=False)
+
+
+def test_a_killed_build_encodes_only_what_was_in_flight_again(tmp_path: Path) -> None:
+    folder, log, path = tmp_path / "in", tmp_path / "log", tmp_path / "c.retr"
+    for number, colour in enumerate([*COLOURS] * 25):
+        save(folder / f"{number:03d}.png", colour, number)
+    worker = Path(__file__).parent / "image_worker.py"
+    command = [sys.executable, str(worker), str(folder), str(path), str(log)]
+    with subprocess.Popen(command) as process:
+        end = time.monotonic() + 60
+        while len(_generations(path)) < 4 and process.poll() is None and time.monotonic() < end:
+            time.sleep(0.005)
+        assert process.poll() is None, "it has ended before it was killed"
+        process.kill()
+    committed = len(retr.open(path, encoder=ToyImageEncoder()))
+    batches = [int(line) for line in log.read_text().split()]
+    assert 0 < committed < 200
+    # All but the batch that was encoded last, and the one that was being committed.
+    assert sum(batches) - committed <= sum(batches[-2:])
+    again = ToyImageEncoder()
+    c = retr.build(folder, path, encoder=again, progress=False)
+    assert (again.images, len(c), c.verify()) == (200 - committed, 200, [])
+
+
+def _generations(path: Path) -> list[Path]:
+    return list((path / "manifests").glob("*.json"))

@@ -78,8 +78,10 @@ def test_filters_and_explanations(mixed: retr.Collection, tmp_path: Path) -> Non
     (hit,) = c.search("a red wall", k=1, explain=True)
     assert hit.id == "0" and hit.why is not None
     assert hit.why.dense is not None and hit.why.lexical and "red" in hit.why.words
+    assert hit.why.by in ("image", "text") and hit.to_dict()["why"]["by"] == hit.why.by
     (hit,) = c.search(Query(image=picture("green")), k=1, explain=True)
     assert hit.id == "1" and hit.why is not None and hit.why.lexical is None
+    assert hit.why.by == "image" and rendering.why_text(hit.why).startswith("image ")
 
 
 def test_reranking_reads_captions_and_keeps_images_without_one(mixed: retr.Collection) -> None:
