@@ -18,6 +18,7 @@ import typer
 from . import cli_options as o
 from .benchmarks.commands import app as measuring
 from .cli_options import DEFAULT_INDEX, OptionalText, argument, flag, value
+from .cli_upgrade import app as upgrading
 from .retrieval import console
 from .retrieval.errors import InputError
 
@@ -38,6 +39,7 @@ _SETTINGS: dict[str, Any] = {
 app = typer.Typer(name="retr", **_SETTINGS)
 index_app = typer.Typer(**_SETTINGS)
 app.add_typer(index_app, name="index")
+app.add_typer(upgrading, name="upgrade")
 app.add_typer(measuring)
 
 

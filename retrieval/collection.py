@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from types import TracebackType
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from .sources import SourceOptions
+    from .upgrade.backfill import BackfillReport
 
 
 class Collection:
@@ -63,14 +64,14 @@ class Collection:
         self._store = Store(Path(path), lock_seconds=lock_seconds)
         self._refresh_seconds = refresh_seconds
         self._lock = threading.Lock()
-        self._encoder: Encoder | None = None
+        self._encoders: dict[Space, Encoder] = {}
         self._device = options.device if options is not None else None
         self._rerankers: dict[str, Reranker] = {}
         self.report = IngestReport()
         self._snapshot = self._newest(None)
         self._looked = time.monotonic()
         if encoder is not None or options is not None:
-            self._encoder = self._check_encoder(encoder, options)
+            self._encoders[self.space] = self._check_encoder(encoder, options)
 
     # --- what it is
 
@@ -97,10 +98,7 @@ class Collection:
     @property
     def encoder(self) -> Encoder:
         """The encoder of queries and new documents, loaded when it is first asked for."""
-        with self._lock:
-            if self._encoder is None:
-                self._encoder = self._check_encoder(None, None)
-            return self._encoder
+        return self._encoder_of(self._snapshot)
 
     @property
     def has_passages(self) -> bool:
@@ -229,7 +227,7 @@ class Collection:
         found: list[Results] = []
         for start in range(0, len(asked), QUERY_BLOCK):
             block = asked[start : start + QUERY_BLOCK]
-            sides = Sides(snapshot, block, chosen, lambda: self.encoder, rows, wanted)
+            sides = Sides(snapshot, block, chosen, lambda: self._encoder_of(snapshot), rows, wanted)
             found += search(sides, k, passages=passages, explain=explain, rerank=reranking)
         return found if many else found[0]
 
@@ -404,6 +402,162 @@ class Collection:
         self._clear_away()
         return report
 
+    # --- another encoder
+
+    def upgrade(
+        self,
+        to: str | Encoder,
+        *,
+        options: EncoderOptions | None = None,
+        sample: int = 5_000,
+        queries: Sequence[str | Query] | None = None,
+        qrels: Mapping[str, Mapping[str, int]] | None = None,
+        dry_run: bool = False,
+        force: bool = False,
+        confirm: Callable[[Mapping[str, Any]], bool] | None = None,
+        progress: bool | None = None,
+        seed: int = 0,
+    ) -> dict[str, Any]:
+        """Begin to replace the encoder: queries are the new one's from now on.
+
+        A sample is embedded by both, a bridge takes queries to the vectors that are there, and no
+        other vector is touched. `map_upgrade` and `backfill` turn those over, `finish_upgrade`
+        drops the old ones, `rollback_upgrade` goes back at any time before.
+
+        to:      the new encoder, with its options.
+        sample:  how many rows are embedded for it.
+        queries: of the kind that will be asked: some hundreds help where an encoder treats
+                 queries in a way of its own.
+        qrels:   grade by document id by query id, for queries with ids: then the report says
+                 quality, and else agreement with the new encoder's own ranking.
+        dry_run: only measure and report.
+        force:   begin although the report says that the two encoders have nothing in common.
+        confirm: is given the report, and begins nothing where it returns False.
+
+        Returns {"started": whether it has begun, "from", "to", "gate": what was measured}.
+
+        Raises:
+            InputError: an upgrade is under way, the encoder is of the same space, there is no
+                text to embed, or nothing was found in common and `force` is not given.
+        """
+        from .upgrade.starting import Wanted, start
+
+        self._check_writable()
+        self.refresh()
+        wanted = Wanted(to, options or EncoderOptions(), sample, dry_run, force, confirm, seed)
+        asked = [] if queries is None else as_queries(list(queries), None)[0]
+        snapshot, encoder = self._snapshot, wanted.opened(self.path)
+        moved, report = start(
+            self._store,
+            snapshot,
+            encoder,
+            wanted,
+            (asked, qrels),
+            lambda: self._encoder_of(snapshot),
+            progress,
+        )
+        if report["started"]:
+            self._encoders[encoder.space] = encoder
+            self._move_to(moved)
+            self._clear_away()
+        return report
+
+    def map_upgrade(self, progress: bool | None = None) -> int:
+        """Map the old vectors to where the new encoder's queries look for them; return how many.
+
+        No encoder is called. Rows with a mapped vector are found better than through the bridge,
+        and still await the new encoder's.
+
+        Raises:
+            InputError: no upgrade is under way.
+        """
+        from .upgrade.steps import map_all
+
+        self._check_writable()
+        self.refresh()
+        with choose_progress(progress) as shown:
+            snapshot, mapped = map_all(self._store, self._snapshot, shown)
+        self._move_to(snapshot)
+        self._clear_away()
+        return mapped
+
+    def backfill(
+        self,
+        rows: int | None = None,
+        *,
+        seconds: float | None = None,
+        order: str | None = None,
+        clicks: Mapping[str, float] | None = None,
+        progress: bool | None = None,
+    ) -> BackfillReport:
+        """Embed rows anew, by the encoder of the queries; run it again to go on.
+
+        rows, seconds: stop after so many, or so long; None goes on to the last row.
+        order:   "clicks", "residual" (those the map is expected to miss by most first) or
+                 "random"; None takes the first of them that there is something to go by.
+        clicks:  how often each document was opened or found, by id.
+
+        Raises:
+            InputError: nothing awaits it, or the order asks for what is not there.
+        """
+        from .upgrade.backfill import backfill
+
+        self._check_writable()
+        self.refresh()
+        with choose_progress(progress) as shown:
+            run = backfill(self._store, self._snapshot, self.encoder, shown, order, clicks)
+            try:
+                report = run.run(rows, seconds)
+            finally:
+                self._move_to(run.snapshot)
+        self._clear_away()
+        return report
+
+    def finish_upgrade(self, *, keep_mapped: bool = False, drop_rest: bool = False) -> None:
+        """Drop the old vectors: from then on there is no way back.
+
+        keep_mapped: although rows have mapped vectors only; `backfill` can go on later.
+        drop_rest:   although rows have neither, and are found by their words alone then.
+
+        Raises:
+            InputError: no upgrade is under way, or rows still await the new encoder.
+        """
+        from .upgrade.steps import finish
+
+        self._check_writable()
+        self.refresh()
+        kept = {"keep_mapped": keep_mapped, "drop_rest": drop_rest}
+        self._move_to(finish(self._store, self._snapshot, **kept))
+        self._clear_away()
+
+    def rollback_upgrade(self, *, encoder: str | Encoder | None = None) -> int:
+        """Go back to the old encoder at once; return how many rows await it.
+
+        What was added or changed since has vectors of the newer encoder only and stays to be
+        found, through a bridge, until `backfill` has embedded it with the old one.
+
+        encoder: the old one, where it cannot be loaded by the name that is stored.
+
+        Raises:
+            InputError: no upgrade is under way, or the old encoder cannot be loaded.
+        """
+        from .upgrade.steps import old_encoder, roll_back
+
+        self._check_writable()
+        self.refresh()
+        former = old_encoder(self._snapshot, encoder, self._encoders, self.path)
+        self._encoders[former.space] = former
+        self._move_to(roll_back(self._store, self._snapshot))
+        self._clear_away()
+        status = self.upgrade_status()
+        return int(status["rows"]) - int(status["new"])
+
+    def upgrade_status(self) -> dict[str, Any]:
+        """Return where an upgrade stands, as JSON values: shares, rate, what was measured."""
+        from .upgrade.steps import status
+
+        return status(self._snapshot)
+
     def compact(self) -> None:
         """Merge the segments, leave out the deleted rows, and clear away what is not needed."""
         self._check_writable()
@@ -467,13 +621,26 @@ class Collection:
                 f"go on from the last whole one with: retr index repair --index {self.path}"
             )
 
+    def _encoder_of(self, snapshot: Snapshot) -> Encoder:
+        """Return the encoder of a generation, which may have another one than this object's."""
+        with self._lock:
+            known = self._encoders.get(snapshot.space)
+            if known is None:
+                known = self._check_encoder(None, None, snapshot)
+                self._encoders[snapshot.space] = known
+            return known
+
     def _check_encoder(
-        self, given: str | Encoder | None, options: EncoderOptions | None
+        self,
+        given: str | Encoder | None,
+        options: EncoderOptions | None,
+        snapshot: Snapshot | None = None,
     ) -> Encoder:
         """Return the encoder asked for, or the collection's own, if it is of this space."""
         from .encoders import resolve
 
-        stored = self._snapshot.manifest.encoder
+        snapshot = snapshot or self._snapshot
+        stored, space = snapshot.manifest.encoder, snapshot.space
         # What was chosen at the build holds, but for what is given now (a device, say). Another
         # name is another encoder, unless it is the same model in another place.
         asked = options or EncoderOptions()
@@ -484,8 +651,8 @@ class Collection:
         elif given is None or given == stored["name"]:
             encoder = resolve(str(stored["name"]), kept)
         else:
-            encoder = resolve(given, kept if family_of(given) == self.space.family else asked)
-        check_space(self.space, encoder.space, self.path)
+            encoder = resolve(given, kept if family_of(given) == space.family else asked)
+        check_space(space, encoder.space, self.path)
         return encoder
 
     def _reranking(self, rerank: object, depth: int) -> Reranking:

@@ -31,6 +31,7 @@ from .store.shards import (
 )
 from .store.staging import Staging
 from .store.store import Store
+from .superseding import carried_over
 from .terms import TermSettings, stage_terms, stage_weights
 
 log = logging.getLogger("retr.commits")
@@ -94,9 +95,25 @@ def check_space(stored: Space, given: Space, path: object) -> None:
     if stored != given:
         raise SpaceMismatchError(
             f"{path}: the collection's vectors are of another space: it has [{stored}], "
-            f"the encoder given makes [{given}]; leave the encoder and its options out, "
-            "or build another collection with them: --index ANOTHER.retr"
+            f"the encoder given makes [{given}]; leave the encoder and its options out, or go "
+            f"over to the other one: retr upgrade start --to {given.encoder} --index {path}"
         )
+
+
+def _space_for(ground: Manifest, given: Space, path: object) -> str:
+    """Return the key of the space that a writer's vectors are of.
+
+    One that began before the encoder was replaced goes on: its rows await the new vectors like
+    those that were there.
+
+    Raises:
+        SpaceMismatchError: it is none that the collection has vectors of.
+    """
+    upgrade = ground.upgrade
+    if upgrade is not None and Space.from_json(ground.spaces[upgrade.source]) == given:
+        return upgrade.source
+    check_space(Space.from_json(ground.spaces[ground.space]), given, path)
+    return ground.space
 
 
 def check_settings(space: Space, settings: Mapping[str, Any]) -> None:
@@ -151,7 +168,7 @@ def add_rows(
             nonlocal first
             check_there(store, newest, previous)
             ground = newest or birth.manifest()
-            check_space(Space.from_json(ground.spaces[ground.space]), birth.space, store.path)
+            space = _space_for(ground, birth.space, store.path)
             if TermSettings.of(ground.settings) != terms:
                 raise InputError(
                     f"{store.path}: another writer has changed how its texts are searched by "
@@ -169,14 +186,14 @@ def add_rows(
                     ids=hashes,
                     passages=passages,
                 ),
-                *(entry(first, ground.space) for entry in staged),
+                *(entry(first, space) for entry in staged),
             ]
             if words is not None:
                 new.append(words.entry(new_id(), first))
             replaced = np.empty(0, np.int64)
             if newest is not None:
                 replaced = np.concatenate(open_newest(store, newest, previous).rows_of(ids))
-            deletes = _with_deletes(store, staging, ground, replaced)
+            deletes = with_deletes(store, staging, ground, replaced)
             return replace(
                 ground.with_segments((*ground.segments, *new), deletes, staging.files),
                 next_row=last + 1,
@@ -244,7 +261,7 @@ def delete_rows(
             count = len(rows)
             if not count:
                 return None
-            deletes = _with_deletes(store, staging, newest, rows)
+            deletes = with_deletes(store, staging, newest, rows)
             return newest.with_segments(newest.segments, deletes, staging.files)
 
         manifest = store.commit(staging, rebase)
@@ -264,7 +281,9 @@ def change_settings(
             check_there(store, newest, previous)
             if newest is None:
                 return None
-            changed = replace(newest, settings={**newest.settings, **settings}, encoder=encoder)
+            # Another writer may have begun to replace the encoder.
+            loading = encoder if newest.space == previous.manifest.space else newest.encoder
+            changed = replace(newest, settings={**newest.settings, **settings}, encoder=loading)
             return None if changed == newest else changed
 
         manifest = store.commit(staging, rebase)
@@ -333,7 +352,7 @@ def with_replaced(
         return None
     gone = set().union(*(old for old, _ in still))
     segments = [s for s in newest.segments if s.id not in gone]
-    segments += [entry for _, entry in still if entry is not None]
+    segments += [carried_over(staging, newest, old, entry) for old, entry in still if entry]
     changed = newest.with_segments(tuple(segments), newest.deletes, staging.files)
     return _forget_deletes(store, staging, changed)
 
@@ -357,9 +376,8 @@ def _forget_deletes(store: Store, staging: Staging, manifest: Manifest) -> Manif
     return manifest.with_segments(manifest.segments, deletes, staging.files)
 
 
-def _with_deletes(
-    store: Store, staging: Staging, manifest: Manifest, rows: Rows
-) -> tuple[str, ...]:
+def with_deletes(store: Store, staging: Staging, manifest: Manifest, rows: Rows) -> tuple[str, ...]:
+    """Return the files of deletes with some rows marked beside those that are."""
     if not len(rows):
         return manifest.deletes
     rows = np.unique(rows)

@@ -72,7 +72,7 @@ def fit_fusion(
             f"tune: {len(judged)} of {len(queries)} queries are judged; "
             f"give at least {LEAST_QUERIES}, or the weight would be chance"
         )
-    known = Fusion.of(snapshot.manifest.settings, snapshot.space.family)
+    known = snapshot.fusion
     runs: dict[float, Run] = {weight: {} for weight in (*_WEIGHTS, known.weight)}
     for start in range(0, len(judged), QUERY_BLOCK):
         block = judged[start : start + QUERY_BLOCK]

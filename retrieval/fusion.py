@@ -40,6 +40,15 @@ class Fusion:
         stored = settings.get("fusion")
         return default_fusion(family) if stored is None else cls(**stored)
 
+    def blended(self, before: Fusion, share: float) -> Fusion:
+        """Return how to weigh where so large a share of the vectors is of the encoder this is for.
+
+        before: how the sides were weighed for the encoder of the others.
+        """
+        weight = share * self.weight + (1 - share) * before.weight
+        feedback = share * self.feedback + (1 - share) * before.feedback
+        return Fusion(weight, self.fitted, feedback)
+
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
         return asdict(self)

@@ -142,25 +142,39 @@ def index_all(
     if wish.is_open:
         return snapshot
     for group in snapshot.dense_groups():
+        if not snapshot.is_searched(group):
+            continue
         if _scans(group, wish):
             snapshot = _without_indexes(store, snapshot, group)
         elif not _is_done(snapshot, group, wish, late):
-            snapshot = _index(store, snapshot, group, wish, queries, progress)
+            own = queries if group[0].entry.space == snapshot.manifest.space else None
+            snapshot = _index(store, snapshot, group, wish, own, progress)
     return snapshot
 
 
 def measure_all(
-    store: Store, snapshot: Snapshot, recall: float | None, queries: Floats | None
+    store: Store,
+    snapshot: Snapshot,
+    recall: float | None,
+    queries: Floats | None,
+    *,
+    space: str | None = None,
 ) -> Snapshot:
-    """Measure the indexes that are there again, and set them to a recall; None keeps theirs."""
+    """Measure the indexes that are there again, and set them to a recall; None keeps theirs.
+
+    queries: f32[q, dim] in the space of that key; indexes of other spaces are measured on queries
+             that are made from their vectors. None of the space is that of the queries.
+    """
     wished = snapshot.manifest.settings.get("recall")
+    space = space or snapshot.manifest.space
     for segment in [s for s in snapshot.dense if s.index is not None]:
         stored = segment.entry.index
         if stored is None or segment.index is None or segment.index.exact:
             continue
         asked = recall or wished or stored.measured.get("asked", MEASURED_AT)
-        texts = texts_for_images(snapshot, segment.entry) if queries is None else None
-        given = queries if texts is None else texts
+        own = queries if segment.entry.space == space else None
+        texts = texts_for_images(snapshot, segment.entry) if own is None else None
+        given = own if texts is None else texts
         tuned = measure(segment.index, segment.source, given, asked)
         index = _entry(tuned, stored.file, texts is not None)
         entry = replace(segment.entry, id=new_id(), index=index)
@@ -251,7 +265,7 @@ def _is_done(
     """Return whether all but a few of the rows have the index that is wished for."""
     done = late = 0
     for segment in group:
-        dead = len(segment.positions(snapshot.deleted))
+        dead = len(snapshot.droppable(segment))
         stored = segment.entry.index
         if stored is not None and _is_wished(stored, wish) and dead <= most_late * len(segment):
             done += len(segment)
@@ -420,7 +434,7 @@ def _merged(
         return parse_segment(staging.note)
     only = group[0]
     entry: SegmentEntry | None
-    if len(group) == 1 and not len(only.positions(snapshot.deleted)):
+    if len(group) == 1 and not len(snapshot.droppable(only)):
         entry = replace(only.entry, id=new_id(), index=None)
     else:
         entry = merge_group(staging, snapshot, group)

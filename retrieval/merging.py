@@ -106,7 +106,7 @@ def _merge_documents(
 ) -> SegmentEntry | None:
     group = sorted(group, key=lambda s: s.entry.first_row)
     first = group[0].entry.first_row
-    parts = [(s.shard, s.entry.first_row, s.positions(snapshot.deleted)) for s in group]
+    parts = [(s.shard, s.entry.first_row, snapshot.droppable(s)) for s in group]
     if all(len(dropped) == len(shard) for shard, _, dropped in parts):
         return None
     data, ids, rows = merge_documents(staging, parts, first)
@@ -127,7 +127,7 @@ def _merge_dense(
     staging: Staging, snapshot: Snapshot, group: list[DenseSegment]
 ) -> SegmentEntry | None:
     group = sorted(group, key=lambda s: s.entry.first_row)
-    kept = [np.setdiff1d(np.arange(len(s)), s.positions(snapshot.deleted)) for s in group]
+    kept = [np.setdiff1d(np.arange(len(s)), snapshot.droppable(s)) for s in group]
     rows = np.concatenate([s.rows[keep] for s, keep in zip(group, kept, strict=True)])
     if not len(rows):
         return None
@@ -202,7 +202,7 @@ def _groups(snapshot: Snapshot) -> list[Group]:
 
 
 def _dead(snapshot: Snapshot, group: Group) -> int:
-    return sum(len(segment.positions(snapshot.deleted)) for segment in group)
+    return sum(len(snapshot.droppable(segment)) for segment in group)
 
 
 def _next_merge(
@@ -210,7 +210,7 @@ def _next_merge(
 ) -> Group | None:
     """Return segments that stand next to each other and are due to be merged."""
     for group in _groups(snapshot):
-        dead = [len(segment.positions(snapshot.deleted)) for segment in group]
+        dead = [len(snapshot.droppable(segment)) for segment in group]
         due = due_for_merge([segment.entry.rows for segment in group], dead)
         if due is not None:
             return group[due]

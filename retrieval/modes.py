@@ -11,14 +11,13 @@ import numpy as np
 from .analysis import Analyzer
 from .encoders.base import Encoder, Weights
 from .errors import InputError
-from .fusion import Fusion
 from .queries import encode, encode_weights
 from .sides import DenseSide, EachItsOwn, FusedSide, LexicalSide, Side
 from .snapshot import Snapshot
 from .store.shards import Rows
 from .terms import TermSettings
 from .types import Explanation, Query
-from .views import CentredViews, PlainViews, Views
+from .views import CentredViews, open_views
 
 
 class Mode(StrEnum):
@@ -91,9 +90,7 @@ class Sides:
     @property
     def fused(self) -> FusedSide:
         """Both sides, weighed as the collection's settings say."""
-        settings = self.snapshot.manifest.settings
-        fusion = Fusion.of(settings, self.snapshot.space.family)
-        return FusedSide(self.dense, self.words, fusion)
+        return FusedSide(self.dense, self.words, self.snapshot.fusion)
 
     def _side_of(self, query: Query, fused: Side) -> Side:
         """Return what ranks the rows for one query: a text or a vector alone is not fused.
@@ -120,7 +117,7 @@ class Sides:
         space = self.snapshot.space
         vectors = np.zeros((len(self.queries), space.dim), np.float32)
         vectors[given] = encode(there, space, self._encoder)
-        views: Views = PlainViews(vectors, space.metric)
+        views = open_views(self.snapshot, vectors)
         if len(self.snapshot.modalities) > 1 and space.metric != "l2":
             views = CentredViews(views, self.snapshot.means)
         return DenseSide(self.snapshot, views, given, self._allowed, self._recall)

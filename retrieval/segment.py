@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,14 @@ class DenseSegment:
         self.matrix: Matrix = shard.matrix
         self.source = ArraySource(shard.matrix, metric)
         self.index = self._open_index(folder)
+
+    def as_in(self, entry: SegmentEntry) -> DenseSegment:
+        """Return the segment as a later generation names it; what is open is shared."""
+        if entry == self.entry:
+            return self
+        other = copy(self)
+        other.entry = entry
+        return other
 
     def _open_index(self, folder: Path) -> Index | None:
         if self.entry.index is None:

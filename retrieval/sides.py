@@ -17,7 +17,7 @@ from ..indexes.topk import merge_hits
 from .encoders.base import TEXT
 from .fusion import POOL, Fusion, Scores, normalised
 from .lexical import Bm25, LexicalSegment, Scoring, Terms, search_all
-from .segment import allow
+from .segment import DenseSegment, allow
 from .snapshot import Snapshot
 from .store.shards import Rows, merged_rows
 from .views import Views
@@ -82,13 +82,14 @@ class DenseSide:
         wanted = [queries[i] for i in asked]
         found = []
         snapshot = self._snapshot
-        for segment, dead in zip(snapshot.dense, snapshot.dead_positions, strict=True):
-            only = None if self._allowed is None else segment.positions(self._allowed)
-            if only is not None and len(only) == 0:
+        for segment, findable in zip(snapshot.dense, snapshot.findable, strict=True):
+            allowed = findable
+            if self._allowed is not None:
+                allowed = allow(len(segment), only=segment.positions(self._allowed))
+                if findable is not None:
+                    allowed &= findable
+            if allowed is not None and not allowed.any():
                 continue
-            allowed = None
-            if only is not None or len(dead):
-                allowed = allow(len(segment), only=only, never=dead)
             view = self._views.of(segment).of(wanted)
             hits = segment.search(view.queries, k, allowed=allowed, recall=self._recall)
             found.append(view.calibrated(hits))
@@ -116,12 +117,11 @@ class DenseSide:
         """
         found = None
         for segment in self._snapshot.dense:
-            position = segment.positions(np.array([row], np.int64))
+            position = self._found_in(segment, np.array([row], np.int64))
             if len(position) and (found is None or segment.entry.modality == TEXT):
                 found = segment, segment.matrix[position[0]].astype(np.float32)
-        if found is None:
-            return np.zeros(len(rows))
-        return self._score(self._views.near(query, *found), 0, rows)
+        views = None if found is None else self._views.near(query, *found)
+        return np.zeros(len(rows)) if views is None else self._score(views, 0, rows)
 
     def found_by(self, query: int, rows: Rows) -> list[str | None]:
         """Return of each row whether its image or its text scores; None where all are of one."""
@@ -139,7 +139,7 @@ class DenseSide:
         for segment in self._snapshot.dense:
             if modality is not None and segment.entry.modality != modality:
                 continue
-            positions = segment.positions(ascending)
+            positions = self._found_in(segment, ascending)
             if len(positions):
                 at = np.searchsorted(ascending, segment.rows_at(positions))
                 view = views.of(segment)
@@ -147,6 +147,14 @@ class DenseSide:
                 into = order[at]
                 out[into] = np.maximum(out[into], view.calibrate(query, scores))
         return out
+
+    def _found_in(self, segment: DenseSegment, rows: Rows) -> Rows:
+        """Return the positions of those of some rows (ascending) that are to be found here."""
+        positions = segment.positions(rows)
+        if segment.entry.superseded is None or not len(positions):
+            return positions
+        here: Rows = positions[~self._snapshot.superseded_at(segment, positions)]
+        return here
 
 
 class LexicalSide:

@@ -9,21 +9,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..indexes.base import IndexFileError, Metric
+from ..indexes.base import IndexFileError, Metric, count_allowed
 from .encoders.base import Space
 from .errors import DamagedError
+from .fusion import Fusion
 from .lexical import LexicalSegment
 from .modality import Mean, mean_of
-from .segment import DenseSegment
+from .segment import DenseSegment, allow
 from .store.documents import DocumentShard, StoredRow, hash_id
 from .store.manifest import Manifest, Role, SegmentEntry
-from .store.shards import Rows, find_rows, merged_rows, open_rows
+from .store.shards import Bits, Rows, find_rows, merged_rows, open_marks, open_rows
 from .store.staging import check_file
 from .store.store import Store
+
+if TYPE_CHECKING:
+    from .upgrade.opening import Crossing
 
 
 class DocumentSegment:
@@ -79,8 +84,18 @@ class Snapshot:
             metric = Metric(self.spaces[str(entry.space)].metric)
             known = dense.get(entry.id)
             self.dense.append(
-                known if known is not None else _open_dense(store.path, entry, metric)
+                known.as_in(entry) if known is not None else _open_dense(store.path, entry, metric)
             )
+        self._marks = {
+            entry.id: open_marks(store.path / entry.superseded, entry.rows)
+            for entry in manifest.of_role(Role.DENSE)
+            if entry.superseded is not None
+        }
+        self.crossings: dict[str, Crossing] = {}
+        if manifest.bridges:
+            from .upgrade.opening import open_bridges
+
+            self.crossings = open_bridges(store.path, manifest, previous)
         words = {s.entry.id: s for s in (*previous.lexical, *previous.sparse)} if previous else {}
         self.lexical: list[LexicalSegment] = [
             words.get(entry.id) or LexicalSegment(store.path, entry)
@@ -113,9 +128,77 @@ class Snapshot:
         return {(g[0].entry.space, g[0].entry.modality): mean_of(g) for g in groups}
 
     @cached_property
-    def dead_positions(self) -> list[Rows]:
-        """The positions of deleted rows in each dense segment."""
-        return [segment.positions(self.deleted) for segment in self.dense]
+    def findable(self) -> list[Bits | None]:
+        """Which positions of each dense segment may be found, packed; None where all of them.
+
+        Those may not whose rows are deleted, or superseded.
+        """
+        return [self._findable(segment) for segment in self.dense]
+
+    def _findable(self, segment: DenseSegment) -> Bits | None:
+        marks = self._marks.get(segment.entry.id)
+        dead = segment.positions(self.deleted)
+        if marks is None and not len(dead):
+            return None
+        bits = allow(len(segment), never=dead)
+        return bits if marks is None else bits & ~marks
+
+    def is_searched(self, segments: Sequence[DenseSegment]) -> bool:
+        """Whether some row of these dense segments may be found."""
+        for segment, bits in zip(self.dense, self.findable, strict=True):
+            if any(segment is each for each in segments) and (bits is None or bits.any()):
+                return True
+        return False
+
+    def superseded(self, segment: DenseSegment) -> NDArray[np.bool_]:
+        """Return which rows of a dense segment have a vector that counts for more, bool[n]."""
+        marks = self._marks.get(segment.entry.id)
+        if marks is None:
+            return np.zeros(len(segment), bool)
+        return np.unpackbits(marks, count=len(segment), bitorder="little").view(np.bool_)
+
+    def superseded_at(self, segment: DenseSegment, positions: Rows) -> NDArray[np.bool_]:
+        """Return which of n positions of a dense segment are superseded, bool[n]."""
+        marks = self._marks.get(segment.entry.id)
+        if marks is None:
+            return np.zeros(len(positions), bool)
+        at: NDArray[np.bool_] = (marks[positions >> 3] >> (positions & 7) & 1).astype(bool)
+        return at
+
+    def droppable(self, segment: DocumentSegment | DenseSegment | LexicalSegment) -> Rows:
+        """Return the positions that a merge leaves out: of deleted rows.
+
+        Superseded ones go too where no upgrade is under way that could be rolled back.
+        """
+        dead = segment.positions(self.deleted)
+        if segment.entry.superseded is None or self.manifest.upgrade is not None:
+            return dead
+        assert isinstance(segment, DenseSegment)
+        return merged_rows([dead, np.flatnonzero(self.superseded(segment))])
+
+    @cached_property
+    def fusion(self) -> Fusion:
+        """How the two sides are weighed.
+
+        While the encoder is being replaced the weight goes over with the vectors, unless it was
+        fitted on judged queries meanwhile.
+        """
+        settings, upgrade = self.manifest.settings, self.manifest.upgrade
+        own = Fusion.of(settings, self.space.family)
+        if upgrade is None or "fusion" in settings:
+            return own
+        family = self.spaces[upgrade.source].family
+        return own.blended(Fusion.of({"fusion": upgrade.fusion}, family), self.turned_over)
+
+    @cached_property
+    def turned_over(self) -> float:
+        """Which share of the vectors that are found is of the space of the queries."""
+        own = total = 0
+        for segment, bits in zip(self.dense, self.findable, strict=True):
+            found = len(segment) if bits is None else count_allowed(bits, len(segment))
+            total += found
+            own += found if segment.entry.space == self.manifest.space else 0
+        return own / total if total else 1.0
 
     @cached_property
     def dead_words(self) -> dict[str, Rows]:
@@ -181,6 +264,15 @@ class Snapshot:
                     found[i].append(segment.rows_at(positions))
         none = np.empty(0, np.int64)
         return [self._alive(np.concatenate(rows)) if rows else none for rows in found]
+
+    def holds(self, rows: Rows) -> NDArray[np.bool_]:
+        """Return which of some rows (ascending) are stored and not deleted, bool[len(rows)]."""
+        held = np.zeros(len(rows), bool)
+        for segment in self.documents:
+            there = segment.rows_at(segment.positions(rows))
+            held[np.searchsorted(rows, there)] = True
+        held[find_rows(rows, self.deleted)] = False
+        return held
 
     def rows_from(self, source: str) -> Rows:
         """Return the rows of a source that are not deleted, ascending."""

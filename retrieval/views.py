@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 from ..indexes.base import Floats, Hits
 from .fusion import Scores
 from .segment import DenseSegment
+
+if TYPE_CHECKING:
+    from .snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,14 +72,22 @@ class Views(Protocol):
         """Return the view of a segment; it is made once for all segments of its kind."""
         ...
 
-    def near(self, query: int, segment: DenseSegment, vector: Floats) -> Views:
+    def near(self, query: int, segment: DenseSegment, vector: Floats) -> Views | None:
         """Return the views of a block of one: the vector of a row, put beside a query.
 
-        vector: f32[dim], of a row of the segment.
+        vector: f32[dim], of a row of the segment. None is returned where nothing says where it
+                lies among the queries.
 
         Where scores grow with the length of what is asked, it is given the length of the query.
         """
         ...
+
+
+def open_views(snapshot: Snapshot, queries: Floats) -> Views:
+    """Return the views of f32[q, dim] queries, in the space they are encoded into."""
+    if not snapshot.crossings:
+        return PlainViews(queries, snapshot.space.metric)
+    return BridgedViews(snapshot, queries)
 
 
 class PlainViews:
@@ -129,9 +140,64 @@ class CentredViews:
             known = self._made[key] = (view, View(view.queries, view.scale, usual))
         return known[1]
 
-    def near(self, query: int, segment: DenseSegment, vector: Floats) -> CentredViews:
+    def near(self, query: int, segment: DenseSegment, vector: Floats) -> CentredViews | None:
         """Return the view of a row's vector, centred as well."""
-        return CentredViews(self._views.near(query, segment, vector), self._means)
+        views = self._views.near(query, segment, vector)
+        return None if views is None else CentredViews(views, self._means)
+
+
+class BridgedViews:
+    """The queries as the segments of several spaces see them.
+
+    queries:   f32[q, dim], in the space they are encoded into.
+    space:     the key of that space.
+    snapshot:  has the spaces, and the crossings to the others.
+    seed:      the key of another space and f32[dim] there, of what the one query stands for.
+    """
+
+    def __init__(
+        self, snapshot: Snapshot, queries: Floats, seed: tuple[str, Floats] | None = None
+    ) -> None:
+        self._snapshot = snapshot
+        self._queries = np.ascontiguousarray(queries, np.float32)
+        self._seed = seed
+        self._known = {snapshot.manifest.space: View(self._queries)}
+
+    def of(self, segment: DenseSegment) -> View:
+        """Return the view of a segment of any space."""
+        key = str(segment.entry.space)
+        if key not in self._known:
+            self._known[key] = self._crossed(key)
+        return self._known[key]
+
+    def _crossed(self, key: str) -> View:
+        carried = self._snapshot.crossings[key].bridge.apply(self._queries)
+        vectors, scale = carried.vectors, carried.scale
+        if self._seed is not None and self._seed[0] == key:
+            # As it is, not there and back again.
+            vectors = as_long_as(self._seed[1], vectors[0])[None]
+        if self._snapshot.spaces[key].metric == "cosine":
+            # Indexes expect unit length there; what is divided out comes back with the scale.
+            lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+            lengths[lengths == 0] = 1.0
+            vectors = (vectors / lengths[:, None]).astype(np.float32)
+            scale = scale * lengths
+        return View(vectors, scale, carried.shift)
+
+    def near(self, query: int, segment: DenseSegment, vector: Floats) -> BridgedViews | None:
+        """Return the views of a row's vector, carried over from the space it is of."""
+        key, seed = str(segment.entry.space), None
+        if key != self._snapshot.manifest.space:
+            back = self._snapshot.crossings[key].back
+            if back is None:
+                return None
+            seed, vector = (key, vector), back.apply(vector[None])[0]
+        metric = self._snapshot.space.metric
+        if metric == "ip":
+            vector = as_long_as(vector, self._queries[query])
+        elif metric == "cosine":
+            vector = as_long_as(vector, np.ones(1, np.float32))
+        return BridgedViews(self._snapshot, vector[None], seed)
 
 
 def as_long_as(vector: Floats, other: Floats) -> Floats:

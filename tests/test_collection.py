@@ -244,7 +244,7 @@ def test_spaces_are_never_mixed(animals: retr.Collection) -> None:
             attempt()
         assert "toy:1" in str(error.value)
         assert "toy:2" in str(error.value)
-        assert "build another collection" in str(error.value)
+        assert f"retr upgrade start --to toy:2 --index {animals.path}" in str(error.value)
     # Another dimension is another space, whatever else is equal.
     with pytest.raises(SpaceMismatchError):
         retr.open(animals.path, encoder=ToyEncoder(dim=25))

@@ -15,7 +15,8 @@ from typing import Any
 
 FORMAT = 3
 """2 added postings (roles `lexical` and `sparse`). 3 added images: where they lie, dense segments
-of their own, and the means of segments. Older ones open; a commit makes them 3."""
+of their own, and the means of segments; and vectors of several spaces side by side, with the
+bridges between them. Older ones open; a commit makes them 3."""
 
 
 class Role(StrEnum):
@@ -53,6 +54,8 @@ class SegmentEntry:
     mean:      dense only: the mean of its vectors, see `encode_mean`; None where it was not kept.
     index:     dense only: the index over its vectors, None while it is scanned exactly.
     passages:  documents only: True where a document may have several rows.
+    superseded: dense only: the file that says which of its rows have a vector in a segment of a
+               space that counts for more, and are not to be found here; None where none has.
     """
 
     id: str
@@ -68,11 +71,13 @@ class SegmentEntry:
     mean: str | None = None
     index: IndexEntry | None = None
     passages: bool = False
+    superseded: str | None = None
 
     @property
     def files(self) -> list[str]:
         """Every file the segment consists of."""
-        names = [self.data, self.ids, self.postings, self.index.file if self.index else None]
+        index = self.index.file if self.index else None
+        names = [self.data, self.ids, self.postings, index, self.superseded]
         return [name for name in names if name is not None]
 
 
@@ -83,6 +88,55 @@ class IndexEntry:
     spec: str
     file: str
     measured: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Maps(StrEnum):
+    """What the file of a bridge maps."""
+
+    QUERIES = "queries"  # of one space, to search the vectors of another with
+    DOCUMENTS = "documents"  # stored vectors of one space, to where queries of another find them
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeEntry:
+    """A map between two spaces that was fitted on documents embedded in both.
+
+    maps:     what it maps. One of documents has the bridge of queries to what it made inside.
+    source, target: keys of spaces: where what is mapped comes from, and where it goes.
+    file:     its Arrow file.
+    made:     documents only: the key of the space of the vectors it made, None while there are
+              none. They lie near those of the target and are a space of their own.
+    measured: what it is, and how it did on pairs that it was not fitted on.
+    """
+
+    maps: Maps
+    source: str
+    target: str
+    file: str
+    made: str | None = None
+    measured: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeEntry:
+    """A change of the encoder that is under way.
+
+    source:  the key of the space that is being left. `Manifest.space` is the one it goes to.
+    encoder: how to load the encoder of that space: {"name", "options"}.
+    fusion:  how the sides were weighed with it, where that was fitted on judged queries.
+    started: when it began, ISO 8601 in UTC.
+    back:    True once it has been rolled back: then the space being left is the newer one.
+    gate:    what was measured before it began.
+    rate:    rows embedded a second by the last backfill, None before there was one.
+    """
+
+    source: str
+    encoder: Mapping[str, Any]
+    fusion: Mapping[str, Any] | None
+    started: str
+    back: bool = False
+    gate: Mapping[str, Any] = field(default_factory=dict)
+    rate: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +155,8 @@ class Manifest:
     segments:   the segments, in the order of their rows within each role.
     deletes:    files with the rows that are deleted but still stored.
     files:      every file of this generation.
+    bridges:    the maps between its spaces.
+    upgrade:    the change of the encoder that is under way, None while there is none.
     """
 
     generation: int
@@ -115,6 +171,8 @@ class Manifest:
     deletes: tuple[str, ...] = ()
     files: Mapping[str, FileEntry] = field(default_factory=dict)
     format: int = FORMAT
+    bridges: tuple[BridgeEntry, ...] = ()
+    upgrade: UpgradeEntry | None = None
 
     def of_role(self, role: Role) -> tuple[SegmentEntry, ...]:
         """Return the segments of one role."""
@@ -130,6 +188,7 @@ class Manifest:
         ordered = tuple(sorted(segments, key=lambda s: (s.role, s.first_row, s.last_row, s.id)))
         known = {**self.files, **new_files}
         used = [name for segment in ordered for name in segment.files] + list(deletes)
+        used += [bridge.file for bridge in self.bridges]
         return replace(
             self,
             segments=ordered,
@@ -178,7 +237,13 @@ def parse_manifest(data: bytes) -> Manifest:
         values["segments"] = tuple(parse_segment(s) for s in values["segments"])
         values["deletes"] = tuple(values["deletes"])
         values["files"] = {name: FileEntry(**entry) for name, entry in values["files"].items()}
-        return Manifest(**values)
+        bridges = values.pop("bridges", ())
+        upgrade = values.pop("upgrade", None)
+        return Manifest(
+            **values,
+            bridges=tuple(BridgeEntry(**{**b, "maps": Maps(b["maps"])}) for b in bridges),
+            upgrade=None if upgrade is None else UpgradeEntry(**upgrade),
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ManifestDamagedError(
             f"is no manifest of format {values.get('format')} ({error})"

@@ -25,6 +25,7 @@ from .staging import Staging
 
 Rows = NDArray[np.int64]
 Matrix = NDArray[np.float32] | NDArray[np.float16]
+Bits = NDArray[np.uint8]
 
 DTYPES = ("float32", "float16")
 
@@ -133,6 +134,31 @@ def open_rows(path: Path) -> Rows:
     with damage(path):
         (batch,) = open_batches(path)
         return as_numpy(batch.column("row"), "int64")
+
+
+def write_marks(staging: Staging, marked: NDArray[np.bool_]) -> str:
+    """Stage a file that marks some positions of a segment, bool[n]; return its name."""
+    bits = np.packbits(marked, bitorder="little")
+    batch = pa.record_batch({"bits": as_arrow(bits)})
+    with (
+        staging.new_file("deletes") as (file, name),
+        pa.ipc.new_file(pa.PythonFile(file, mode="w"), batch.schema) as writer,
+    ):
+        writer.write_batch(batch)
+    return name
+
+
+def open_marks(path: Path, rows: int) -> Bits:
+    """Map the marks of a segment of so many rows: packed bits over its positions.
+
+    Raises:
+        DamagedError: it is no such file, or one of another segment.
+    """
+    with damage(path):
+        (batch,) = open_batches(path)
+        bits = as_numpy(batch.column("bits"), "uint8")
+        _check_lengths(len(bits), (rows + 7) // 8)
+        return bits
 
 
 def as_numpy(array: Any, dtype: str) -> NDArray[Any]:

@@ -1,5 +1,6 @@
-"""Upgrading the model of a live collection: maps between two embedding spaces, fitted and judged.
+"""Upgrading the model of a live collection.
 
-Arrays in, values out: nothing here knows of a collection. What turns these values into commits
-lies beside `retrieval/commits.py`.
+The mathematics is arrays in, values out, and knows nothing of a collection: `maps`, `fits`,
+`bridge`, `forward`, `calibration`, `choose`, `gate`. What they are used for is the steps of an
+upgrade, each a commit: `preparing`, `starting`, `changes`, `steps`, `backfill`.
 """

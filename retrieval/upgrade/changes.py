@@ -1,0 +1,397 @@
+"""The commits of an upgrade: begun, vectors put in, finished, rolled back.
+
+Each stages its files without a lock and rebases onto the newest generation under it, as those of
+`retrieval/commits.py` do. What a row's vectors mean follows from their space alone: those of the
+space of the queries count for most, mapped ones for less, those of the space that is left for
+least. Of a row's vectors the one that counts most is found; the others are marked superseded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...indexes.base import Floats
+from ..commits import check_there, new_id, open_newest, with_deletes
+from ..encoders.base import Space
+from ..errors import InputError
+from ..modality import RunningMean
+from ..snapshot import Snapshot
+from ..store.manifest import BridgeEntry, Manifest, Maps, Role, SegmentEntry, UpgradeEntry
+from ..store.shards import Rows, find_rows, write_vectors_in_parts
+from ..store.staging import Staging
+from ..store.store import Store
+from ..superseding import rows_of, superseded_by, visible_rows
+
+BLOCK = 16_384
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Vectors:
+    """Vectors of some rows, on their way into a collection.
+
+    rows:     i64[n], ascending.
+    modality: what they were made from.
+    parts:    yields them in the order of the rows, f32[m, dim] each; may be asked twice.
+    """
+
+    rows: Rows
+    modality: str
+    parts: Callable[[], Iterable[NDArray[Any]]]
+
+    @classmethod
+    def of(cls, rows: Rows, modality: str, vectors: Floats) -> Vectors:
+        """Return vectors that are in memory, f32[n, dim]."""
+        return cls(rows, modality, lambda: [vectors])
+
+    def without(self, rows: Rows) -> Vectors:
+        """Return those of other rows than some (ascending)."""
+        keep = np.ones(len(self.rows), bool)
+        keep[find_rows(self.rows, rows)] = False
+
+        def parts() -> Iterator[NDArray[Any]]:
+            start = 0
+            for part in self.parts():
+                yield part[keep[start : start + len(part)]]
+                start += len(part)
+
+        return Vectors(self.rows[keep], self.modality, parts)
+
+
+class Written(Protocol):
+    """What can be written to a file: a bridge, or a map of documents."""
+
+    def write(self, file: Any) -> None:
+        """Write it to a binary file."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fitted:
+    """What an upgrade begins with.
+
+    space:    of the new encoder; encoder: how to load it.
+    vectors:  of the sample, by the new encoder.
+    bridge:   takes its queries to the vectors there are, back those of the old encoder to new ones.
+    forward:  maps vectors there are.
+    measured: what each of the three is, and how it did.
+    gate:     what was measured.
+    """
+
+    space: Space
+    encoder: Mapping[str, Any]
+    vectors: Vectors
+    bridge: Written
+    back: Written
+    forward: Written
+    measured: tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any]]
+    gate: Mapping[str, Any]
+
+
+def begin(store: Store, snapshot: Snapshot, fitted: Fitted) -> Snapshot:
+    """Commit the beginning of an upgrade: queries are the new encoder's from then on.
+
+    Raises:
+        InputError: another writer has begun or finished one meanwhile.
+    """
+    with store.staging() as staging:
+        made = (fitted.bridge, fitted.back, fitted.forward)
+        files = [_write(staging, each) for each in made]
+        staged = _stage(staging, snapshot, fitted.vectors, fitted.space)
+
+        def rebase(newest: Manifest | None) -> Manifest | None:
+            check_there(store, newest, snapshot)
+            if newest is None:
+                return None
+            old, new = newest.space, new_key(newest)
+            if newest.upgrade is not None or old != snapshot.manifest.space:
+                raise InputError(
+                    f"{store.path}: another writer has changed its encoder meanwhile; see: "
+                    f"retr upgrade status --index {store.path}"
+                )
+            ways = ((Maps.QUERIES, new, old), (Maps.QUERIES, old, new), (Maps.DOCUMENTS, old, new))
+            bridges = tuple(
+                BridgeEntry(maps, source, target, file, measured=measured)
+                for (maps, source, target), file, measured in zip(
+                    ways, files, fitted.measured, strict=True
+                )
+            )
+            settings = dict(newest.settings)
+            upgrade = UpgradeEntry(
+                source=old,
+                encoder=newest.encoder,
+                fusion=settings.pop("fusion", None),
+                started=datetime.now(UTC).isoformat(timespec="seconds"),
+                gate=fitted.gate,
+            )
+            begun = replace(
+                newest,
+                space=new,
+                encoder=fitted.encoder,
+                spaces={**newest.spaces, new: fitted.space.to_json()},
+                settings=settings,
+                bridges=(*newest.bridges, *bridges),
+                upgrade=upgrade,
+            )
+            committed = open_newest(store, newest, snapshot)
+            return _with_vectors(store, staging, committed, begun, new, staged)
+
+        manifest = store.commit(staging, rebase)
+    assert manifest is not None
+    return open_newest(store, manifest, snapshot)
+
+
+def add_vectors(
+    store: Store, snapshot: Snapshot, vectors: Vectors, *, rate: float | None = None
+) -> Snapshot:
+    """Commit vectors of the space of the queries for rows that await them.
+
+    rate: how many rows were embedded a second.
+
+    Rows that have one by now are left out, as are those that were deleted.
+
+    Raises:
+        InputError: the space of the queries is another one by now.
+    """
+    key = snapshot.manifest.space
+    with store.staging() as staging:
+        staged = _stage(staging, snapshot, vectors, snapshot.space)
+
+        def rebase(newest: Manifest | None) -> Manifest | None:
+            check_there(store, newest, snapshot)
+            if newest is None:
+                return None
+            if newest.space != key:
+                raise InputError(
+                    f"{store.path}: its encoder was changed meanwhile, so what was encoded is of "
+                    f"no use; see: retr upgrade status --index {store.path}"
+                )
+            committed = open_newest(store, newest, snapshot)
+            if rate is not None and newest.upgrade is not None:
+                newest = replace(newest, upgrade=replace(newest.upgrade, rate=round(rate, 2)))
+            return _with_vectors(store, staging, committed, newest, key, staged)
+
+        manifest = store.commit(staging, rebase)
+    return snapshot if manifest is None else open_newest(store, manifest, snapshot)
+
+
+def add_mapped(
+    store: Store, snapshot: Snapshot, entry: BridgeEntry, space: Space, vectors: Vectors
+) -> Snapshot:
+    """Commit vectors that a map of documents has made; they are of a space of their own.
+
+    Raises:
+        InputError: the upgrade was finished or rolled back meanwhile.
+    """
+    with store.staging() as staging:
+        staged = _stage(staging, snapshot, vectors, space)
+
+        def rebase(newest: Manifest | None) -> Manifest | None:
+            check_there(store, newest, snapshot)
+            if newest is None:
+                return None
+            there = next((b for b in newest.bridges if b.file == entry.file), None)
+            if there is None or newest.upgrade is None:
+                raise InputError(
+                    f"{store.path}: the upgrade was finished or rolled back meanwhile; see: "
+                    f"retr upgrade status --index {store.path}"
+                )
+            committed = open_newest(store, newest, snapshot)
+            key = there.made
+            if key is None:
+                key = new_key(newest)
+                made = tuple(replace(b, made=key) if b is there else b for b in newest.bridges)
+                spaces = {**newest.spaces, key: space.to_json()}
+                newest = replace(newest, spaces=spaces, bridges=made)
+            return _with_vectors(store, staging, committed, newest, key, staged)
+
+        manifest = store.commit(staging, rebase)
+    return snapshot if manifest is None else open_newest(store, manifest, snapshot)
+
+
+def finish(store: Store, snapshot: Snapshot, check: Callable[[Snapshot], None]) -> Snapshot:
+    """Commit the end of an upgrade: the vectors of the space that is left are gone.
+
+    check: raises what forbids it, given the newest generation.
+    """
+    with store.staging() as staging:
+
+        def rebase(newest: Manifest | None) -> Manifest | None:
+            check_there(store, newest, snapshot)
+            if newest is None:
+                return None
+            opened = open_newest(store, newest, snapshot)
+            check(opened)
+            upgrade = newest.upgrade
+            assert upgrade is not None  # `check` has seen to it
+            searched = {s.entry.id for s in opened.dense if opened.is_searched([s])}
+            kept = [
+                s
+                for s in newest.of_role(Role.DENSE)
+                if s.space == newest.space or (s.space != upgrade.source and s.id in searched)
+            ]
+            return _with_dense(staging, replace(newest, upgrade=None), kept)
+
+        manifest = store.commit(staging, rebase)
+    assert manifest is not None
+    return open_newest(store, manifest, snapshot)
+
+
+def roll_back(store: Store, snapshot: Snapshot, check: Callable[[Manifest], None]) -> Snapshot:
+    """Commit the way back: queries are the old encoder's again, whose vectors are all there.
+
+    Mapped vectors go. New ones stay where a row has no old one; those rows await it now.
+    """
+    with store.staging() as staging:
+
+        def rebase(newest: Manifest | None) -> Manifest | None:
+            check_there(store, newest, snapshot)
+            if newest is None:
+                return None
+            check(newest)
+            upgrade = newest.upgrade
+            assert upgrade is not None  # `check` has seen to it
+            old, new = upgrade.source, newest.space
+            olds = [
+                replace(s, superseded=None) for s in newest.of_role(Role.DENSE) if s.space == old
+            ]
+            left = []
+            for entry in newest.of_role(Role.DENSE):
+                if entry.space == new:
+                    entry = replace(entry, superseded=None)
+                    alike = [s for s in olds if s.modality == entry.modality]
+                    entry = superseded_by(staging, entry, visible_rows(staging, alike))
+                    if len(visible_rows(staging, [entry])):
+                        left.append(entry)
+            settings = {k: v for k, v in newest.settings.items() if k != "fusion"}
+            if upgrade.fusion is not None:
+                settings["fusion"] = upgrade.fusion
+            back = UpgradeEntry(
+                source=new,
+                encoder=newest.encoder,
+                fusion=None,
+                started=datetime.now(UTC).isoformat(timespec="seconds"),
+                back=True,
+            )
+            changed = replace(
+                newest,
+                space=old,
+                encoder=upgrade.encoder,
+                settings=settings,
+                bridges=tuple(b for b in newest.bridges if b.maps is Maps.QUERIES),
+                upgrade=back if left else None,
+            )
+            return _with_dense(staging, changed, [*olds, *left])
+
+        manifest = store.commit(staging, rebase)
+    assert manifest is not None
+    return open_newest(store, manifest, snapshot)
+
+
+def new_key(manifest: Manifest) -> str:
+    """Return a key for a space that none has, nor had while there are bridges from it."""
+    ends = [(b.source, b.target, b.made or b.target) for b in manifest.bridges]
+    known = {*manifest.spaces, *(key for each in ends for key in each)}
+    return f"s{1 + max(int(key[1:]) for key in known)}"
+
+
+def _with_vectors(
+    store: Store,
+    staging: Staging,
+    committed: Snapshot,
+    newest: Manifest,
+    key: str,
+    staged: tuple[Vectors, SegmentEntry, Space],
+) -> Manifest | None:
+    """Return the manifest with vectors of a space; None where no row of them is left.
+
+    committed: the newest generation, opened; newest: its manifest, changed perhaps.
+    """
+    vectors, entry, space = staged
+    alike = [s for s in newest.of_role(Role.DENSE) if s.modality == vectors.modality]
+    # Another backfill may have been quicker.
+    there = _all_rows(staging, [s for s in alike if s.space == key])
+    double = there[find_rows(there, vectors.rows)]
+    if len(double):
+        vectors = vectors.without(double)
+        if not len(vectors.rows):
+            return None
+        vectors, entry, space = _stage(staging, committed, vectors, space)
+    entry = replace(entry, id=new_id(), space=key)
+    rank = _rank(newest, key)
+    better = [s for s in alike if _rank(newest, str(s.space)) < rank]
+    entry = superseded_by(staging, entry, _all_rows(staging, better))
+    worse = {s.id for s in alike if _rank(newest, str(s.space)) > rank}
+    segments = [
+        superseded_by(staging, s, vectors.rows) if s.id in worse else s for s in newest.segments
+    ]
+    # Rows may have been deleted, and even compacted away with their marks.
+    gone = vectors.rows[~committed.holds(vectors.rows)]
+    deletes = with_deletes(store, staging, newest, gone)
+    return newest.with_segments((*segments, entry), deletes, staging.files)
+
+
+def _rank(manifest: Manifest, key: str) -> int:
+    """Return how much the vectors of a space count: 0 for most."""
+    if key == manifest.space:
+        return 0
+    return 1 if any(b.made == key for b in manifest.bridges) else 2
+
+
+def _all_rows(staging: Staging, entries: Iterable[SegmentEntry]) -> Rows:
+    parts = [rows_of(staging, entry) for entry in entries]
+    return np.sort(np.concatenate([np.empty(0, np.int64), *parts]))
+
+
+def _stage(
+    staging: Staging, snapshot: Snapshot, vectors: Vectors, space: Space
+) -> tuple[Vectors, SegmentEntry, Space]:
+    """Write vectors to a file of a segment; its id and its space are still to be given."""
+    dtype = str(snapshot.manifest.settings.get("dtype", "float32"))
+    first = int(vectors.rows[0])
+    mean = RunningMean(space.dim)
+    data = write_vectors_in_parts(
+        staging,
+        vectors.rows - first,
+        mean.over(iter(vectors.parts())),
+        space.dim,
+        space.to_json(),
+        dtype,
+    )
+    entry = SegmentEntry(
+        "",
+        Role.DENSE,
+        len(vectors.rows),
+        first,
+        int(vectors.rows[-1]),
+        data,
+        modality=vectors.modality,
+        mean=mean.encoded() if any(s.entry.mean for s in snapshot.dense) else None,
+    )
+    return vectors, entry, space
+
+
+def _write(staging: Staging, made: Written) -> str:
+    with staging.new_file("bridges") as (file, name):
+        made.write(file)
+    return name
+
+
+def _with_dense(staging: Staging, manifest: Manifest, dense: Iterable[SegmentEntry]) -> Manifest:
+    """Return the manifest with these dense segments, without spaces and bridges none needs."""
+    others = [s for s in manifest.segments if s.role is not Role.DENSE]
+    segments = (*others, *dense)
+    used = {str(s.space) for s in segments if s.space is not None} | {manifest.space}
+    bridges = manifest.bridges
+    if manifest.upgrade is not None:
+        used.add(manifest.upgrade.source)
+    else:  # but for those of vectors that a map has made, which keep being found through it
+        bridges = tuple(b for b in bridges if b.made in used)
+    spaces = {key: space for key, space in manifest.spaces.items() if key in used}
+    pruned = replace(manifest, spaces=spaces, bridges=bridges)
+    return pruned.with_segments(segments, manifest.deletes, staging.files)

@@ -1,0 +1,255 @@
+"""The steps of an upgrade once it has begun: the map, the end, the way back; where it stands."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..commits import check_space
+from ..encoders.base import TEXT, Encoder, EncoderOptions, Space
+from ..errors import InputError, RetrError
+from ..progress import Progress, Silent
+from ..segment import DenseSegment
+from ..snapshot import Snapshot
+from ..store.manifest import BridgeEntry, Manifest, Maps, UpgradeEntry
+from ..store.shards import Rows, merged_rows
+from ..store.store import Store
+from . import changes
+from .backfill import settle
+from .changes import Vectors
+from .forward import Forward
+from .rows import awaiting, blocks, found_in
+
+MAPPED_ROWS = 1 << 20
+"""How many rows a commit maps: what a run that is killed loses at most."""
+
+
+def under_way(manifest: Manifest, path: object) -> UpgradeEntry:
+    """Return the upgrade.
+
+    Raises:
+        InputError: none is under way.
+    """
+    if manifest.upgrade is None:
+        raise InputError(
+            f"{path}: no upgrade is under way; begin one with: "
+            f"retr upgrade start --to ENCODER --index {path}"
+        )
+    return manifest.upgrade
+
+
+def map_all(store: Store, snapshot: Snapshot, progress: Progress) -> tuple[Snapshot, int]:
+    """Map the old vectors of rows that await new ones; return how many were.
+
+    Resumable: each block of rows is a commit.
+
+    Raises:
+        InputError: there is no map, or no upgrade.
+    """
+    upgrade = under_way(snapshot.manifest, store.path)
+    if upgrade.back:
+        raise InputError(
+            f"{store.path}: the upgrade is being rolled back, and nothing maps the newer vectors; "
+            f"embed those rows: retr upgrade backfill --index {store.path}"
+        )
+    (entry,) = [b for b in snapshot.manifest.bridges if b.maps is Maps.DOCUMENTS]
+    forward = Forward.read(store.path / entry.file)
+    space = _mapped_space(snapshot, entry, forward, store.path)
+    waiting = found_in(snapshot, upgrade.source, TEXT)
+    done = 0
+    for rows in blocks(waiting, MAPPED_ROWS):
+        segments = [s for s in snapshot.dense if s.entry.space == upgrade.source]
+        segments = [s for s in segments if s.entry.modality == TEXT]
+
+        def parts(
+            rows: Rows = rows, segments: list[DenseSegment] = segments, before: int = done
+        ) -> Iterator[NDArray[Any]]:
+            shown = before
+            for block in blocks(rows):
+                yield forward.apply(_old_vectors(segments, block))
+                shown += len(block)
+                progress.update("mapping", shown, shown, len(waiting))
+
+        snapshot = changes.add_mapped(store, snapshot, entry, space, Vectors(rows, TEXT, parts))
+        done += len(rows)
+    return settle(store, snapshot, progress), done
+
+
+def _old_vectors(segments: list[DenseSegment], rows: Rows) -> NDArray[np.float32]:
+    """Return f32[len(rows), dim], the vectors of rows that each have one in some segment."""
+    out = np.empty((len(rows), segments[0].matrix.shape[1]), np.float32)
+    for segment in segments:
+        positions = segment.positions(rows)
+        if len(positions):
+            out[np.searchsorted(rows, segment.rows_at(positions))] = segment.matrix[positions]
+    return out
+
+
+def _mapped_space(snapshot: Snapshot, entry: BridgeEntry, forward: Forward, path: Path) -> Space:
+    """Return the space of what a map makes: one of its own, known by the map's file."""
+    if entry.made is not None and entry.made in snapshot.spaces:
+        return snapshot.spaces[entry.made]
+    digest = hashlib.sha256((path / entry.file).read_bytes()).hexdigest()[:16]
+    old, new = snapshot.spaces[entry.source], snapshot.spaces[entry.target]
+    return Space(
+        encoder=f"{new.encoder}, mapped from {old.encoder}",
+        family="mapped",
+        revision=digest,
+        dim=forward.documents.target_dim,
+        normalised=forward.metric == "cosine",
+        metric=forward.metric,
+    )
+
+
+def finish(
+    store: Store, snapshot: Snapshot, *, keep_mapped: bool = False, drop_rest: bool = False
+) -> Snapshot:
+    """Commit the end: the vectors of the space that is left are dropped.
+
+    keep_mapped: although rows have mapped vectors only.
+    drop_rest:   although rows have no other vector and are found by their words alone then.
+
+    Raises:
+        InputError: rows still await the new vector.
+    """
+
+    def check(newest: Snapshot) -> None:
+        upgrade = under_way(newest.manifest, store.path)
+        left = merged_rows(awaiting(newest).values())
+        if not len(left):
+            return
+        old = found_in(newest, upgrade.source)
+        mapped = len(left) - len(old)
+        if (keep_mapped and not len(old)) or drop_rest:
+            return
+        if keep_mapped:
+            raise InputError(
+                f"{store.path}: {len(old):,} rows have neither a new vector nor a mapped one; "
+                f"map them first: retr upgrade map --index {store.path}"
+            )
+        also = f" ({mapped:,} of them a mapped one, which --keep-mapped keeps)" if mapped else ""
+        raise InputError(
+            f"{store.path}: {len(left):,} rows have no vector of {newest.space.encoder} yet{also}; "
+            f"go on with: retr upgrade backfill --index {store.path}"
+        )
+
+    check(snapshot)
+    return settle(store, changes.finish(store, snapshot, check), Silent())
+
+
+def roll_back(store: Store, snapshot: Snapshot) -> Snapshot:
+    """Commit the way back to the old encoder.
+
+    Raises:
+        InputError: no upgrade is under way, or it is being rolled back already.
+    """
+
+    def check(newest: Manifest) -> None:
+        if under_way(newest, store.path).back:
+            raise InputError(
+                f"{store.path}: the upgrade is being rolled back already; embed the rows that "
+                f"only have newer vectors with: retr upgrade backfill --index {store.path}"
+            )
+
+    check(snapshot.manifest)
+    return changes.roll_back(store, snapshot, check)
+
+
+def old_encoder(
+    snapshot: Snapshot,
+    given: str | Encoder | None,
+    known: Mapping[Space, Encoder],
+    path: object,
+) -> Encoder:
+    """Return the encoder that an upgrade has left, loaded: queries will need it.
+
+    Raises:
+        InputError: none is under way, or it cannot be loaded.
+        SpaceMismatchError: the one given is another.
+    """
+    from ..encoders import resolve
+
+    upgrade = under_way(snapshot.manifest, path)
+    space = snapshot.spaces[upgrade.source]
+    if given is None and space in known:
+        return known[space]
+    name = str(upgrade.encoder["name"])
+    try:
+        options = EncoderOptions(**upgrade.encoder.get("options", {}))
+        encoder = resolve(name, options) if given is None else resolve(given)
+    except (RetrError, OSError) as error:
+        raise InputError(
+            f"{path}: the old encoder {name} cannot be loaded ({error}), and without it no text "
+            "could be searched for; in Python give it: rollback_upgrade(encoder=…)"
+        ) from error
+    check_space(space, encoder.space, path)
+    return encoder
+
+
+def status(snapshot: Snapshot) -> dict[str, Any]:
+    """Return where an upgrade stands, as JSON values."""
+    manifest = snapshot.manifest
+    upgrade = manifest.upgrade
+    rows = len(found_in(snapshot))
+    waiting = merged_rows(awaiting(snapshot).values())
+    old = 0 if upgrade is None else len(found_in(snapshot, upgrade.source))
+    share = 1.0 if not rows else 1 - len(waiting) / rows
+    rate = None if upgrade is None else upgrade.rate or upgrade.gate.get("rate")
+    return {
+        "state": _state(upgrade, len(waiting)),
+        "from": None if upgrade is None else snapshot.spaces[upgrade.source].encoder,
+        "to": snapshot.space.encoder,
+        "started": None if upgrade is None else upgrade.started,
+        "rows": rows,
+        "new": rows - len(waiting),
+        "mapped": len(waiting) - old,
+        "old": old,
+        "share": share,
+        "rows_per_second": rate,
+        "seconds_left": len(waiting) / rate if rate else None,
+        "bridges": [
+            {"maps": str(b.maps), "from": _encoder(snapshot, b.source), **b.measured}
+            for b in manifest.bridges
+        ],
+        **_expected(upgrade, share, mapped=len(waiting) - old > old),
+        "gate": {} if upgrade is None else dict(upgrade.gate),
+    }
+
+
+def _state(upgrade: UpgradeEntry | None, waiting: int) -> str:
+    if upgrade is None:
+        return "finished, mapped vectors kept" if waiting else "none"
+    if upgrade.back:
+        return "rolled back"
+    return "under way" if waiting else "complete, to be finished"
+
+
+def _encoder(snapshot: Snapshot, key: str) -> str | None:
+    return snapshot.spaces[key].encoder if key in snapshot.spaces else None
+
+
+def _expected(upgrade: UpgradeEntry | None, share: float, *, mapped: bool) -> dict[str, Any]:
+    """Return what the gate's measurements say of now and of the end."""
+    if upgrade is None or upgrade.back or not upgrade.gate.get("curve"):
+        return {}
+    curve = upgrade.gate["curve"]
+    shares = [point["share"] for point in curve]
+    out: dict[str, Any] = {}
+    judged = curve[0]["quality"] is not None
+    what = "quality" if judged else "agreement"
+    values = [point[what] for point in curve]
+    now, end = float(np.interp(share, shares, values)), values[-1]
+    if not mapped:
+        # The curve begins where everything is mapped; the bridge alone begins elsewhere.
+        bridged = upgrade.gate["bridge"]["mean"]
+        if judged:
+            bridged = upgrade.gate["bridge_quality"]["new_old"]["mean"]
+        now = bridged + (now - values[0]) / max(end - values[0], 1e-9) * (end - bridged)
+    out["measure"] = "nDCG@10 over the sample" if judged else "agreement with the new model"
+    out["now"], out["end"] = round(float(now), 4), round(float(end), 4)
+    return out
