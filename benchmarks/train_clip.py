@@ -197,6 +197,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=defaults.epochs)
     parser.add_argument("--batch", type=int, default=defaults.batch)
     parser.add_argument("--rate", type=float, default=defaults.rate)
+    parser.add_argument("--context", type=int, default=defaults.context, help="tokens read")
     parser.add_argument("--flip", action="store_true", help="mirror half of the images")
     parser.add_argument("--seed", type=int, default=defaults.seed)
     given = parser.parse_args(arguments)
@@ -205,6 +206,7 @@ def main(arguments: list[str] | None = None) -> None:
         epochs=given.epochs,
         batch=given.batch,
         rate=given.rate,
+        context=given.context,
         flip=given.flip,
         seed=given.seed,
     )
