@@ -102,7 +102,8 @@ class Columns:
         shown = [f"{identifier(c.name)} {c.type}" for c in columns][:_SHOWN]
         more = f" and {len(columns) - _SHOWN} more" if len(columns) > _SHOWN else ""
         hint = close_to(name, [*PLAIN, *self._fields])
-        if f'"{name}"' in self._text:
+        compared = rf"""([=<>(,"]|\blike)\s*{re.escape(name)}(?![\w.(])"""
+        if not hint and re.search(compared, self._text, re.IGNORECASE):
             hint += f"; a text stands in single quotes, '{name}'"
         there = ", ".join([*PLAIN, *shown])
         return condition_error(

@@ -310,6 +310,7 @@ def _index(
             _say(tuned)
             with staging.external_file("indexes", ".faiss") as (path, name):
                 tuned.index.save(path)
+            _say_size(staging.files[name].size, tuned.index.spec, wish.memory)
             entry = replace(entry, index=_entry(tuned, name, texts is not None))
         return replace_segments(store, staging, snapshot, [(old, entry)])
 
@@ -400,6 +401,17 @@ def summary(entry: IndexEntry) -> dict[str, Any]:
         "own_queries": entry.measured["own_queries"],
         **({"texts": True} if entry.measured.get("texts") else {}),
     }
+
+
+def _say_size(size: int, spec: IndexSpec, memory: int | None) -> None:
+    if memory is not None and size > memory:
+        log.warning(
+            "no index is as small as the %s bytes of memory asked for: %s takes %s; "
+            "with recall exact there is none",
+            f"{memory:,}",
+            spec,
+            f"{size:,}",
+        )
 
 
 def _say(tuned: Tuned) -> None:

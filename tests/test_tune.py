@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import retr
 from retr.indexes import kind
+from retr.indexes import tune as tuning
 from retr.indexes.arrays import ArraySource
 from retr.indexes.base import Hits, Metric
 from retr.indexes.exact import scan
@@ -187,6 +188,17 @@ def test_a_collection_keeps_what_was_measured(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nothing to tune"):
         again.tune()
     assert again.verify() == []
+
+
+def test_a_memory_that_no_index_fits_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "_QUERIES", 100)
+    rows, _ = clustered()
+    retr.build(rows, tmp_path / "a.retr", recall=0.9, memory="1MB", progress=False)
+    assert "memory" not in caplog.text
+    retr.build(rows, tmp_path / "b.retr", recall=0.9, memory="10kB", progress=False)
+    assert "no index is as small as the 10,000 bytes of memory asked for: binary" in caplog.text
 
 
 @pytest.mark.parametrize(
