@@ -30,6 +30,7 @@ from .sources.base import Skipped, Source
 from .store.documents import StoredRow
 from .store.store import Store
 from .types import Document, ImageAt
+from .vector_checks import check_made, own_vector
 
 if TYPE_CHECKING:
     from .image_pipeline import ImagePipeline, Unreadable
@@ -262,8 +263,8 @@ class Ingest:
             )
             pending = _Pending(row, old, len(text or "") + beside_text)
             if number == 0:  # the image stands once, beside the first passage
-                pending.made[TEXT] = self._own_vector(row, document.vector)
-                pending.made[IMAGE] = self._own_vector(row, document.image_vector)
+                pending.made[TEXT] = own_vector(row.id, document.vector, self.birth.space)
+                pending.made[IMAGE] = own_vector(row.id, document.image_vector, self.birth.space)
                 if document.image is not None and document.image_vector is None and self._pipeline:
                     pending.waits = True
                     self._made_of_images(self._pipeline.put(pending, document.image))
@@ -365,65 +366,9 @@ class Ingest:
         self._waiting.discard(row.id)
         return False
 
-    def _check(self, vectors: Any, batch: list[_Pending]) -> None:
-        if self.birth.space.sparse:
-            self._check_weights(vectors, batch)
-            return
-        expected = (len(batch), self.birth.space.dim)
-        if vectors.shape != expected:
-            raise InputError(
-                f"encoder {self.encoder.name}: gave vectors of shape {vectors.shape}, "
-                f"not {expected}"
-            )
-        finite = np.isfinite(vectors).all(axis=1)
-        if not finite.all():
-            bad = batch[int(np.flatnonzero(~finite)[0])].row
-            raise InputError(
-                f"encoder {self.encoder.name}: gave a vector with NaN or infinity "
-                f"for document {bad.id!r}"
-            )
-
-    def _check_weights(self, weights: Sequence[Weights], batch: list[_Pending]) -> None:
-        if len(weights) != len(batch):
-            raise InputError(
-                f"encoder {self.encoder.name}: gave {len(weights)} weights for {len(batch)} texts"
-            )
-        for pending, own in zip(batch, weights, strict=True):
-            for term, weight in own.items():
-                if not 0 < weight < np.inf:
-                    raise InputError(
-                        f"encoder {self.encoder.name}: gave {term!r} the weight {weight} in "
-                        f"document {pending.row.id!r}; a weight is finite and above 0"
-                    )
-
-    def _own_vector(
-        self, row: StoredRow, vector: NDArray[np.float32] | None
-    ) -> NDArray[np.float32] | None:
-        """Return a vector that the user gave, as this space wants it."""
-        if vector is None:
-            return None
-        space = self.birth.space
-        if space.sparse:
-            raise InputError(
-                f"document {row.id!r}: comes with a vector, and the collection has no "
-                "vectors but weights of words; give a text alone"
-            )
-        if vector.shape != (space.dim,):
-            raise InputError(
-                f"document {row.id!r}: its vector has shape {vector.shape}, "
-                f"the collection has {space.dim} dimensions"
-            )
-        if not np.isfinite(vector).all():
-            raise InputError(f"document {row.id!r}: its vector holds NaN or infinity")
-        if space.metric != "cosine":
-            return vector
-        length = float(np.linalg.norm(vector.astype(np.float64)))
-        if length == 0:
-            raise InputError(
-                f"document {row.id!r}: its vector is zero, which has no cosine; "
-                "leave it out, or use the metric ip or l2"
-            )
-        return (vector / length).astype(np.float32)
+    def _check(self, made: Any, batch: Sequence[_Pending]) -> None:
+        ids = [pending.row.id for pending in batch]
+        check_made(made, ids, self.birth.space, self.encoder.name)
 
     def _flush(self) -> None:
         """Commit what is encoded."""
