@@ -150,14 +150,24 @@ def roll_back(store: Store, snapshot: Snapshot) -> Snapshot:
     """
 
     def check(newest: Manifest) -> None:
-        if under_way(newest, store.path).back:
-            raise InputError(
-                f"{store.path}: the upgrade is being rolled back already; embed the rows that "
-                f"only have newer vectors with: retr upgrade backfill --index {store.path}"
-            )
+        to_roll_back(newest, store.path)
 
-    check(snapshot.manifest)
     return changes.roll_back(store, snapshot, check)
+
+
+def to_roll_back(manifest: Manifest, path: object) -> UpgradeEntry:
+    """Return the upgrade, where it can be rolled back.
+
+    Raises:
+        InputError: none is under way, or it is being rolled back already.
+    """
+    upgrade = under_way(manifest, path)
+    if upgrade.back:
+        raise InputError(
+            f"{path}: the upgrade is being rolled back already; embed the rows that only have "
+            f"newer vectors with: retr upgrade backfill --index {path}"
+        )
+    return upgrade
 
 
 def old_encoder(
@@ -174,7 +184,7 @@ def old_encoder(
     """
     from ..encoders import resolve
 
-    upgrade = under_way(snapshot.manifest, path)
+    upgrade = to_roll_back(snapshot.manifest, path)
     space = snapshot.spaces[upgrade.source]
     if given is None and space in known:
         return known[space]
