@@ -28,6 +28,10 @@ def ann(
         Path | None,
         _option("--query-vectors", metavar="FILE", help="The queries, where DATA has none."),
     ] = None,
+    neighbours: Annotated[
+        Path | None,
+        _option("--neighbours", metavar="FILE", help="Their nearest rows: .ivecs or .npy."),
+    ] = None,
     metric: Annotated[
         str | None,
         _option("--metric", metavar="METRIC", help="cosine, ip or l2; else as DATA says."),
@@ -107,7 +111,7 @@ def ann(
         peer(system)
     place = (cache or cache_folder()) / "ann"
     try:
-        vectors = ann_data.read(data, query_vectors, metric)
+        vectors = ann_data.read(data, query_vectors, metric, neighbours)
         prepared = ann_data.prepare(
             vectors, place, rows=rows, queries=min(queries, len(vectors.queries)), dim=dim,
             seed=seed, note=lambda text: None if quiet else console.say(text),

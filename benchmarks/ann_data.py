@@ -1,8 +1,9 @@
 """The vectors of `retr bench ann`: read from what people have, and made ready once.
 
 Read are the test data's MiniLM vectors (`minilm`), HDF5 files of ann-benchmarks (train, test,
-neighbors, attribute distance), and pairs of .npy, .fvecs or .bvecs files. Every system gets the
-same float32 rows, of unit length for cosine, mapped from one .npy file.
+neighbors, attribute distance), and pairs of .npy, .fvecs or .bvecs files, with the nearest rows in
+an .ivecs or .npy file where there is one, as texmex has them. Every system gets the same float32
+rows, of unit length for cosine, mapped from one .npy file.
 """
 
 from __future__ import annotations
@@ -91,11 +92,17 @@ class Prepared:
         return known
 
 
-def read(data: str, queries: Path | None = None, metric: str | None = None) -> Vectors:
+def read(
+    data: str,
+    queries: Path | None = None,
+    metric: str | None = None,
+    neighbours: Path | None = None,
+) -> Vectors:
     """Return the vectors that `data` names: `minilm`, an HDF5 file, or a file of base vectors.
 
-    queries: the file of queries, where `data` is a file without any.
-    metric:  cosine, ip or l2, where the file does not say; else cosine.
+    queries:    the file of queries, where `data` is a file without any.
+    metric:     cosine, ip or l2, where the file does not say; else cosine.
+    neighbours: a file of the nearest rows, i[q, m], beside such files.
 
     Raises:
         InputError: there is no such file, or it is not of a format read here.
@@ -112,7 +119,19 @@ def read(data: str, queries: Path | None = None, metric: str | None = None) -> V
     if queries is None:
         raise InputError(f"{path}: has no queries: give them with --query-vectors FILE")
     base, asked = _matrix(path), _matrix(_file(queries.expanduser()))
-    return _checked(Vectors(path.stem, path, base, asked, Metric(metric or Metric.COSINE)))
+    near = None if neighbours is None else _neighbours(neighbours.expanduser(), base, asked)
+    return _checked(Vectors(path.stem, path, base, asked, Metric(metric or Metric.COSINE), near))
+
+
+def _neighbours(path: Path, base: NDArray[Any], queries: NDArray[Any]) -> NDArray[Any]:
+    found = _matrix(_file(path))
+    fits = found.dtype.kind in "iu" and len(found) == len(queries)
+    if not fits or found.min(initial=0) < 0 or found.max(initial=0) >= len(base):
+        raise InputError(
+            f"{path}: holds {found.dtype}{list(found.shape)}, not the nearest of {len(base)} rows "
+            f"to each of {len(queries)} queries"
+        )
+    return found
 
 
 def prepare(

@@ -43,6 +43,32 @@ def test_texmex_files_are_read_as_they_are_written(tmp_path):
         read(str(base), queries)
 
 
+def test_neighbours_of_texmex_are_compared_with_ours(tmp_path):
+    floats = RNG.normal(size=(50, 5)).astype(np.float32)
+    asked = RNG.normal(size=(4, 5)).astype(np.float32)
+    distances = ((floats[None] - asked[:, None]) ** 2).sum(axis=2)
+    near = np.argsort(distances, axis=1)[:, :10]
+    base, queries, truth = (
+        vecs(tmp_path / name, rows, dtype)
+        for name, rows, dtype in (
+            ("b.fvecs", floats, "<f4"),
+            ("q.fvecs", asked, "<f4"),
+            ("t.ivecs", near, "<i4"),
+        )
+    )
+    vectors = read(str(base), queries, "l2", truth)
+    assert np.array_equal(vectors.neighbours, near)
+    assert prepare(vectors, tmp_path, queries=4).about["agreement"] == 1.0
+    # Those of other rows say so.
+    wrong = vecs(tmp_path / "w.ivecs", np.argsort(-distances, axis=1)[:, :10], "<i4")
+    far = read(str(base), queries, "l2", wrong)
+    assert prepare(far, tmp_path / "far", queries=4).about["agreement"] == 0.0
+    for rows in (near[:3], near + 50):
+        other = vecs(tmp_path / "o.ivecs", rows, "<i4")
+        with pytest.raises(InputError, match="not the nearest of 50 rows to each of 4 queries"):
+            read(str(base), queries, "l2", other)
+
+
 def test_hdf5_of_ann_benchmarks(tmp_path, real):
     h5py = pytest.importorskip("h5py")
     path = tmp_path / "tiny-angular.hdf5"
