@@ -1,21 +1,24 @@
-"""The modality gap: vectors of texts and of images lie apart, and one number a query closes it.
+"""The modality gap: vectors of texts and of images lie apart, and two numbers a query close it.
 
 An encoder such as CLIP puts texts into one narrow cone and images into another (Liang et al.,
 "Mind the Gap", 2022), so that for the query "a dog" every text scores above every image. Which
 modality a vector comes from is most of what its score says. So from each score the mean score of
-its modality is taken, `query · mean`, which is one number a query and modality: within a modality
-nothing changes places, and across them what is left is how much better than usual a row fits.
+its modality is taken, `query · mean`, and what is left is brought to the same deviation. These are
+two numbers a query and modality: within a modality nothing changes places, and across them what
+counts is how much better than usual a row fits. docs/decisions/0008-modality-gap.md has figures.
 
 The mean belongs to the space: it is that of all vectors of a modality, over all segments. Each
 segment keeps the mean of its own vectors in the manifest, so that whoever adds, merges or drops
 segments keeps the whole right without knowing of it; rows that are deleted count until a merge
-leaves them out. A segment without one, of another writer, has it estimated from a sample.
+leaves them out. A segment without one, of another writer, has it estimated from a sample. How far
+the scores of a query deviate is worked out on a sample of the vectors, evenly spread.
 """
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
     from .segment import DenseSegment
 
 SAMPLED = 4096
+SPREAD = 512
+"""Vectors of a modality that a query's deviation is worked out on."""
+PRIOR = 10
 
 Mean = NDArray[np.float64]
 
@@ -60,6 +66,52 @@ class RunningMean:
     def encoded(self) -> str:
         """Return the mean of all that has come, for the manifest."""
         return encode_mean(self._total / max(self._count, 1))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Usual:
+    """What is usual for the vectors of one space and modality.
+
+    mean:   f64[dim].
+    sample: f64[n, dim], some of the vectors, less their own mean.
+    rows:   how many vectors there are.
+    """
+
+    mean: Mean
+    sample: NDArray[np.float64]
+    rows: int
+
+    def deviation(self, queries: NDArray[Any]) -> NDArray[np.float64]:
+        """Return f64[q], the deviation of what the vectors score for each query."""
+        scores = queries.astype(np.float64) @ self.sample.T
+        deviation: NDArray[np.float64] = np.sqrt(np.mean(scores**2, axis=1))
+        return deviation
+
+
+def usual_of(segments: Sequence[DenseSegment]) -> Usual:
+    """Return what is usual in all segments of one space and modality."""
+    rows = sum(len(segment) for segment in segments)
+    step = -(-rows // SPREAD)
+    parts = [segment.matrix[::step].astype(np.float64) for segment in segments]
+    sample = np.concatenate(parts)[:SPREAD]
+    return Usual(mean_of(segments), sample - sample.mean(axis=0), rows)
+
+
+def evened(usual: Usual, others: Sequence[Usual], queries: NDArray[Any]) -> NDArray[np.float64]:
+    """Return f64[q]: what makes the deviation of a modality's scores that of all modalities.
+
+    others: what is usual for every modality of the space, this one too. The deviation of a few
+            rows says little, so it counts by `rows / (rows + PRIOR)`.
+    """
+    squares = np.stack([each.deviation(queries) ** 2 for each in others])
+    weights = np.array([min(each.rows, SPREAD) for each in others], np.float64)
+    weights = np.minimum(weights, 10 * PRIOR)
+    common = weights @ squares / weights.sum()
+    own = usual.deviation(queries) ** 2
+    known = (own > 0) & (common > 0)  # a single row deviates from nothing
+    ratio = np.divide(common, own, out=np.ones_like(common), where=known)
+    scale: NDArray[np.float64] = ratio ** (0.5 * usual.rows / (usual.rows + PRIOR))
+    return scale
 
 
 def mean_of(segments: Sequence[DenseSegment]) -> Mean:

@@ -119,7 +119,7 @@ class Sides:
         vectors[given] = encode(there, space, self._encoder)
         views = open_views(self.snapshot, vectors)
         if len(self.snapshot.modalities) > 1 and space.metric != "l2":
-            views = CentredViews(views, self.snapshot.means)
+            views = CentredViews(views, self.snapshot.usual)
         return DenseSide(self.snapshot, views, given, self._allowed, self._recall)
 
     def _side_of_weights(self) -> LexicalSide:

@@ -19,7 +19,7 @@ from .encoders.base import Space
 from .errors import DamagedError
 from .fusion import Fusion
 from .lexical import LexicalSegment
-from .modality import Mean, mean_of
+from .modality import Usual, usual_of
 from .segment import DenseSegment, allow
 from .store.documents import DocumentShard, StoredRow, hash_id
 from .store.manifest import Manifest, Role, SegmentEntry
@@ -122,10 +122,10 @@ class Snapshot:
         return frozenset(str(segment.entry.modality) for segment in self.dense)
 
     @cached_property
-    def means(self) -> dict[tuple[str | None, str | None], Mean]:
-        """The mean f64[dim] of all vectors of each space and modality."""
+    def usual(self) -> dict[tuple[str | None, str | None], Usual]:
+        """What is usual for the vectors of each space and modality."""
         groups = self.dense_groups()
-        return {(g[0].entry.space, g[0].entry.modality): mean_of(g) for g in groups}
+        return {(g[0].entry.space, g[0].entry.modality): usual_of(g) for g in groups}
 
     @cached_property
     def findable(self) -> list[Bits | None]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ..indexes.base import Floats, Hits
 from .fusion import Scores
+from .modality import Usual, evened
 from .segment import DenseSegment
 
 if TYPE_CHECKING:
@@ -116,34 +117,35 @@ class CentredViews:
     """Views in which a score says how much better than usual for its modality a row fits.
 
     views: those of the queries.
-    means: f64[dim] of the vectors of each space and modality, see `modality`.
+    usual: what is usual for the vectors of each space and modality, see `modality`.
     """
 
-    def __init__(
-        self, views: Views, means: Mapping[tuple[str | None, str | None], NDArray[np.float64]]
-    ) -> None:
+    def __init__(self, views: Views, usual: Mapping[tuple[str | None, str | None], Usual]) -> None:
         self._views = views
-        self._means = means
+        self._usual = usual
         self._made: dict[tuple[str | None, str | None], tuple[View, View]] = {}
 
     def of(self, segment: DenseSegment) -> View:
-        """Return the view of a segment, less what a mean vector of its kind scores."""
+        """Return the view of a segment, in which a mean vector of its kind scores nothing."""
         view = self._views.of(segment)
         key = (segment.entry.space, segment.entry.modality)
         known = self._made.get(key)
         if known is None or known[0] is not view:
-            usual = -(view.queries.astype(np.float64) @ self._means[key])
+            usual = self._usual[key]
+            others = [each for (space, _), each in self._usual.items() if space == key[0]]
+            scale = evened(usual, others, view.queries)
             if view.scale is not None:
-                usual *= view.scale
+                scale *= view.scale
+            shift = -scale * (view.queries.astype(np.float64) @ usual.mean)
             if view.shift is not None:
-                usual += view.shift
-            known = self._made[key] = (view, View(view.queries, view.scale, usual))
+                shift += view.shift
+            known = self._made[key] = (view, View(view.queries, scale, shift))
         return known[1]
 
     def near(self, query: int, segment: DenseSegment, vector: Floats) -> CentredViews | None:
         """Return the view of a row's vector, centred as well."""
         views = self._views.near(query, segment, vector)
-        return None if views is None else CentredViews(views, self._means)
+        return None if views is None else CentredViews(views, self._usual)
 
 
 class BridgedViews:

@@ -90,7 +90,7 @@ def test_a_text_encoder_lists_images_and_takes_captions(tmp_path: Path) -> None:
 def _means(c: retr.Collection) -> dict[str | None, np.ndarray]:
     manifest = Store(c.path).read()[0]
     snapshot = Snapshot(Store(c.path), manifest)
-    return {modality: mean for (_, modality), mean in snapshot.means.items()}
+    return {modality: usual.mean for (_, modality), usual in snapshot.usual.items()}
 
 
 def test_means_belong_to_the_space_whatever_the_segments(tmp_path: Path) -> None:
@@ -190,3 +190,33 @@ def test_a_killed_build_encodes_only_what_was_in_flight_again(tmp_path: Path) ->
 
 def _generations(path: Path) -> list[Path]:
     return list((path / "manifests").glob("*.json"))
+
+
+def test_scores_of_two_modalities_are_brought_to_one_scale(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+
+    def cone(at: int, spread: float) -> np.ndarray:
+        return (4 * np.eye(16)[at] + spread * rng.standard_normal((400, 16))).astype(np.float32)
+
+    texts, images = cone(0, 0.3), cone(1, 1.2)
+    documents = [Document(f"t{i}", vector=v) for i, v in enumerate(texts)]
+    documents += [Document(f"i{i}", image_vector=v) for i, v in enumerate(images)]
+    c = retr.build(documents, tmp_path / "c.retr", progress=False)
+    plain = [*texts, *images]
+    for query in cone(0, 0.3)[:5]:
+        hits = c.search(vector=query, k=800)
+        scores = {m: np.array([h.score for h in hits if h.id[0] == m]) for m in "ti"}
+        assert abs(scores["t"].mean()) < 0.01 and abs(scores["i"].mean()) < 0.01
+        assert scores["t"].std() == pytest.approx(scores["i"].std(), rel=0.1)
+        top = [h.id[0] for h in hits[:50]]
+        assert 10 <= top.count("i") <= 40
+        cosines = [float(v @ query / np.linalg.norm(v)) for v in plain]
+        assert {
+            d.id[0]
+            for _, d in sorted(zip(cosines, documents, strict=True), key=lambda p: -p[0])[:50]
+        } == {"t"}
+        for modality, vectors in (("t", texts), ("i", images)):
+            own = np.argsort([-float(v @ query / np.linalg.norm(v)) for v in vectors])[:20]
+            assert [h.id for h in hits if h.id[0] == modality][:20] == [
+                f"{modality}{i}" for i in own
+            ]
