@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ import numpy as np
 
 from ..indexes import IndexSpec, kind
 from ..indexes.arrays import ArraySource
-from ..indexes.base import Floats, Index
+from ..indexes.base import Floats
 from ..indexes.candidates import candidates
 from ..indexes.exact import scan
+from ..indexes.points import aimed
 from ..indexes.tune import K, Tuned, measure, recalls
 from .environment import describe
 from .recall_sets import RecallSet, sets
@@ -36,7 +38,8 @@ def main(arguments: list[str] | None = None) -> None:
     known = sets()
     parser = argparse.ArgumentParser(prog="python -m retr.benchmarks.recalls")
     parser.add_argument("sets", nargs="*", metavar="SET", help=f"of {', '.join(known)}")
-    parser.add_argument("--work", type=Path, required=True, help="where made vectors are kept")
+    parser.add_argument("--asked", nargs="+", type=float, default=ASKED, help="recalls")
+    parser.add_argument("--work", type=Path, required=True, help="keeps vectors and indexes")
     parser.add_argument("--out", type=Path, help="where to keep what was measured; adds to it")
     given = parser.parse_args(arguments)
     given.work.mkdir(parents=True, exist_ok=True)
@@ -48,26 +51,31 @@ def main(arguments: list[str] | None = None) -> None:
         result = json.loads(given.out.read_text())
     for name in given.sets or known:
         title, make = known[name]
-        result["sets"][name] = {"title": title, **measured(make(given.work))}
+        keep = given.work / name
+        keep.mkdir(exist_ok=True)
+        found = measured(make(given.work), given.asked, keep)
+        result["sets"][name] = {"title": title, "margin": aimed(0.0, own=False), **found}
         result["environment"] = describe()
         print(table({"sets": {name: result["sets"][name]}}), flush=True)
         if given.out:
             given.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
-def measured(data: RecallSet) -> dict[str, Any]:
-    """Return what was asked of a set, what the tuner said, and what other queries found."""
+def measured(data: RecallSet, asked_for: Sequence[float], keep: Path) -> dict[str, Any]:
+    """Return what was asked of a set, what the tuner said, and what other queries found.
+
+    keep: a folder for its indexes, which are built once.
+    """
     source = ArraySource(data.base, data.metric)
     truth = scan(source, data.queries, min(K, len(source)))
     found: dict[str, Any] = {
         "rows": len(source), "dim": source.dim, "metric": str(data.metric),
         "queries": len(data.queries), "given": len(data.given), "asked": [],
     }  # fmt: skip
-    built: dict[IndexSpec, Index] = {}
-    for asked in ASKED:
+    for asked in asked_for:
         for queries in (data.given, None):
             begin = time.process_time()
-            tuned = _tuned(source, queries, asked, built)
+            tuned = _tuned(source, queries, asked, keep)
             spent = time.process_time() - begin
             index = tuned.index
             hits = truth if index is None else index.search(data.queries, K)
@@ -90,17 +98,16 @@ def measured(data: RecallSet) -> dict[str, Any]:
     return found
 
 
-def _tuned(
-    source: ArraySource, queries: Floats | None, recall: float, built: dict[IndexSpec, Index]
-) -> Tuned:
+def _tuned(source: ArraySource, queries: Floats | None, recall: float, keep: Path) -> Tuned:
     """Do as `tune`, but build each index once."""
     best: Tuned | None = None
     for spec in candidates(len(source), source.dim, source.metric, recall):
         if spec == IndexSpec("flat"):
             return Tuned(None, (), recall, 0, queries is not None, 0.0, 0.0)
-        if spec not in built:
-            built[spec] = kind(spec.kind).build(source, spec)
-        tuned = measure(built[spec], source, queries, recall)
+        path = keep / f"{spec}.faiss"
+        if not path.exists():
+            kind(spec.kind).build(source, spec).save(path)
+        tuned = measure(kind(spec.kind).load(path, source, spec), source, queries, recall)
         if best is None or tuned.recall > best.recall:
             best = tuned
         if tuned.is_met:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,8 @@ _PIECE: Final = 1 << 18
 # hand out the same memory again.
 _BLOCK: Final = 1 << 22
 _BLOCK_ROWS: Final = 1 << 14
+_NORMAL: Final = 0
+_RANDOM: Final = 1  # on Linux and macOS alike
 
 
 class ArraySource:
@@ -47,6 +51,16 @@ class ArraySource:
         self.dim: int = matrix.shape[1]
         self.metric = Metric(metric)
         self._squared_norms: Floats | None = None
+        self._is_random = False
+
+    def read_at_random(self) -> None:
+        """Say that single vectors are read from now on: the system then reads nothing ahead.
+
+        By default it reads 128 KB of a mapped file where a vector of 1.5 KB is asked for. While
+        `blocks` are read it does so again.
+        """
+        self._is_random = True
+        advise(self.vectors, _RANDOM)
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -55,8 +69,14 @@ class ArraySource:
         """Yield all vectors in order, f32[m, dim] with m from 1 to `size`; not to be written to."""
         if self.vectors.dtype == np.float16:
             size = max(1, min(size, _BLOCK // self.dim, _BLOCK_ROWS))
-        for start in range(0, len(self.vectors), size):
-            yield _as_float32(self.vectors[start : start + size])
+        if self._is_random:
+            advise(self.vectors, _NORMAL)
+        try:
+            for start in range(0, len(self.vectors), size):
+                yield _as_float32(self.vectors[start : start + size])
+        finally:
+            if self._is_random:
+                advise(self.vectors, _RANDOM)
 
     def take(self, positions: Positions) -> Floats:
         """Return the vectors at `positions`, f32[len(positions), dim], in that order."""
@@ -81,6 +101,23 @@ class ArraySource:
                     start = stop
             self._squared_norms = norms
         return self._squared_norms
+
+
+def advise(matrix: NDArray[Any], advice: int) -> None:
+    """Tell the system how the memory of a matrix will be read (madvise); a hint, and no more."""
+    page = mmap.PAGESIZE
+    first = -(-matrix.ctypes.data // page) * page
+    size = (matrix.ctypes.data + matrix.nbytes - first) // page * page
+    if size > 0 and _madvise() is not None:
+        _madvise()(ctypes.c_void_p(first), ctypes.c_size_t(size), ctypes.c_int(advice))
+
+
+@cache
+def _madvise() -> Any:
+    try:
+        return ctypes.CDLL(None).madvise
+    except (OSError, AttributeError, TypeError):  # a system that has no such thing
+        return None
 
 
 def _as_float32(vectors: NDArray[np.floating]) -> Floats:

@@ -36,6 +36,8 @@ class DenseSegment:
         self.matrix: Matrix = shard.matrix
         self.source = ArraySource(shard.matrix, metric)
         self.index = self._open_index(folder)
+        if self.index is not None and not self.index.exact:
+            self.source.read_at_random()
 
     def as_in(self, entry: SegmentEntry) -> DenseSegment:
         """Return the segment as a later generation names it; what is open is shared."""
