@@ -13,6 +13,7 @@ import typer
 from ..retrieval import console
 from .ann_command import ann, show
 from .coco_command import coco
+from .upgrades_command import upgrades
 
 _settings: dict[str, Any] = {
     "rich_markup_mode": None,
@@ -25,6 +26,7 @@ bench_app = typer.Typer(invoke_without_command=True, **_settings)
 app.add_typer(bench_app, name="bench", short_help="Measure retrieval on published data sets.")
 bench_app.command()(ann)
 bench_app.command()(coco)
+bench_app.command()(upgrades)
 
 
 def _option(*names: str, help: str, metavar: str | None = None, **more: Any) -> Any:

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..retrieval.upgrade.bridge import Bridge
 from ..retrieval.upgrade.choose import (
     BridgeFits,
     Choice,
@@ -69,7 +68,8 @@ class Step:
     kind, settings, calibration, found: of the candidate, see `choose.Trial`.
     chosen: whether it is what an upgrade takes.
     unseen: M(new,old) with every row bridged or mapped by a fit that has not seen it.
-    value:  M(new,old) as a collection has it: the rows of the pairs hold their new vectors.
+    value:  of the chosen one M(new,old) as a collection has it, where the pairs hold their
+            new vectors; of the others, which are not calibrated to mix with those, `unseen`.
     gain, unseen_gain: update gains.
     low, high: of value - M(old,old), 95 %, paired by query.
     flips:  queries that get worse.
@@ -206,6 +206,3 @@ def _calibrations(data: Arrays, rows: Rows, choice: Choice[Forward]) -> dict[str
             values.append(float(ndcg(scores, data.gains).mean()))
         found[name] = values
     return found
-
-
-__all__ = ["Arrays", "Bridge", "Step", "steps"]
