@@ -34,7 +34,9 @@ def fit_lsa(texts: Sequence[str], dim: int = 256, seed: int = 0) -> Encoder:
     stop = analysis.stop_words
     counted = [Counter(t for t in analysis.terms(text) if t not in stop) for text in texts]
     documents = Counter(term for counts in counted for term in counts)
-    terms = {term: place for place, (term, n) in enumerate(documents.items()) if n > 1}
+    # What is in one document alone relates it to no other.
+    kept_terms = [term for term, n in documents.items() if n > 1]
+    terms = {term: place for place, term in enumerate(kept_terms)}
     idf = np.array([np.log(len(texts) / documents[term]) for term in terms])
 
     def matrix(counts: Sequence[Counter[str]]) -> Any:

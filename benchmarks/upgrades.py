@@ -31,7 +31,7 @@ from .folders import Prepared, prepare, prepare_folders
 from .lsa import fit_lsa
 from .remembering import RememberingEncoder
 from .upgrades_curves import Subject, curves, fresh, open_subject
-from .upgrades_steps import steps
+from .upgrades_steps import Chosen, steps
 
 log = logging.getLogger("retr.benchmarks")
 
@@ -134,9 +134,10 @@ def _measured(
 
 def _draw(subject: Subject, clean: bool, settings: dict[str, Any], folder: Path) -> dict[str, Any]:
     rows = subject.arrays.drawn(settings["pairs"], clean, settings["seed"])
+    chosen = Chosen.of(subject.arrays, rows, settings["seed"])
     return {
-        **steps(subject.arrays, rows, settings["seed"]),
-        "curves": curves(subject, rows, settings["orders"], folder, settings["seed"]),
+        **steps(subject.arrays, chosen),
+        "curves": curves(subject, chosen, settings["orders"], folder),
     }
 
 

@@ -18,13 +18,12 @@ from ..retrieval.snapshot import Snapshot
 from ..retrieval.store.store import Store
 from ..retrieval.types import Query
 from ..retrieval.upgrade.changes import Fitted, Vectors, begin
-from ..retrieval.upgrade.choose import choose_bridge, choose_forward
 from ..retrieval.upgrade.gate import SHARES
 from ..retrieval.upgrade.pairs import Pairs
 from ..retrieval.upgrade.rows import embed, found_in, gather
 from .cache import share
 from .folders import Prepared
-from .upgrades_steps import Arrays
+from .upgrades_steps import Arrays, Chosen
 
 MODES = ("dense", "hybrid")
 DEPTH = 10
@@ -71,12 +70,10 @@ def open_subject(dataset: Prepared, path: Path, old: Encoder, new: Encoder) -> S
     return Subject(dataset, path, old, new, rows, ids, Arrays(whole, gains))
 
 
-def curves(
-    subject: Subject, pairs: NDArray[np.int64], orders: Sequence[str], folder: Path, seed: int
-) -> dict[str, Any]:
+def curves(subject: Subject, chosen: Chosen, orders: Sequence[str], folder: Path) -> dict[str, Any]:
     """Upgrade copies of the collection, one for each order of backfill; return plain values.
 
-    pairs: places in `subject.rows` of the sample.
+    chosen: of the sample; its rows are places in `subject.rows`.
 
     The shares are of the rows outside the sample, whose new vectors are there from the start.
     """
@@ -89,7 +86,7 @@ def curves(
         share(subject.path, path)
         # The first order is what a user gets; the others are there to be compared with it.
         modes = MODES if order == orders[0] else MODES[:1]
-        out[order] = _curve(subject, path, pairs, order, modes, old, seed)
+        out[order] = _curve(subject, path, chosen, order, modes, old)
         shutil.rmtree(path)
     return out
 
@@ -102,17 +99,16 @@ def fresh(collection: Collection, subject: Subject) -> dict[str, float]:
 def _curve(
     subject: Subject,
     path: Path,
-    pairs: NDArray[np.int64],
+    chosen: Chosen,
     order: str,
     modes: Sequence[str],
     old: Mapping[str, Doubles],
-    seed: int,
 ) -> dict[str, Any]:
-    _begin(subject, path, pairs, seed)
+    _begin(subject, path, chosen)
     collection = Collection(path, encoder=subject.new)
     bridged = {mode: _judge(collection, subject, mode)[0] for mode in modes}
     collection.map_upgrade(progress=False)
-    rest, done = len(subject.rows) - len(pairs), 0
+    rest, done = len(subject.rows) - len(chosen.rows), 0
     values: dict[str, list[Doubles]] = {mode: [] for mode in modes}
     recalls = []
     for each in SHARES:
@@ -135,15 +131,13 @@ def _curve(
     }
 
 
-def _begin(subject: Subject, path: Path, pairs: NDArray[np.int64], seed: int) -> None:
+def _begin(subject: Subject, path: Path, chosen: Chosen) -> None:
     """Begin an upgrade with given rows, as `Collection.upgrade` does with rows drawn."""
-    sampled = subject.arrays.pairs(pairs)
-    bridge, forward = choose_bridge(sampled, seed=seed), choose_forward(sampled, seed=seed)
-    back = choose_bridge(_swapped(sampled), seed=seed)
+    bridge, forward, back = chosen.bridge, chosen.forward, chosen.back
     fitted = Fitted(
         space=subject.new.space,
         encoder={"name": subject.new.name, "options": subject.new.options.to_json()},
-        vectors=Vectors.of(subject.rows[pairs], TEXT, sampled.new),
+        vectors=Vectors.of(subject.rows[chosen.rows], TEXT, subject.arrays.whole.new[chosen.rows]),
         bridge=bridge.value,
         back=back.value,
         forward=forward.value,
@@ -156,10 +150,6 @@ def _begin(subject: Subject, path: Path, pairs: NDArray[np.int64], seed: int) ->
     )
     store = Store(path)
     begin(store, _snapshot(path), fitted)
-
-
-def _swapped(pairs: Pairs) -> Pairs:
-    return Pairs(pairs.new, pairs.old, old_metric=pairs.new_metric, new_metric=pairs.old_metric)
 
 
 def _described(values: Sequence[Doubles], bridged: Doubles, old: Doubles) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..retrieval.upgrade.bridge import Bridge
 from ..retrieval.upgrade.choose import (
     BridgeFits,
     Choice,
@@ -90,14 +91,41 @@ class Step:
     flips: int
 
 
-def steps(data: Arrays, rows: Rows, seed: int) -> dict[str, Any]:
-    """Measure both steps with pairs of some rows; return plain values.
+@dataclass(frozen=True, slots=True, eq=False)
+class Chosen:
+    """What an upgrade takes, of the pairs of some rows.
+
+    back: takes old queries to new vectors, for a rollback.
+    """
+
+    rows: Rows
+    bridge: Choice[Bridge]
+    forward: Choice[Forward]
+    back: Choice[Bridge]
+
+    @classmethod
+    def of(cls, data: Arrays, rows: Rows, seed: int) -> Chosen:
+        """Choose from the pairs of some rows, ascending."""
+        pairs = data.pairs(rows)
+        swapped = Pairs(
+            pairs.new, pairs.old, old_metric=pairs.new_metric, new_metric=pairs.old_metric
+        )
+        return cls(
+            rows,
+            choose_bridge(pairs, seed=seed),
+            choose_forward(pairs, seed=seed),
+            choose_bridge(swapped, seed=seed),
+        )
+
+
+def steps(data: Arrays, chosen: Chosen) -> dict[str, Any]:
+    """Measure both steps; return plain values.
 
     The best settings of each kind are shown, and the chosen candidate with each calibration as the
     mixed curve in the order of predicted residuals.
     """
+    rows, bridge, forward = chosen.rows, chosen.bridge, chosen.forward
     pairs = data.pairs(rows)
-    bridge, forward = choose_bridge(pairs, seed=seed), choose_forward(pairs, seed=seed)
     base = _base(data)
     found = [
         *_steps("bridge", bridge, BridgeFits(pairs), data, rows, base),

@@ -5,8 +5,8 @@ no row is judged by a fit that has seen it. What is measured is whether a search
 a query is a document's new vector with another document's blended in, as a query says part of what
 a document says, and the value is one over the rank of the row that the new model puts first. Sample
 queries, where given, are asked as well. How well the new model's own ten best are reproduced is
-reported beside it and decides nothing: on judged collections that went up while the search got
-worse (docs/upgrades.md has the figures).
+reported beside it and decides no map: on judged collections it went up while the search got worse
+(docs/decisions/0008-upgrade-maps.md).
 """
 
 from __future__ import annotations
