@@ -132,11 +132,13 @@ class Collection:
             "encoder": dict(manifest.encoder),
             "space": snapshot.space.to_json(),
             "settings": dict(manifest.settings),
+            "upgrade": self._upgrade_info(snapshot),
             "segments": [
                 {
                     "id": s.id,
                     "role": str(s.role),
                     "modality": s.modality,
+                    "space": None if s.space is None else snapshot.spaces[s.space].encoder,
                     "rows": s.rows,
                     "index": s.index.spec if s.index else None,
                     "measured": indexing.summary(s.index) if s.index else {},
@@ -586,6 +588,15 @@ class Collection:
         return None
 
     # --- inside
+
+    def _upgrade_info(self, snapshot: Snapshot) -> dict[str, Any] | None:
+        """Return what `info` says of an upgrade, None where vectors are all of one space."""
+        if not snapshot.crossings:
+            return None
+        from .upgrade.steps import status
+
+        found = status(snapshot)
+        return {name: found[name] for name in ("state", "from", "to", "share")}
 
     def _newest(self, previous: Snapshot | None) -> Snapshot:
         for attempt in range(10):

@@ -208,6 +208,7 @@ def info_text(info: Mapping[str, Any]) -> str:
         ("encoder", f"{info['encoder']['name']}{_options(info['encoder'].get('options', {}))}"),
         ("space", f"{space['dim']} dimensions, {space['metric']}, revision {space['revision']}"),
         ("settings", settings),
+        ("upgrade", _upgrade(info["upgrade"])),
         ("generation", f"{info['generation']}, {info['created']}, by {info['written_by']}"),
     ]
     if not info["deleted_rows_stored"]:
@@ -217,11 +218,20 @@ def info_text(info: Mapping[str, Any]) -> str:
     lines.append("  segments")
     for segment in info["segments"]:
         searched = "" if segment["role"] == "documents" else "  " + _searched(segment)
+        if info["upgrade"] and segment["role"] == "dense":
+            searched += f", of {plain(segment['space'])}"
         lines.append(
             f"    {_role(segment):<12}  {counted(segment['rows'], 'row'):>14}"
             f"  {size(segment['bytes']):>8}{searched}"
         )
     return "\n".join(lines)
+
+
+def _upgrade(upgrade: Mapping[str, Any] | None) -> str:
+    if upgrade is None:
+        return ""
+    came = f"from {upgrade['from']}, " if upgrade["from"] else ""
+    return f"{came}{upgrade['state']}, {upgrade['share']:.1%} turned over; see retr upgrade status"
 
 
 def _role(segment: Mapping[str, Any]) -> str:

@@ -21,7 +21,8 @@ EXPECTED: dict[str, Any] = {
     for file in sorted(GOLDEN.glob("format*.json"))
     for name, expected in json.loads(file.read_text(encoding="utf-8")).items()
 }
-TEXTS = [name for name in EXPECTED if "vectors" not in name]
+UPGRADING = [name for name in EXPECTED if "upgrading" in name]
+TEXTS = [name for name in EXPECTED if "vectors" not in name and name not in UPGRADING]
 VECTORS = [name for name in EXPECTED if "vectors" in name]
 
 
@@ -161,3 +162,34 @@ def test_vectors(copied: Path, name: str) -> None:
                 assert hit.score == pytest.approx(score, rel=1e-6, abs=1e-5)
         collection.index("flat")
     assert collection.settings["dtype"] == "float16"
+
+
+def check_upgrading(path: Path, expected: Any) -> None:
+    """Hold that an upgrade that an older version began answers as it did, and comes to its end."""
+    make = maker()
+    new = retr.from_functions("golden, other", make.to_other_vectors, dim=6)
+    collection = retr.open(path, encoder=new)
+    status = collection.upgrade_status()
+    assert {name: status[name] for name in expected["status"]} == expected["status"]
+    for query in expected["queries"]:
+        hits = collection.search(query["text"], k=100, mode="dense")
+        found = {hit.row: hit.score for hit in hits}
+        assert found == pytest.approx(dict(query["ranking"]), abs=1e-5)
+        assert len(collection.search(query["text"], k=100)) == len(found)
+    assert collection.backfill().left == 0
+    collection.finish_upgrade()
+    assert collection.verify() == []
+    found = {hit.id for hit in collection.search("bees", k=100, mode="dense")}
+    assert found == {d.id for d in [*make.UPGRADING, make.LATE[0]]} - {"note 4"}
+
+
+@pytest.mark.parametrize("name", UPGRADING)
+def test_upgrading(copied: Path, name: str) -> None:
+    check_upgrading(copied / name, EXPECTED[name])
+
+
+def test_an_upgrade_of_now_is_read_as_one_of_then_will_be(tmp_path: Path) -> None:
+    path = tmp_path / "c.retr"
+    expected = json.loads(json.dumps(maker().make_upgrading(path)))
+    assert expected["status"]["mapped"] > 0
+    check_upgrading(path, expected)

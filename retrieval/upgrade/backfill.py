@@ -173,9 +173,9 @@ class Backfill:
         if self._order is Order.RANDOM:
             return shuffled
         forward = self._forward()
-        if forward is not None and modality == TEXT:
-            rows = rows[np.argsort(-self._residuals(forward, rows), kind="stable")]
-        elif self._order is Order.RESIDUAL and modality == TEXT:
+        if forward is not None and modality == self._mapped_modality():
+            rows = rows[np.argsort(-self._residuals(forward, modality, rows), kind="stable")]
+        elif self._order is Order.RESIDUAL and forward is None:
             raise InputError(
                 "backfill: there is no map of the old vectors that could say how far each is from "
                 "its new one; take the order 'random' or 'clicks'"
@@ -197,13 +197,18 @@ class Backfill:
                 return forward if forward.residuals is not None else None
         return None
 
-    def _residuals(self, forward: Forward, rows: Rows) -> Floats:
+    def _mapped_modality(self) -> str:
+        """Return what the map of the old vectors was fitted on."""
+        made = (b for b in self.snapshot.manifest.bridges if b.maps is Maps.DOCUMENTS)
+        return str(next(made).measured.get("modality", TEXT))
+
+    def _residuals(self, forward: Forward, modality: str, rows: Rows) -> Floats:
         """Return how far each row's new vector is expected to be from its mapped one, f32[n]."""
         out = np.full(len(rows), -np.inf, np.float32)
         source = self.snapshot.manifest.upgrade
         for segment in self.snapshot.dense:
             entry = segment.entry
-            if source is None or entry.space != source.source or entry.modality != TEXT:
+            if source is None or entry.space != source.source or entry.modality != modality:
                 continue
             for block in blocks(segment.positions(rows)):
                 at = find_rows(rows, segment.rows_at(block))

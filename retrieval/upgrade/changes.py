@@ -89,7 +89,7 @@ class Fitted:
     bridge: Written
     back: Written
     forward: Written
-    measured: tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any]]
+    measured: tuple[Mapping[str, Any], ...]
     gate: Mapping[str, Any]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...indexes.base import Floats
 from ..commits import check_settings
-from ..encoders.base import TEXT, Encoder
+from ..encoders.base import IMAGE, TEXT, Encoder
 from ..errors import InputError, RetrError
 from ..progress import Progress
 from ..snapshot import Snapshot
@@ -75,17 +75,23 @@ def check_start(snapshot: Snapshot, encoder: Encoder, path: object) -> None:
                 "map between those and vectors; build another collection with the new encoder: "
                 "retr index build SOURCE --encoder NAME --index ANOTHER.retr"
             )
-    if TEXT not in encoder.modalities:
+    modality = sampled_modality(snapshot)
+    if modality not in encoder.modalities:
         raise InputError(
-            f"{path}: the encoder {encoder.name} encodes no text, so nothing could be embedded "
-            "anew; give one that does"
+            f"{path}: the encoder {encoder.name} encodes no {modality}, so nothing could be "
+            "embedded anew; give one that does"
         )
     check_settings(encoder.space, manifest.settings)
-    if not any(s.entry.modality == TEXT for s in snapshot.dense):
+    if not snapshot.dense:
         raise InputError(
-            f"{path}: there are no vectors of texts to upgrade; bring the collection up to date "
-            "with the new encoder: retr index build SOURCE --encoder NAME --index ANOTHER.retr"
+            f"{path}: there are no vectors to upgrade; build another collection with the new "
+            "encoder: retr index build SOURCE --encoder NAME --index ANOTHER.retr"
         )
+
+
+def sampled_modality(snapshot: Snapshot) -> str:
+    """Return what a bridge is fitted on: texts where there are any, for queries are texts."""
+    return IMAGE if snapshot.modalities == {IMAGE} else TEXT
 
 
 def prepare(
@@ -110,18 +116,20 @@ def prepare(
     """
     start = time.monotonic()
     space = snapshot.space
-    rows = found_in(snapshot, snapshot.manifest.space, TEXT)
+    modality = sampled_modality(snapshot)
+    rows = found_in(snapshot, snapshot.manifest.space, modality)
     chosen = stratified(rows, sample, seed)
     judged_rows = _judged_rows(snapshot, asked, rows, sample)
-    sampled, new = _embed_all(snapshot, encoder, merged_rows([chosen, judged_rows]), progress)
+    wanted = merged_rows([chosen, judged_rows])
+    sampled, new = _embed_all(snapshot, encoder, modality, wanted, progress)
     if len(sampled) < FEWEST:
         raise InputError(
             f"upgrade: {len(sampled)} of {len(chosen)} sampled rows could be embedded by "
             f"{encoder.name}, and a bridge needs at least {FEWEST}: vectors of your own that came "
-            "without texts cannot be embedded anew"
+            f"without a {modality} cannot be embedded anew"
         )
     embedded = time.monotonic()
-    segments = [s for s in snapshot.dense if s.entry.modality == TEXT]
+    segments = [s for s in snapshot.dense if s.entry.modality == modality]
     _, there = gather([s for s in segments if s.entry.space == snapshot.manifest.space], sampled)
     pairs = Pairs(there, new, old_metric=space.metric, new_metric=encoder.space.metric)
     progress.update("fitting the bridges", len(sampled), len(sampled), len(sampled))
@@ -135,6 +143,11 @@ def prepare(
     back = choose_bridge(_swapped(pairs.take(some)), seed=seed)
     gate = measure_gate(pairs, bridge, forward, judged, seed=seed).to_json()
     gate["notes"] = [note] if note else []
+    if modality == IMAGE and not pairs.queries:
+        gate["notes"].append(
+            "the bridge is fitted on images, and texts lie elsewhere: give queries like those "
+            "that are asked"
+        )
     gate["seconds"] = {
         "embedding": round(embedded - start, 2),
         "fitting": round(time.monotonic() - embedded, 2),
@@ -143,22 +156,24 @@ def prepare(
     return Fitted(
         space=encoder.space,
         encoder=loading,
-        vectors=Vectors.of(sampled, TEXT, new),
+        vectors=Vectors.of(sampled, modality, new),
         bridge=bridge.value,
         back=back.value,
         forward=forward.value,
-        measured=(_measured(bridge), _measured(back), _measured(forward)),
+        measured=tuple(
+            {**_measured(choice), "modality": modality} for choice in (bridge, back, forward)
+        ),
         gate=gate,
     )
 
 
 def _embed_all(
-    snapshot: Snapshot, encoder: Encoder, rows: Rows, progress: Progress
+    snapshot: Snapshot, encoder: Encoder, modality: str, rows: Rows, progress: Progress
 ) -> tuple[Rows, Floats]:
     kept, vectors = [], [np.empty((0, encoder.space.dim), np.float32)]
     size = max(1, encoder.batch_size) * WINDOW
     for start in range(0, len(rows), size):
-        made = embed(snapshot, encoder, TEXT, rows[start : start + size])
+        made = embed(snapshot, encoder, modality, rows[start : start + size])
         kept.append(made.rows)
         vectors.append(made.vectors)
         done = min(start + size, len(rows))

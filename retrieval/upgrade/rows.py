@@ -131,13 +131,20 @@ def _embed_images(
     from ..images import UnreadableImageError
 
     assert isinstance(encoder, ImageEncoder)  # `_reason` has seen to it
-    lost = []
-    for i, row in enumerate(stored):
+    lost: list[int] = []
+    size = max(1, encoder.image_batch_size)
+    for start in range(0, len(stored), size):
+        batch = list(range(start, min(start + size, len(stored))))
         try:
-            vectors[i] = checked(encoder, encoder.encode_images([row.image]), 1)[0]
-        except UnreadableImageError as error:
-            without[int(rows[i])] = f"its image {row.image}: {error.reason}"
-            lost.append(i)
+            made = encoder.encode_images([stored[i].image for i in batch])
+            vectors[batch] = checked(encoder, made, len(batch))
+        except UnreadableImageError:
+            for i in batch:  # all but those that cannot be read
+                try:
+                    vectors[i] = checked(encoder, encoder.encode_images([stored[i].image]), 1)[0]
+                except UnreadableImageError as error:
+                    without[int(rows[i])] = f"its image {stored[i].image}: {error.reason}"
+                    lost.append(i)
     return lost
 
 

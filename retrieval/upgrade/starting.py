@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import indexing
 from ..commits import change_settings
-from ..encoders.base import TEXT, Encoder, EncoderOptions
+from ..encoders.base import Encoder, EncoderOptions
 from ..errors import InputError
 from ..progress import choose_progress
 from ..snapshot import Snapshot
@@ -148,7 +148,7 @@ def _measured_again(store: Store, snapshot: Snapshot, fitted: Fitted) -> Snapsho
     step = -(-len(some) // MEASURED_QUERIES)
     views = BridgedViews(snapshot, some[::step].astype(np.float32))
     for segment in snapshot.dense:
-        if segment.entry.space == upgrade.source and segment.entry.modality == TEXT:
+        if segment.entry.space == upgrade.source:
             queries = views.of(segment).queries
             # Another writer may replace a segment meanwhile, and it stays as it was set then.
             with contextlib.suppress(InputError):

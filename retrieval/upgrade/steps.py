@@ -60,11 +60,12 @@ def map_all(store: Store, snapshot: Snapshot, progress: Progress) -> tuple[Snaps
     (entry,) = [b for b in snapshot.manifest.bridges if b.maps is Maps.DOCUMENTS]
     forward = Forward.read(store.path / entry.file)
     space = _mapped_space(snapshot, entry, forward, store.path)
-    waiting = found_in(snapshot, upgrade.source, TEXT)
+    modality = str(entry.measured.get("modality", TEXT))
+    waiting = found_in(snapshot, upgrade.source, modality)
     done = 0
     for rows in blocks(waiting, MAPPED_ROWS):
         segments = [s for s in snapshot.dense if s.entry.space == upgrade.source]
-        segments = [s for s in segments if s.entry.modality == TEXT]
+        segments = [s for s in segments if s.entry.modality == modality]
 
         def parts(
             rows: Rows = rows, segments: list[DenseSegment] = segments, before: int = done
@@ -75,7 +76,8 @@ def map_all(store: Store, snapshot: Snapshot, progress: Progress) -> tuple[Snaps
                 shown += len(block)
                 progress.update("mapping", shown, shown, len(waiting))
 
-        snapshot = changes.add_mapped(store, snapshot, entry, space, Vectors(rows, TEXT, parts))
+        vectors = Vectors(rows, modality, parts)
+        snapshot = changes.add_mapped(store, snapshot, entry, space, vectors)
         done += len(rows)
     return settle(store, snapshot, progress), done
 

@@ -192,9 +192,49 @@ def make_vectors(path: Path) -> Any:
     return {"ids": ["v0", "v2", "v3", "v4", "v5"], "queries": queries}
 
 
+UPGRADING = [Document(f"note {i}", f"Note {i} of bees, and {i * i} flowers.") for i in range(40)]
+LATE = [Document("late", "A note that came during the upgrade."), UPGRADING[3]]
+
+
+def to_other_vectors(texts: Sequence[str]) -> NDArray[np.float64]:
+    """Return what another model makes of texts: more dimensions, each of several of the others."""
+    way = np.arange(DIM * 6).reshape(DIM, 6) % 5 - 1.7
+    return to_vectors(texts) @ way
+
+
+def make_upgrading(path: Path) -> Any:
+    """An upgrade under way: old, mapped and new vectors, a row added since, one deleted."""
+    sys.path.append(str(HERE.parent))
+    from upgrades import expected_scores  # type: ignore[import-not-found]
+
+    old = retr.from_functions("golden", to_vectors, dim=DIM)
+    new = retr.from_functions("golden, other", to_other_vectors, dim=6)
+    collection = retr.build(UPGRADING, path, encoder=old, passages=False, progress=False)
+    collection.upgrade(new, sample=20, force=True, progress=False)
+    collection.map_upgrade(progress=False)
+    collection.backfill(5, order="random", progress=False)
+    collection.add(LATE[:1], passages=False, progress=False)
+    assert collection.delete("note 4") == 1
+    queries = []
+    for query in QUERIES:
+        if query:
+            scores = expected_scores(collection, query)
+            ranking = sorted(([row, score] for row, score in scores.items()), key=lambda r: -r[1])
+            queries.append({"text": query, "ranking": ranking})
+    status = collection.upgrade_status()
+    kinds = {name: status[name] for name in ("state", "rows", "new", "mapped", "old")}
+    return {"status": kinds, "queries": queries}
+
+
 def main() -> None:
     expected = {}
-    for name, make in {"": make_texts, "-merged": make_merged, "-vectors": make_vectors}.items():
+    makers = {
+        "": make_texts,
+        "-merged": make_merged,
+        "-vectors": make_vectors,
+        "-upgrading": make_upgrading,
+    }
+    for name, make in makers.items():
         path = HERE / f"format{FORMAT}{name}.retr"
         if path.exists():
             sys.exit(f"{path.name} is there: what a format was is never made again")
