@@ -3,7 +3,8 @@
 The same images, the same processes and the same model, three ways in turn: decoding alone (the
 pipeline with an encoder that does nothing), encoding alone (images that are decoded already), and
 the pipeline as a build uses it. It can be no faster than the slower of the two; where both need
-the same cores it is slower by what decoding takes of them. Run as
+the same cores it is slower by what decoding takes of them. Processor time is kept beside, of this
+process and of those that decode: on a machine that does other work, too, it says more. Run as
 `python -m retr.benchmarks.image_throughput FOLDER`; random weights of a real architecture serve,
 for speed does not depend on them.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import statistics
 import sys
 import time
@@ -115,13 +117,26 @@ def measure(
         "pipeline": lambda: through(encoder),
     }
     rates: dict[str, list[float]] = {name: [] for name in ways}
+    spent: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):
         for name, way in ways.items():
-            start = time.perf_counter()
+            start, used = time.perf_counter(), _processor_seconds()
             way()
             if number:  # the first round warms caches and the model
                 rates[name].append(len(paths) / (time.perf_counter() - start))
-    return {"images_per_second": rates, "encoder_waited_seconds": waited[1:]}
+                spent[name].append((_processor_seconds() - used) / len(paths))
+    return {
+        "images_per_second": rates,
+        "processor_seconds_per_image": spent,
+        "encoder_waited_seconds": waited[1:],
+    }
+
+
+def _processor_seconds() -> float:
+    """Return the seconds of processor time of this process and of those that it has ended."""
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime
 
 
 def table(result: dict[str, Any]) -> str:
@@ -130,8 +145,10 @@ def table(result: dict[str, Any]) -> str:
     middle = {name: statistics.median(each) for name, each in rates.items()}
     lines = [f"{result['encoder']}, {result['images']:,} images, {result['workers']} processes"]
     for name, each in rates.items():
+        spent = 1000 * statistics.median(result["processor_seconds_per_image"][name])
         lines.append(
             f"  {name:16} {middle[name]:9.1f} images/s   ({min(each):.1f} to {max(each):.1f})"
+            f"{spent:9.1f} ms of a processor an image"
         )
     lines.append(f"  ratio            {result['ratio']:9.3f}")
     return "\n".join(lines)

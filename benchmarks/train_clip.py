@@ -197,6 +197,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=defaults.epochs)
     parser.add_argument("--batch", type=int, default=defaults.batch)
     parser.add_argument("--rate", type=float, default=defaults.rate)
+    parser.add_argument("--patch", type=int, default=defaults.patch, help="pixels a side")
     parser.add_argument("--context", type=int, default=defaults.context, help="tokens read")
     parser.add_argument("--flip", action="store_true", help="mirror half of the images")
     parser.add_argument("--seed", type=int, default=defaults.seed)
@@ -206,6 +207,7 @@ def main(arguments: list[str] | None = None) -> None:
         epochs=given.epochs,
         batch=given.batch,
         rate=given.rate,
+        patch=given.patch,
         context=given.context,
         flip=given.flip,
         seed=given.seed,
