@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import retr
@@ -22,7 +23,9 @@ EXPECTED: dict[str, Any] = {
     for name, expected in json.loads(file.read_text(encoding="utf-8")).items()
 }
 UPGRADING = [name for name in EXPECTED if "upgrading" in name]
-TEXTS = [name for name in EXPECTED if "vectors" not in name and name not in UPGRADING]
+IMAGES = [name for name in EXPECTED if "images" in name]
+_OTHERS = {*UPGRADING, *IMAGES}
+TEXTS = [name for name in EXPECTED if "vectors" not in name and name not in _OTHERS]
 VECTORS = [name for name in EXPECTED if "vectors" in name]
 
 
@@ -193,3 +196,37 @@ def test_an_upgrade_of_now_is_read_as_one_of_then_will_be(tmp_path: Path) -> Non
     expected = json.loads(json.dumps(maker().make_upgrading(path)))
     assert expected["status"]["mapped"] > 0
     check_upgrading(path, expected)
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_images(copied: Path, name: str) -> None:
+    check_images(copied / name, EXPECTED[name])
+
+
+def test_images_of_now_are_read_as_those_of_then_will_be(tmp_path: Path) -> None:
+    path = tmp_path / "c.retr"
+    check_images(path, json.loads(json.dumps(maker().make_images(path))))
+
+
+def check_images(path: Path, expected: Any) -> None:
+    """Find what was written, before and after the first commit of this version."""
+    collection = retr.open(path)
+    for _ in range(2):
+        hits = collection.search(vector=[1.0, 1.0, 1.0, 1.0], k=100)
+        assert {hit.id: hit.text for hit in hits} == expected["texts"]
+        images = {
+            hit.id: [hit.image.path, hit.image.member, hit.image.offset, hit.image.size]
+            for hit in hits
+            if hit.image is not None
+        }
+        assert images == expected["images"]
+        for modality, queries in expected["alone"].items():
+            for query in queries:
+                found = collection.search(vector=query["vector"], k=100, ids=query["ids"])
+                assert [hit.id for hit in found] == query["ids"], modality
+        assert collection.search("a picture of snow", k=1, mode="lexical")[0].id == "p2"
+        usual = collection._snapshot.usual
+        for (_, modality), each in usual.items():
+            assert np.allclose(each.mean, expected["means"][str(modality)], atol=1e-6)
+        assert collection.verify() == []
+        collection.compact()

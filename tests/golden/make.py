@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 import retr
 from retr.retrieval.analysis import analyzer
 from retr.retrieval.store.manifest import FORMAT
-from retr.retrieval.types import Document
+from retr.retrieval.types import Document, ImageAt
 
 HERE = Path(__file__).parent
 DIM = 4
@@ -192,6 +192,60 @@ def make_vectors(path: Path) -> Any:
     return {"ids": ["v0", "v2", "v3", "v4", "v5"], "queries": queries}
 
 
+PICTURES = [
+    Document(
+        f"p{i}",
+        f"a picture of {word}" if i % 3 else None,
+        f"shots/{i}.jpg",
+        {"year": 2000 + i},
+        np.array(to_vectors([word])[0] + 9, np.float32) if i % 3 else None,
+        image=ImageAt(f"shots/{i}.jpg", size=100 + i)
+        if i % 2
+        else ImageAt("shots/all.tar", f"{i}.jpg", 512 * i, 100 + i),
+        image_vector=np.array(to_vectors([f"{word}, drawn"])[0] - 9, np.float32),
+    )
+    for i, word in enumerate(["bees", "a river", "snow", "gone", "蜂", "flowers", "a book"])
+] + [Document("note", "a note on bees", vector=np.array([9, 9, 8, 7], np.float32))]
+
+
+def make_images(path: Path) -> Any:
+    """Images and texts: rows in two dense segments, where images lie, means, a merge, a delete."""
+    collection = retr.build(PICTURES[:5], path, progress=False)
+    assert collection.delete("p3") == 1
+    collection.compact()
+    collection.add(PICTURES[5:], progress=False)
+    kept = [document for document in PICTURES if document.id != "p3"]
+    rankings = {}
+    for modality in ("image", "text"):
+        named = "image_vector" if modality == "image" else "vector"
+        of = [d for d in kept if getattr(d, named) is not None]
+        other = "vector" if modality == "image" else "image_vector"
+        alone = [d for d in of if getattr(d, other) is None]
+        rankings[modality] = [
+            {"vector": query, "ids": _by_cosine(query, [(d.id, getattr(d, named)) for d in alone])}
+            for query in ([1.0, 2.0, 3.0, 4.0], [-1.0, 0.5, -2.0, 1.0])
+        ]
+    images = {
+        d.id: [d.image.path, d.image.member, d.image.offset, d.image.size]
+        for d in kept
+        if isinstance(d.image, ImageAt)
+    }
+    means = {m: usual.mean.tolist() for (_, m), usual in collection._snapshot.usual.items()}
+    return {
+        "images": images,
+        "texts": {d.id: d.text for d in kept},
+        "alone": rankings,
+        "means": means,
+    }
+
+
+def _by_cosine(query: list[float], rows: list[tuple[str, Any]]) -> list[str]:
+    def score(vector: Any) -> float:
+        return float(np.dot(vector, query) / np.linalg.norm(np.asarray(vector, np.float64)))
+
+    return [id for id, vector in sorted(rows, key=lambda row: -score(row[1]))]
+
+
 UPGRADING = [Document(f"note {i}", f"Note {i} of bees, and {i * i} flowers.") for i in range(40)]
 LATE = [Document("late", "A note that came during the upgrade."), UPGRADING[3]]
 
@@ -233,6 +287,7 @@ def main() -> None:
         "-merged": make_merged,
         "-vectors": make_vectors,
         "-upgrading": make_upgrading,
+        "-images": make_images,
     }
     for name, make in makers.items():
         path = HERE / f"format{FORMAT}{name}.retr"
