@@ -62,6 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--build-only", action="store_true", help="index, and measure nothing")
     parser.add_argument("--out", type=Path, help="where to keep what was measured")
     given = parser.parse_args(arguments)
+    given.work = given.work.resolve()
     given.work.mkdir(parents=True, exist_ok=True)
     queries = np.load(given.queries).astype(np.float32)
     np.save(given.work / "queries.npy", queries)
@@ -106,15 +107,21 @@ def measure(work: Path, spec: str, rounds: int) -> dict[str, Any]:
         "imports": [*python, IMPORTS],
     }
     seconds: dict[str, list[float]] = {name: [] for name in commands}
+    cpu: dict[str, list[float]] = {name: [] for name in commands}
     for number in range(rounds + 1):
         for name, command in commands.items():
+            before = os.times()
             elapsed, _ = _run(command)
+            after = os.times()
             if number:
                 seconds[name].append(round(elapsed, 4))
+                spent = after.children_user + after.children_system
+                cpu[name].append(round(spent - before.children_user - before.children_system, 3))
     _, memory = _run([*python, MEMORY, path, str(work / "queries.npy")])
     (index,) = (Path(path) / "indexes").glob("*.faiss")
     return {
         "seconds": seconds,
+        "cpu_seconds": cpu,
         "memory": json.loads(memory),
         "index_bytes": index.stat().st_size,
         "load": os.getloadavg()[0],
@@ -127,15 +134,17 @@ def table(result: dict[str, Any]) -> str:
     names = ("Python", "retr search", "imports")
     title = (
         f"{result['rows']:,} rows of {result['dim']} dimensions, {vectors / 1e6:,.0f} MB of "
-        "float32; seconds of a whole process that opens and answers one query: median (least-most)"
+        "float32; median seconds of a whole process that opens and answers one query (of CPU)"
     )
     columns = "".join(f"{name:>22}" for name in (*names[:2], "imports alone"))
     lines = [title, f"{'':12}{columns} {'anonymous MB':>16} {'mapped MB':>10}"]
     for spec, found in result["specs"].items():
         cells = []
         for name in names:
-            times = found["seconds"][name]
-            cells.append(f"{statistics.median(times):.3f} ({min(times):.3f}-{max(times):.3f})")
+            wall, spent = (
+                statistics.median(found[kind][name]) for kind in ("seconds", "cpu_seconds")
+            )
+            cells.append(f"{wall:.3f} ({spent:.3f})")
         held = found["memory"]["thousand"]
         share = 100 * held["anonymous"] / vectors
         cells += [f"{held['anonymous'] / 1e6:.0f} ({share:.1f}%)", f"{held['mapped'] / 1e6:.0f}"]

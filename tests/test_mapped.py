@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import retr
-from retr.indexes import arrays
+from retr.indexes import arrays, tune
 from retr.indexes.arrays import ArraySource
 from retr.indexes.base import Metric
 
@@ -29,7 +29,10 @@ def flags(file: Path) -> set[str]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_nothing_is_read_ahead_where_an_index_picks_vectors(tmp_path: Path) -> None:
+def test_nothing_is_read_ahead_where_an_index_picks_vectors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tune, "_QUERIES", 50)
     rows = np.random.default_rng(0).standard_normal((4000, 64)).astype(np.float32)
     collection = retr.build(rows, tmp_path / "c.retr", progress=False)
     (file,) = (tmp_path / "c.retr" / "vectors").iterdir()
