@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from .segment import DenseSegment
 
 SAMPLED = 4096
-SPREAD = 512
-"""Vectors of a modality that a query's deviation is worked out on."""
+SPREAD = 2048
+"""Vectors of a modality that a query's deviation is worked out on, about."""
 PRIOR = 10
 
 Mean = NDArray[np.float64]
@@ -72,19 +72,20 @@ class RunningMean:
 class Usual:
     """What is usual for the vectors of one space and modality.
 
-    mean:   f64[dim].
-    sample: f64[n, dim], some of the vectors, less their own mean.
-    rows:   how many vectors there are.
+    mean:       f64[dim].
+    covariance: f64[dim, dim], of a sample of the vectors.
+    rows:       how many vectors there are.
     """
 
     mean: Mean
-    sample: NDArray[np.float64]
+    covariance: NDArray[np.float64]
     rows: int
 
     def deviation(self, queries: NDArray[Any]) -> NDArray[np.float64]:
         """Return f64[q], the deviation of what the vectors score for each query."""
-        scores = queries.astype(np.float64) @ self.sample.T
-        deviation: NDArray[np.float64] = np.sqrt(np.mean(scores**2, axis=1))
+        asked = queries.astype(np.float64)
+        squares = ((asked @ self.covariance) * asked).sum(axis=1)
+        deviation: NDArray[np.float64] = np.sqrt(np.maximum(squares, 0))
         return deviation
 
 
@@ -92,9 +93,11 @@ def usual_of(segments: Sequence[DenseSegment]) -> Usual:
     """Return what is usual in all segments of one space and modality."""
     rows = sum(len(segment) for segment in segments)
     step = -(-rows // SPREAD)
-    parts = [segment.matrix[::step].astype(np.float64) for segment in segments]
-    sample = np.concatenate(parts)[:SPREAD]
-    return Usual(mean_of(segments), sample - sample.mean(axis=0), rows)
+    parts = [segment.matrix[::step].astype(np.float32) for segment in segments]
+    sample = np.concatenate(parts)
+    sample -= sample.mean(axis=0, dtype=np.float64).astype(np.float32)
+    covariance = (sample.T @ sample).astype(np.float64) / len(sample)
+    return Usual(mean_of(segments), covariance, rows)
 
 
 def evened(usual: Usual, others: Sequence[Usual], queries: NDArray[Any]) -> NDArray[np.float64]:
