@@ -1,6 +1,6 @@
 """Makes `static_2`, the files of the encoder `static:2`: token vectors trained to rank as MiniLM.
 
-    python -m retr.retrieval.encoders.train_static OUT [--work FOLDER]
+    python -m retr.retrieval.encoders.train_static OUT [--work FOLDER] [--refine MODEL]
 
 Needs the extras `st` and `test`, `lxml`, and Debian's `apt-get` and `dpkg-deb` for the packages
 that `train_static_corpus.py` names. Everything between (packages, texts, the teacher's vectors in
@@ -22,6 +22,9 @@ frozen: a collection built with `static:2` must open forever.
    function, word and definition) are to be nearest to each other in a batch of one kind of pair
    (Henderson et al., "Efficient Natural Language Response Suggestion for Smart Reply", 2017,
    section 4.4); no teacher is needed for these.
+4. Training on, for the prefixes: the teacher is now the model itself, as step 3 left it, with all
+   its dimensions. So there is no pass of a transformer, and texts may be as long as documents,
+   where a prefix loses most. `--refine MODEL` does this step alone, from the files in a folder.
 """
 
 from __future__ import annotations
@@ -32,14 +35,14 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import distill_static, train_static_corpus
-from .static import DIMENSIONS
+from .static import DIMENSIONS, load_folder
 from .train_static_card import write_card
 from .train_static_corpus import Pair
 
@@ -54,6 +57,7 @@ SHARD = 4096
 TEACHER_TOKENS = 64
 TEXT_TOKENS = 64
 PAIR_TOKENS = 48
+LONG_TOKENS = 256
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +74,7 @@ class Recipe:
     rate:     step size of Adam, as a share of the root mean square of the vectors' elements.
     scale:    inverse temperature of both distributions.
     prefixes: number of dimensions and the weight of the loss at each.
+    paired:   the same for the loss over pairs; empty where it is the same.
     """
 
     words: int = 20_000
@@ -80,9 +85,16 @@ class Recipe:
     rate: float = 0.02
     scale: float = 20.0
     prefixes: tuple[tuple[int, float], ...] = ((256, 1.0), (128, 0.8), (64, 1.2), (32, 0.3))
+    paired: tuple[tuple[int, float], ...] = ()
 
 
 CHOSEN = Recipe()
+REFINED = Recipe(
+    steps=900,
+    prefixes=((256, 3.0), (128, 1.0), (64, 6.0), (32, 0.3)),
+    paired=((256, 1.0), (128, 1.0), (64, 6.0), (32, 0.3)),
+)
+"""Of the fourth step."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -93,30 +105,74 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, default=Path("static_2_work"), help="scratch folder")
     parser.add_argument("--teacher", type=Path, help="the teacher's sentence-transformers folder")
     parser.add_argument("--data", type=Path, help="holds beir/scifact and others, for the card")
+    parser.add_argument("--refine", type=Path, help="do the last step alone, from these files")
     given = parser.parse_args(arguments)
     teacher = given.teacher or distill_static.installed_teacher()
     work: Path = given.work
     train_static_corpus.fetch(work / "packages")
     corpus = train_static_corpus.read(work / "packages", work / "pairs.jsonl")
 
+    texts = _kept(work / "texts.json", lambda: train_static_corpus.sample(corpus, SEED))
+    pairs = train_static_corpus.sample_of_pairs(corpus, SEED)
+    taught: Path = given.refine or work / "taught"
+    if given.refine is None:
+        _teach(taught, teacher, work, corpus, texts, pairs)
+    given.out.mkdir(parents=True, exist_ok=True)
+    _refine(taught, given.out, train_static_corpus.long_texts(corpus, SEED), texts, pairs)
+    repository = Path(__file__).resolve().parents[2]
+    data = given.data or Path(os.environ.get("RETR_TEST_DATA", repository.parent / "shared/data"))
+    settings = (
+        f"{len(texts):,} texts through the teacher, {len(pairs):,} pairs, seed {SEED}, one thread, "
+        f"`{CHOSEN}`, then `{REFINED}`."
+    )
+    write_card(given.out, taught, teacher, data, settings)
+
+
+def _teach(
+    out: Path, teacher: Path, work: Path, corpus: list[Pair], texts: list[str], pairs: list[Pair]
+) -> None:
+    """Do the first three steps; write the files of the model into `out`."""
     tokenizer, original_ids = distill_static.trimmed_tokenizer(teacher / "tokenizer.json")
     known = tokenizer["model"]["vocab"]
     added = _kept(work / "words.json", lambda: new_words(corpus, work / "packages", known))
-    texts = _kept(work / "texts.json", lambda: train_static_corpus.sample(corpus, SEED))
-    pairs = train_static_corpus.sample_of_pairs(corpus, SEED)
     encode = partial(_cached, Teacher(teacher))
     outputs = _outputs(work / "tokens.npy", teacher, original_ids)
     start = start_vectors(outputs, list(tokenizer["model"]["vocab"]), encode(work / "words", added))
     for word in added:
         tokenizer["model"]["vocab"][word] = len(tokenizer["model"]["vocab"])
     vectors = train(start, tokenizer, Lessons(texts, encode(work / "texts", texts), pairs), CHOSEN)
+    out.mkdir(parents=True, exist_ok=True)
+    distill_static.write_model(out, tokenizer, vectors, distill_static.CHOSEN)
 
-    given.out.mkdir(parents=True, exist_ok=True)
-    distill_static.write_model(given.out, tokenizer, vectors, distill_static.CHOSEN)
-    repository = Path(__file__).resolve().parents[2]
-    data = given.data or Path(os.environ.get("RETR_TEST_DATA", repository.parent / "shared/data"))
-    settings = f"{len(texts):,} texts through the teacher, {len(pairs):,} pairs, seed {SEED}, one"
-    write_card(given.out, teacher, data, f"{settings} thread, `{CHOSEN}`.")
+
+def _refine(model: Path, out: Path, long: list[str], short: list[str], pairs: list[Pair]) -> None:
+    """Do the last step with the model in a folder; write the files of the new one into `out`."""
+    import numpy as np
+
+    before = load_folder(model)
+    tokenizer = json.loads((model / "tokenizer.json").read_text(encoding="utf-8"))
+    vectors = before.codes.astype(np.float32) * before.scales[:, None]
+    targets = [
+        _sums(vectors, TokenBags(tokenizer, texts, most), len(texts))
+        for texts, most in ((short, TEXT_TOKENS), (long, LONG_TOKENS))
+    ]
+    lessons = Lessons(short, np.concatenate(targets), pairs, long)
+    vectors = train(vectors, tokenizer, lessons, REFINED)
+    distill_static.write_model(out, tokenizer, vectors, distill_static.CHOSEN)
+
+
+def _sums(vectors: NDArray[np.float32], bags: TokenBags, n: int) -> NDArray[np.float32]:
+    """Return f32[n, 256], for each text the sum of its token vectors."""
+    import numpy as np
+    import torch
+
+    table = torch.from_numpy(vectors)
+    parts = []
+    for first in range(0, n, SHARD):
+        tokens, begins = bags.of(np.arange(first, min(first + SHARD, n)))
+        sums = torch.nn.functional.embedding_bag(tokens, table, begins, mode="sum")
+        parts.append(sums.numpy())
+    return np.concatenate(parts)
 
 
 def _outputs(file: Path, teacher: Path, ids: list[int]) -> NDArray[np.float32]:
@@ -237,13 +293,17 @@ def start_vectors(
 class Lessons:
     """What is learned from.
 
-    texts, targets: a text and the teacher's vector of it, f32[texts, width], of any length.
-    pairs:          texts that belong together.
+    texts:   short ones.
+    targets: the teacher's vectors of the texts and then of the long ones, f32[n, width], of any
+             length.
+    pairs:   texts that belong together.
+    long:    texts that half of each batch is to be of, where there are any.
     """
 
     texts: list[str]
     targets: NDArray[np.float32]
     pairs: list[Pair]
+    long: Sequence[str] = ()
 
 
 def train(
@@ -257,6 +317,8 @@ def train(
     torch.set_num_threads(1)  # sums in the same order on any number of cores
     rng = np.random.default_rng(SEED)
     taught = TokenBags(tokenizer, lessons.texts, TEXT_TOKENS)
+    long = TokenBags(tokenizer, list(lessons.long), LONG_TOKENS) if lessons.long else None
+    short = recipe.batch if long is None else recipe.batch - recipe.batch // 2
     goals = torch.nn.functional.normalize(torch.from_numpy(lessons.targets), dim=1)
     firsts = TokenBags(tokenizer, [pair.first for pair in lessons.pairs], PAIR_TOKENS)
     seconds = TokenBags(tokenizer, [pair.second for pair in lessons.pairs], PAIR_TOKENS)
@@ -268,13 +330,20 @@ def train(
     optimiser = torch.optim.SparseAdam([table.weight], lr=recipe.rate, betas=(0.9, 0.98))
     order: NDArray[np.intp] = np.empty(0, np.intp)
     for step in range(recipe.steps):
-        if len(order) < recipe.batch:
+        if len(order) < short:
             order = rng.permutation(len(lessons.texts))
-        rows, order = order[: recipe.batch], order[recipe.batch :]
+        rows, order = order[:short], order[short:]
+        tokens, begins = taught.of(rows)
+        if long is not None:
+            more = rng.integers(0, len(lessons.long), recipe.batch - short)
+            others, theirs = long.of(more)
+            begins = torch.cat([begins, theirs + len(tokens)])
+            tokens = torch.cat([tokens, others])
+            rows = np.concatenate([rows, len(lessons.texts) + more])
         ramp = min(1, (step + 1) / 30) * max(0.05, 1 - step / recipe.steps)
         optimiser.param_groups[0]["lr"] = recipe.rate * ramp
         optimiser.zero_grad()
-        loss = ranked_as_taught(table(*taught.of(rows)), goals[torch.from_numpy(rows)], recipe)
+        loss = ranked_as_taught(table(tokens, begins), goals[torch.from_numpy(rows)], recipe)
         if recipe.pulled:
             rows = draw(recipe.pairs)
             together = nearest(table(*firsts.of(rows)), table(*seconds.of(rows)), recipe)
@@ -329,7 +398,7 @@ def nearest(first: torch.Tensor, second: torch.Tensor, recipe: Recipe) -> torch.
     normalise, cross_entropy = torch.nn.functional.normalize, torch.nn.functional.cross_entropy
     own = torch.arange(len(first))
     total = torch.zeros(())
-    for dim, weight in recipe.prefixes:
+    for dim, weight in recipe.paired or recipe.prefixes:
         got = normalise(first[:, :dim], dim=1) @ normalise(second[:, :dim], dim=1).T * recipe.scale
         total = total + weight * (cross_entropy(got, own) + cross_entropy(got.T, own)) / 2
     return total

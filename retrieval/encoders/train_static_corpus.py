@@ -76,6 +76,8 @@ HELD_OUT = ("apache2-doc", "celery", "librosa", "lifelines", "nltk")
 """What the recipe was chosen on; not trained on."""
 
 WORDNET = ("gloss", "example")
+_RUNNING = ("next", "section", "summary", "field", "gloss")
+_TOGETHER = (2, 3, 4, 6, 8)
 _MOST = {"next": 1_800, "summary": 2_500, "name": 1_500, "code": 1_200, "section": 3_000,
          "field": 4_000}  # fmt: skip
 _SPACE = re.compile(r"\s+")
@@ -172,6 +174,25 @@ def sample(corpus: list[Pair], seed: int) -> list[str]:
         texts += rng.sample(chosen, min(total, len(chosen)))
     rng.shuffle(texts)
     return texts
+
+
+def long_texts(corpus: list[Pair], seed: int) -> list[str]:
+    """Return texts as long as documents: of a package, two to eight that follow each other.
+
+    A package gives at most 1,500, WordNet 3,000; the held-out pairs give none.
+    """
+    rng = random.Random(seed)
+    by_package: dict[str, list[str]] = defaultdict(list)
+    for pair in corpus:
+        if pair.kind in _RUNNING and not held_out(pair):
+            by_package[pair.package].append(pair.second)
+    out = []
+    for package, found in sorted(by_package.items()):
+        most = 3_000 if package == "wordnet-base" else 1_500
+        begins = range(len(found) - max(_TOGETHER))
+        for start in rng.sample(begins, min(most, len(found) // 3, len(begins))):
+            out.append(" ".join(found[start : start + rng.choice(_TOGETHER)]))
+    return out
 
 
 def sample_of_pairs(corpus: list[Pair], seed: int) -> list[Pair]:
