@@ -78,6 +78,7 @@ class ShortlistIndex(Index):
 
     parameters:  the values that each parameter of a spec may have.
     knobs:       the kind's own, beside `shortlist` and one `keepDIM` for each longer prefix.
+    added_knobs: those of them that points stored by an older version lack, and what they had.
     rotates:     whether vectors are rotated where the spec does not say; None measures it.
     least_dim:   vectors of fewer dimensions are compared themselves: codes of them say too little.
     step:        what the number of stored values is a multiple of.
@@ -86,6 +87,7 @@ class ShortlistIndex(Index):
     recall_floor: ClassVar[float] = 0.9
     parameters: ClassVar[Mapping[str, Choices]] = {}
     knobs: ClassVar[tuple[str, ...]] = ()
+    added_knobs: ClassVar[Mapping[str, int]] = {}
     rotates: ClassVar[bool | None] = None
     step: ClassVar[int] = 16
     least_dim: ClassVar[int] = 1
@@ -282,7 +284,10 @@ class ShortlistIndex(Index):
         return other
 
     def _set_points(self, points: Sequence[OperatingPoint], default: int | None) -> None:
-        self.points = tuple(points)
+        self.points = tuple(
+            OperatingPoint.of(**{**self.added_knobs, **point}) if self.added_knobs else point
+            for point in points
+        )
         self.default_effort = len(self.points) - 1 if default is None else default
         names = {*self.knobs, "shortlist", *(f"keep{dim}" for dim in self.spec.dims[1:])}
         check_points(self.points, self.default_effort, names)

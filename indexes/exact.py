@@ -11,7 +11,7 @@ the number of threads change an answer.
 from __future__ import annotations
 
 import operator
-import threading
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -48,6 +48,10 @@ _FIRST_ROWS: Final = 4096  # the first block only sets the bar
 _QUERIES: Final = 512
 _LARGE: Final = 1e37  # beyond this, a sum in float32 could overflow on the way
 _LARGEST: Final = float(np.finfo(np.float32).max)
+# OpenBLAS, which numpy brings but for macOS, adds up in an order of the length alone, wherever
+# the vectors lie; beyond this length it may divide the work among threads.
+_BLAS_SUMS_IN_ORDER: Final = sys.platform != "darwin"
+_ONE_THREAD: Final = 8192
 
 
 def scan(source: VectorSource, queries: Floats, k: int, *, allowed: Bitmap | None = None) -> Hits:
@@ -107,44 +111,24 @@ def best_of(source: VectorSource, queries: Floats, candidates: Positions) -> Hit
     queries:    f32[q, dim].
     candidates: i64[q, c], positions in any order, none twice for a query; -1 is padding.
     """
-    few = candidates.size * source.dim <= EXACT_VALUES
-    if few and len(queries) == 1 and candidates.size and candidates[0, -1] >= 0:
+    if len(queries) == 1 and candidates.size and candidates[0, -1] >= 0:
         return _best_of_one(source, queries, candidates)
-    positions = candidates.ravel()
-    owner = np.arange(len(queries)).repeat(candidates.shape[1])
-    wide = queries.astype(np.float64)
-    scores = np.empty(len(positions), np.float32)
-    step = max(1, EXACT_VALUES // source.dim)
-    for start in range(0, len(positions), step):
+    scores = np.empty(candidates.shape, np.float32)
+    step = max(1, EXACT_VALUES // max(1, candidates.shape[1] * source.dim))
+    for start in range(0, len(queries), step):
         part = slice(start, start + step)
-        scores[part] = _exact(source.metric, wide[owner[part]], source.take(positions[part]))
-    return _sorted(scores.reshape(candidates.shape), candidates)
-
-
-class _Terms(threading.local):
-    """Room for the terms of a few sums; asking for it anew would take longer than filling it."""
-
-    def __init__(self) -> None:
-        self.values = np.empty(EXACT_VALUES)
-
-
-_TERMS = _Terms()
+        some = candidates[part]
+        vectors = source.take(some.ravel()).reshape(*some.shape, source.dim)
+        scores[part] = _exact(source.metric, queries[part, None].astype(np.float64), vectors)
+    return _sorted(scores, candidates)
 
 
 def _best_of_one(source: VectorSource, query: Floats, candidates: Positions) -> Hits:
     """Do the same for one query and no padding, in the fewest steps."""
-    vectors = source.take(candidates[0])
-    terms = _TERMS.values[: vectors.size].reshape(vectors.shape)
-    np.copyto(terms, vectors)
-    wide = query.astype(np.float64)
-    if source.metric is Metric.L2:
-        np.subtract(terms, wide, terms)
-        np.multiply(terms, terms, terms)
-        sums = 0.0 - np.add.reduce(terms, 1)
-    else:
-        np.multiply(terms, wide, terms)
-        sums = np.add.reduce(terms, 1) + 0.0  # -0.0 becomes 0.0
-    scores = _rounded(sums)
+    sums = _sums(source.metric, query.astype(np.float64), source.take(candidates[0]))
+    values = sums.tolist()
+    inside = max(values) < _LARGEST and min(values) > -_LARGEST
+    scores = sums.astype(np.float32) if inside else _rounded(sums)
     values = scores.tolist()
     if all(map(operator.gt, values, values[1:])):  # mostly they are in order
         return Hits(scores[None], candidates)
@@ -334,14 +318,26 @@ def _exact_pairs(batch: _Batch, owner: Positions, block: Floats, column: Positio
 
 
 def _exact(metric: Metric, queries: Wide, vectors: Floats) -> Floats:
-    """Return the score of each row, f32[m]: exact products, summed in float64, rounded once."""
+    """Return the score of each vector, f32[...]: exact products, summed in float64, rounded once.
+
+    queries: f64[..., dim], of a shape that fits that of the vectors.
+    """
+    return _rounded(_sums(metric, queries, vectors))
+
+
+def _sums(metric: Metric, queries: Wide, vectors: Floats) -> Wide:
+    """Return scores before they are rounded, f64[...], added up in an order of `dim` alone."""
+    wide = vectors.astype(np.float64)
+    other = queries
     if metric is Metric.L2:
-        terms = vectors - queries  # in float64, as the queries are
-        terms *= terms
-        sums = 0.0 - terms.sum(axis=1)
+        wide -= queries
+        other = wide
+    sums: Wide
+    if _BLAS_SUMS_IN_ORDER and wide.shape[-1] <= _ONE_THREAD:
+        sums = np.vecdot(wide, other)
     else:
-        sums = (vectors * queries).sum(axis=1) + 0.0  # -0.0 becomes 0.0
-    return _rounded(sums)
+        sums = (wide * other).sum(axis=-1) + 0.0  # -0.0 becomes 0.0, as it is in a dot product
+    return 0.0 - sums if metric is Metric.L2 else sums
 
 
 def _rounded(sums: Wide) -> Floats:

@@ -7,25 +7,37 @@
 The codes are scanned with SIMD (Andre et al., Quicker ADC, 2019) in the layout of FAISS's fast
 scan. A code of 4 bits holds two dimensions; for inner products, those of a vector less the centre
 of its cluster.
+
+How many lists are scanned depends on the query: those whose centres are nearly as close as the
+closest one. Most queries lie in the middle of something and need a few lists; a few need many.
 """
 
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Mapping
-from typing import Any, ClassVar, cast
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, cast
 
 import numpy as np
 
 from ._faiss import load_faiss
 from ._gpu import on_gpu
-from ._shortlist import Choices, ShortlistIndex
-from .base import Floats
+from ._shortlist import Choices, Plan, ShortlistIndex
+from .base import Floats, Positions
 from .points import OperatingPoint
 from .spec import IndexSpec
 
-_PROBES = (4, 8, 16, 24, 32, 48, 64, 96, 144, 224, 320, 512)
-_ROWS_PER_LIST = 64
+# The gap, and the share of the lists that are scanned at most.
+_STEPS = (
+    (40, 0.004), (70, 0.01), (100, 0.02), (125, 0.03), (150, 0.05), (175, 0.08), (200, 0.12),
+    (225, 0.17), (250, 0.25), (280, 0.35), (310, 0.5), (350, 0.7), (400, 0.9),
+)  # fmt: skip
+_GAPS: Final = 1000  # a gap of so many is the length of a centre
+_NO_GAP: Final = 4000  # reaches to the other side
+_ONE_BY_ONE: Final = 11  # the number by which FAISS knows a scan that keeps a reservoir per query
+_ROWS_PER_LIST = 128
 _CODE_ROWS = 32_768
 _LISTS_PER_ROOT = 2.3  # lists for each square root of the number of vectors
 _LEAST_ROWS = 39  # a list has so many vectors, or there are fewer lists
@@ -33,25 +45,64 @@ _MOST_LISTS = 65_536
 _ROUNDS = 8
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Probing:
+    """Which lists a search scans.
+
+    probes:     how many at most.
+    gap:        how much farther than the closest their centres may be, in thousandths.
+    parameters: FAISS search parameters.
+    """
+
+    probes: int
+    gap: int
+    parameters: Any
+
+
 class IvfpqIndex(ShortlistIndex):
-    """Inverted lists of 4-bit codes; its knob is `probes`, the lists that are scanned."""
+    """Inverted lists of 4-bit codes.
+
+    Its knobs: `gap`, how much farther than the closest centre those of the lists may be that are
+    scanned, in thousandths of a centre's length (for L2, of the mean squared distance of two
+    centres); and `probes`, how many lists that may be.
+    """
 
     kind: ClassVar[str] = "ivfpq"
-    knobs: ClassVar[tuple[str, ...]] = ("probes",)
+    knobs: ClassVar[tuple[str, ...]] = ("gap", "probes")
+    # Points that were stored before there was a gap.
+    added_knobs: ClassVar[Mapping[str, int]] = {"gap": _NO_GAP}
     least_dim: ClassVar[int] = 8
     parameters: ClassVar[Mapping[str, Choices]] = {"lists": range(1, _MOST_LISTS + 1)}
 
+    def __init__(self, *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
+        faiss, structure = self._faiss, self._structure
+        coarse = faiss.downcast_index(structure.quantizer)
+        self._centres: Floats = coarse.reconstruct_n(0, structure.nlist)
+        self._is_l2 = structure.metric_type == faiss.METRIC_L2
+        squares = np.einsum("ij,ij->i", self._centres, self._centres)
+        if self._is_l2:
+            middle = self._centres.mean(axis=0)
+            self._unit = max(float(2 * (squares.mean() - middle @ middle)), 1e-30)
+        else:
+            self._unit = max(math.sqrt(float(squares.mean())), 1e-30)
+        self._squares = squares
+        self._centres_at = faiss.swig_ptr(self._centres)
+        self._squares_at = faiss.swig_ptr(self._squares)
+        self._alone = _twin(structure)
+        self._room_of = threading.local()
+
     @classmethod
     def default_points(cls, n: int, dim: int, spec: IndexSpec) -> tuple[OperatingPoint, ...]:
-        """Return points from 4 probes to a scan of all lists."""
+        """Return points from a gap of 40 to a scan of all lists."""
         lists = _lists(spec, n)
-        probes = [p for p in _PROBES if p < lists]
         points = []
-        for count in (*probes, lists):
-            last = max(60, round(9 * math.sqrt(min(count, 512))))
+        for gap, share in (*_STEPS, (_NO_GAP, 1.0)):
+            probes = min(lists, max(4, round(share * lists)))
+            last = max(40, round(7 * math.sqrt(min(probes, 512))))
             kept = {f"keep{d}": last for d in spec.dims[1:]}
             shortlist = 3 * last if kept else last
-            points.append(OperatingPoint.of(probes=count, shortlist=shortlist, **kept))
+            points.append(OperatingPoint.of(gap=gap, probes=probes, shortlist=shortlist, **kept))
         return tuple(points)
 
     @classmethod
@@ -91,11 +142,90 @@ class IvfpqIndex(ShortlistIndex):
     ) -> Any:
         """The allowed neighbours of a query lie further away, in more lists."""
         probes = min(self._structure.nlist, math.ceil(point["probes"] * math.sqrt(stretch)))
-        return load_faiss().SearchParametersIVF(nprobe=probes, sel=selector)
+        gap = point["gap"] if selector is None else _NO_GAP
+        return Probing(probes, gap, load_faiss().SearchParametersIVF(nprobe=probes, sel=selector))
+
+    def _find(self, n: int, projected: Any, plan: Plan, distances: Any, positions: Any) -> None:
+        if n == 1:
+            self._find_one(projected, plan, distances, positions)
+        elif n:
+            self._find_many(n, projected, plan, distances, positions)
+
+    def _find_one(self, projected: Any, plan: Plan, distances: Any, positions: Any) -> None:
+        """Write the shortlist of one query, in the fewest steps; the arguments are addresses."""
+        faiss, structure, probing = self._faiss, self._alone, plan.parameters
+        dim, lists = structure.d, structure.nlist
+        try:
+            scores, at_scores = self._room_of.scores
+        except AttributeError:
+            scores = np.empty(lists, np.float32)
+            at_scores = faiss.swig_ptr(scores)
+            self._room_of.scores = scores, at_scores
+        if self._is_l2:
+            faiss.fvec_L2sqr_ny(at_scores, projected, self._centres_at, dim, lists)
+            reach = scores.min() + probing.gap / _GAPS * self._unit
+            keys = np.flatnonzero(scores <= reach)
+        else:
+            faiss.fvec_inner_products_ny(at_scores, projected, self._centres_at, dim, lists)
+            length = math.sqrt(faiss.fvec_norm_L2sqr(projected, dim))
+            keys = np.flatnonzero(scores >= scores.max() - probing.gap / _GAPS * self._unit * length)
+        near = scores[keys] if self._is_l2 else -scores[keys]
+        # The closest lists come first: what they hold shuts out most of what follows.
+        order = near.argsort()[: probing.probes]
+        keys = keys[order]
+        near = scores[keys]
+        parameters = probing.parameters
+        if len(keys) != probing.probes:
+            parameters = faiss.SearchParametersIVF(nprobe=len(keys))
+        structure.search_preassigned(
+            1, projected, plan.shortlist, faiss.swig_ptr(keys), faiss.swig_ptr(near),
+            distances, positions, False, parameters,
+        )  # fmt: skip
+
+    def _find_many(
+        self, n: int, projected: Any, plan: Plan, distances: Any, positions: Any
+    ) -> None:
+        faiss, structure, probing = self._faiss, self._structure, plan.parameters
+        keys = np.empty((n, probing.probes), np.int64)
+        near = np.empty(keys.shape, np.float32)
+        at_keys, at_near = faiss.swig_ptr(keys), faiss.swig_ptr(near)
+        structure.quantizer.search_c(n, projected, probing.probes, at_near, at_keys)
+        if probing.gap < _NO_GAP:
+            reach = np.full((n, 1), probing.gap / _GAPS * self._unit, np.float32)
+            if self._is_l2:
+                far = near > near[:, :1] + reach
+            else:
+                lengths = np.empty(n, np.float32)
+                faiss.fvec_norms_L2(faiss.swig_ptr(lengths), projected, structure.d, n)
+                far = near < near[:, :1] - reach * lengths[:, None]
+            keys[far] = -1
+        structure.search_preassigned(
+            n, projected, plan.shortlist, at_keys, at_near, distances, positions, False,
+            probing.parameters,
+        )  # fmt: skip
 
     def _scan_below(self, point: OperatingPoint) -> float:
         n = len(self._source)
         return math.sqrt(n * n * min(1.0, point["probes"] / self._structure.nlist) / 8)
+
+
+def _twin(structure: Any) -> Any:
+    """Return the same lists as an index that scans them in the way that is fastest for one query.
+
+    FAISS holds the way in the index, not in the parameters of a search.
+    """
+    faiss = load_faiss()
+    twin = faiss.IndexIVFPQFastScan(
+        structure.quantizer, structure.d, structure.nlist, structure.pq.M, structure.pq.nbits,
+        structure.metric_type,
+    )  # fmt: skip
+    twin.pq = structure.pq
+    twin.by_residual = structure.by_residual
+    twin.replace_invlists(structure.invlists, False)
+    twin.ntotal = structure.ntotal
+    twin.is_trained = True
+    twin.implem = _ONE_BY_ONE
+    return twin
 
 
 def _lists(spec: IndexSpec, n: int) -> int:
