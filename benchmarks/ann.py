@@ -57,6 +57,7 @@ class Settings:
     timeout: seconds that one process may take.
     seconds: for how long a batch is repeated at each setting, at least.
     fresh:   run again what is there.
+    searches: whether to search; else indexes are built and kept for a later run that does.
     """
 
     k: int = 10
@@ -65,6 +66,7 @@ class Settings:
     timeout: float = TIMEOUT
     seconds: float = 0.5
     fresh: bool = False
+    searches: bool = True
 
 
 class FailedError(Exception):
@@ -80,7 +82,7 @@ def run(
 ) -> Path:
     """Measure the systems over the vectors; return the folder with the results.
 
-    cache: where indexes lie while they are measured; they are removed at the end.
+    cache: where indexes lie until they have been measured; then they are removed.
 
     Raises:
         InputError: there is no such system, or k is above the number of rows.
@@ -99,6 +101,8 @@ def run(
         runs = [_Run(system, data, folder, cache, settings) for system in systems]
         for each in runs:
             each.prepare()
+        if not settings.searches:
+            return folder
         for number in range(settings.rounds):
             for each in runs:
                 each.round(number)

@@ -82,6 +82,10 @@ def ann(
         Path | None,
         _option("--cache", metavar="DIR", help="Where vectors are kept; else the user's cache."),
     ] = None,
+    build_only: Annotated[
+        bool,
+        _option("--build-only", help="Build and keep the indexes; the same without it searches."),
+    ] = False,
     fresh: Annotated[bool, _option("--fresh", help="Run again what is there already.")] = False,
     as_json: Annotated[
         bool, _option("--json", help="Print JSON, one object a line, on a terminal too.")
@@ -117,14 +121,20 @@ def ann(
             seed=seed, note=lambda text: None if quiet else console.say(text),
         )  # fmt: skip
         settings = benchmark.Settings(
-            k, threads or benchmark.usable_cores(), rounds, timeout, fresh=fresh
+            k,
+            threads or benchmark.usable_cores(),
+            rounds,
+            timeout,
+            fresh=fresh,
+            searches=not build_only,
         )
         chosen = chosen or default_systems(prepared.about["dim"])
         benchmark.run(prepared, out, place, chosen, settings)
     except KeyboardInterrupt:
         console.say("interrupted: what is done is kept; run the same command again to go on")
         raise typer.Exit(130) from None
-    show(out, as_json, quiet)
+    if not build_only:
+        show(out, as_json, quiet)
 
 
 def show(out: Path, as_json: bool, quiet: bool) -> None:

@@ -34,6 +34,7 @@ from .base import (
     Hits,
     Index,
     IndexFileError,
+    Positions,
     Progress,
     VectorSource,
     check_allowed,
@@ -106,6 +107,9 @@ class ShortlistIndex(Index):
         self._faiss = faiss
         self._index = index
         self._structure = faiss.downcast_index(index.index)
+        # The position in the source of each vector of the structure, and -1 for none at its end;
+        # None where they are the same.
+        self._order: Positions | None = None
         self._source = source
         self._projection = projection
         self._matrix_at = faiss.swig_ptr(projection.matrix)
@@ -208,7 +212,12 @@ class ShortlistIndex(Index):
                 checkpoint.write(index)
         if checkpoint is not None:
             checkpoint.write_now(index)
-        return cls(index, source, spec, projection)
+        return cls(cls._finished(index, projection), source, spec, projection)
+
+    @classmethod
+    def _finished(cls, index: Any, projection: Projection) -> Any:
+        """Return the index as it is saved, once every vector is in it."""
+        return index
 
     @classmethod
     def _trained(cls, source: VectorSource, spec: IndexSpec) -> Any:
@@ -345,6 +354,7 @@ class ShortlistIndex(Index):
         around = np.empty((len(queries), _AROUND), np.int64)
         ptr = self._faiss.swig_ptr
         self._find(len(queries), ptr(projected), plan, ptr(scores), ptr(around))
+        self._in_source(around)
         outside = (around < 0) | (around >= len(self._source))  # the latter in a damaged file
         around[outside] = 0
         bits = (allowed[around >> 3] >> (around & 7)) & 1
@@ -385,6 +395,7 @@ class ShortlistIndex(Index):
         )
         projection.fit_query(room.projected, room.at_projected, room.at_zeros)
         self._find(1, room.at_projected, plan, room.at_distances, room.at_positions)
+        self._in_source(room.positions)
         return self._reranker.one(queries, at_query, room, k, plan.kept)
 
     def _search_many(self, queries: Floats, k: int, plan: Plan) -> Hits:
@@ -405,7 +416,13 @@ class ShortlistIndex(Index):
         scores, positions = np.empty(shape, np.float32), np.empty(shape, np.int64)
         at_scores, at_positions = faiss.swig_ptr(scores), faiss.swig_ptr(positions)
         self._find(len(queries), faiss.swig_ptr(projected), plan, at_scores, at_positions)
+        self._in_source(positions)
         return self._reranker.many(queries, positions, k, plan.kept)
+
+    def _in_source(self, positions: Positions) -> None:
+        """Turn positions in the structure into those of the source, in place."""
+        if self._order is not None:
+            positions[...] = self._order[positions]
 
     def _find(self, n: int, projected: Any, plan: Plan, distances: Any, positions: Any) -> None:
         """Write the shortlists of n queries; the arguments are addresses."""

@@ -25,7 +25,7 @@ import numpy as np
 from ._faiss import load_faiss
 from ._gpu import on_gpu
 from ._shortlist import Choices, Plan, ShortlistIndex
-from .base import Floats, Positions
+from .base import Floats
 from .points import OperatingPoint
 from .spec import IndexSpec
 
@@ -59,6 +59,17 @@ class Probing:
     parameters: Any
 
 
+class _Desk(threading.local):
+    """The arrays of one thread for the lists of one query."""
+
+    def __init__(self, lists: int) -> None:
+        faiss = load_faiss()
+        self.closeness = np.empty(lists, np.float32)
+        self.at_closeness = faiss.swig_ptr(self.closeness)
+        self.is_near = np.empty(lists, np.bool_)
+        self.parameters = faiss.SearchParametersIVF()
+
+
 class IvfpqIndex(ShortlistIndex):
     """Inverted lists of 4-bit codes.
 
@@ -88,9 +99,9 @@ class IvfpqIndex(ShortlistIndex):
             self._unit = max(math.sqrt(float(squares.mean())), 1e-30)
         self._squares = squares
         self._centres_at = faiss.swig_ptr(self._centres)
-        self._squares_at = faiss.swig_ptr(self._squares)
+        self._closeness = faiss.fvec_L2sqr_ny if self._is_l2 else faiss.fvec_inner_products_ny
         self._alone = _twin(structure)
-        self._room_of = threading.local()
+        self._desk = _Desk(structure.nlist)
 
     @classmethod
     def default_points(cls, n: int, dim: int, spec: IndexSpec) -> tuple[OperatingPoint, ...]:
@@ -153,55 +164,70 @@ class IvfpqIndex(ShortlistIndex):
 
     def _find_one(self, projected: Any, plan: Plan, distances: Any, positions: Any) -> None:
         """Write the shortlist of one query, in the fewest steps; the arguments are addresses."""
-        faiss, structure, probing = self._faiss, self._alone, plan.parameters
-        dim, lists = structure.d, structure.nlist
-        try:
-            scores, at_scores = self._room_of.scores
-        except AttributeError:
-            scores = np.empty(lists, np.float32)
-            at_scores = faiss.swig_ptr(scores)
-            self._room_of.scores = scores, at_scores
+        faiss, structure, probing, desk = self._faiss, self._alone, plan.parameters, self._desk
+        closeness = desk.closeness
+        self._closeness(desk.at_closeness, projected, self._centres_at, structure.d, len(closeness))
+        length = self._unit
         if self._is_l2:
-            faiss.fvec_L2sqr_ny(at_scores, projected, self._centres_at, dim, lists)
-            reach = scores.min() + probing.gap / _GAPS * self._unit
-            keys = np.flatnonzero(scores <= reach)
+            np.negative(closeness, closeness)
         else:
-            faiss.fvec_inner_products_ny(at_scores, projected, self._centres_at, dim, lists)
-            length = math.sqrt(faiss.fvec_norm_L2sqr(projected, dim))
-            keys = np.flatnonzero(scores >= scores.max() - probing.gap / _GAPS * self._unit * length)
-        near = scores[keys] if self._is_l2 else -scores[keys]
+            length *= math.sqrt(faiss.fvec_norm_L2sqr(projected, structure.d))
+        least = np.maximum.reduce(closeness) - probing.gap / _GAPS * length
+        np.greater_equal(closeness, least, desk.is_near)
+        keys = desk.is_near.nonzero()[0]
+        near = closeness[keys]
         # The closest lists come first: what they hold shuts out most of what follows.
-        order = near.argsort()[: probing.probes]
-        keys = keys[order]
-        near = scores[keys]
+        order = near.argsort()[::-1]
+        if len(order) > probing.probes:
+            order = order[: np.count_nonzero(near >= near[order[probing.probes - 1]])]
+        keys, near = keys[order], near[order]
+        if self._is_l2:
+            np.negative(near, near)
         parameters = probing.parameters
-        if len(keys) != probing.probes:
-            parameters = faiss.SearchParametersIVF(nprobe=len(keys))
-        structure.search_preassigned(
-            1, projected, plan.shortlist, faiss.swig_ptr(keys), faiss.swig_ptr(near),
-            distances, positions, False, parameters,
+        if parameters.sel is None:
+            parameters = desk.parameters
+            parameters.nprobe = len(keys)
+        else:
+            parameters = faiss.SearchParametersIVF(nprobe=len(keys), sel=parameters.sel)
+        ptr = faiss.swig_ptr
+        structure.search_preassigned_c(
+            1, projected, plan.shortlist, ptr(keys), ptr(near), distances, positions, False,
+            parameters,
         )  # fmt: skip
 
     def _find_many(
         self, n: int, projected: Any, plan: Plan, distances: Any, positions: Any
     ) -> None:
         faiss, structure, probing = self._faiss, self._structure, plan.parameters
-        keys = np.empty((n, probing.probes), np.int64)
-        near = np.empty(keys.shape, np.float32)
-        at_keys, at_near = faiss.swig_ptr(keys), faiss.swig_ptr(near)
-        structure.quantizer.search_c(n, projected, probing.probes, at_near, at_keys)
-        if probing.gap < _NO_GAP:
-            reach = np.full((n, 1), probing.gap / _GAPS * self._unit, np.float32)
-            if self._is_l2:
-                far = near > near[:, :1] + reach
-            else:
-                lengths = np.empty(n, np.float32)
-                faiss.fvec_norms_L2(faiss.swig_ptr(lengths), projected, structure.d, n)
-                far = near < near[:, :1] - reach * lengths[:, None]
-            keys[far] = -1
-        structure.search_preassigned(
-            n, projected, plan.shortlist, at_keys, at_near, distances, positions, False,
-            probing.parameters,
+        queries = faiss.rev_swig_ptr(projected, n * structure.d).reshape(n, structure.d)
+        closeness = queries @ self._centres.T
+        lengths: Any = self._unit
+        squares: Floats = np.einsum("ij,ij->i", queries, queries)[:, None]
+        if self._is_l2:
+            closeness *= 2
+            closeness -= squares
+            closeness -= self._squares
+        else:
+            lengths = self._unit * np.sqrt(squares)
+        least = closeness.max(axis=1, keepdims=True) - probing.gap / _GAPS * lengths
+        is_near = closeness >= least
+        counts = is_near.sum(axis=1)
+        if counts.max() > probing.probes:
+            last = structure.nlist - probing.probes
+            is_near &= closeness >= np.partition(closeness, last, axis=1)[:, last : last + 1]
+            counts = is_near.sum(axis=1)
+        owner, lists = is_near.nonzero()
+        place = np.arange(len(owner)) - (np.cumsum(counts) - counts).repeat(counts)
+        keys = np.full((n, counts.max()), -1, np.int64)
+        near = np.zeros(keys.shape, np.float32)
+        keys[owner, place] = lists
+        near[owner, place] = closeness[owner, lists]
+        if self._is_l2:
+            np.negative(near, near)
+        ptr = faiss.swig_ptr
+        structure.search_preassigned_c(
+            n, projected, plan.shortlist, ptr(keys), ptr(near), distances, positions, False,
+            faiss.SearchParametersIVF(nprobe=keys.shape[1], sel=probing.parameters.sel),
         )  # fmt: skip
 
     def _scan_below(self, point: OperatingPoint) -> float:
