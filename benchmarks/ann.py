@@ -179,6 +179,10 @@ class _Run:
         kind, option = peer(self.system), name_of(self.system)[1]
         tuning = self._phase("tune", self.settings.threads) if kind.tunes(option) else None
         made = self._phase("build", self.settings.threads)
+        same = made["parameters"].get("same_as")
+        if same:  # it cost what it cost there
+            other = json.loads((self.folder.parent / same / BUILD).read_bytes())
+            made |= {name: other[name] for name in ("cpu_s", "wall_s", "peak_bytes")}
         (self.index / "done").touch()
         record = {**self.key, **made, "tuning": tuning, "graph": kind.graph}
         record["environment"] = describe()

@@ -2,7 +2,7 @@
 
 hnsw               all dimensions
 hnsw@192           a prefix of 192
-hnsw(m=32)         parameters: m, links of a vector (16); ef_build (100); rotation; codes
+hnsw(m=32)         parameters: m, links of a vector (24); ef_build (100); rotation; codes
 
 Once it is built the vectors are put in an order in which neighbours lie together, so that a search
 finds more of what it needs in the processor's caches; a FAISS `IndexIDMap` says which they were.
@@ -24,7 +24,7 @@ from .points import OperatingPoint
 from .spec import IndexSpec
 
 _EFS = (16, 20, 28, 40, 56, 80, 112, 160, 224, 320, 450, 640)
-_LINKS = 16
+_LINKS = 24
 _EF_BUILD = 100
 # One step of `ef` visits about so many vectors at random.
 _VISITS = 12
@@ -138,4 +138,5 @@ def _closest(vectors: Floats, centres: Floats) -> Positions:
     """Return the number of the centre that is closest to each vector, i64[n]."""
     scores = vectors @ centres.T
     scores -= np.einsum("ij,ij->i", centres, centres) / 2
-    return scores.argmax(axis=1)
+    closest: Positions = scores.argmax(axis=1)
+    return closest

@@ -74,8 +74,8 @@ class IvfpqIndex(ShortlistIndex):
     """Inverted lists of 4-bit codes.
 
     Its knobs: `gap`, how much farther than the closest centre those of the lists may be that are
-    scanned, in thousandths of a centre's length (for L2, of the mean squared distance of two
-    centres); and `probes`, how many lists that may be.
+    scanned, in thousandths of a centre's length (for L2, of twice the mean squared distance
+    of two centres); and `probes`, how many lists that may be.
     """
 
     kind: ClassVar[str] = "ivfpq"
@@ -94,7 +94,7 @@ class IvfpqIndex(ShortlistIndex):
         squares = np.einsum("ij,ij->i", self._centres, self._centres)
         if self._is_l2:
             middle = self._centres.mean(axis=0)
-            self._unit = max(float(2 * (squares.mean() - middle @ middle)), 1e-30)
+            self._unit = max(float(4 * (squares.mean() - middle @ middle)), 1e-30)
         else:
             self._unit = max(math.sqrt(float(squares.mean())), 1e-30)
         self._squares = squares
@@ -110,7 +110,7 @@ class IvfpqIndex(ShortlistIndex):
         points = []
         for gap, share in (*_STEPS, (_NO_GAP, 1.0)):
             probes = min(lists, max(4, round(share * lists)))
-            last = max(40, round(7 * math.sqrt(min(probes, 512))))
+            last = max(60, round(9 * math.sqrt(min(probes, 512))))
             kept = {f"keep{d}": last for d in spec.dims[1:]}
             shortlist = 3 * last if kept else last
             points.append(OperatingPoint.of(gap=gap, probes=probes, shortlist=shortlist, **kept))

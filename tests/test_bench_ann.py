@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,19 @@ class Index:
         if HOW == "repeats": return np.zeros((len(queries), k)), np.ones((len(queries), k))
         return np.full((len(queries), k), 10**12), np.ones((len(queries), k))
 """
+
+
+def test_what_was_built_before_is_searched_later(prepared, tmp_path):
+    systems = ["exact:blas", "retr:ivfpq"]
+    built = run(prepared, tmp_path / "out", tmp_path, systems, replace(ONCE, searches=False))
+    records = sorted(built.glob("*/build.json"))
+    assert len(records) == 2
+    assert not list(built.glob("*/*-0.json"))
+    seen = [path.stat().st_mtime_ns for path in records]
+    run(prepared, tmp_path / "out", tmp_path, systems, ONCE)
+    assert len(list(built.glob("*/*-0.json"))) == 4
+    assert [path.stat().st_mtime_ns for path in records] == seen
+    assert not list(tmp_path.glob("indexes/*/*"))
 
 
 @pytest.fixture

@@ -225,6 +225,34 @@ def test_plain_faiss_searches_the_prefixes(text: str, tmp_path: Path) -> None:
     assert (found == wanted).any(axis=1).mean() > 0.8
 
 
+def test_neighbours_lie_together_in_a_graph(tmp_path: Path) -> None:
+    import faiss
+
+    path = tmp_path / "index.faiss"
+    built("hnsw@32", Metric.COSINE).save(path)
+    index = faiss.read_index(str(path))  # held, for it owns the next
+    order = faiss.vector_to_array(faiss.downcast_index(index.index).id_map)
+    assert sorted(order) == list(range(N))
+    vectors = data(Metric.COSINE)[0].vectors
+
+    def closeness(rows: NDArray[Any]) -> float:
+        return float(np.vecdot(rows[:-1], rows[1:]).mean())
+
+    assert closeness(vectors[order]) > closeness(vectors) + 0.2
+
+
+def test_points_from_before_there_was_a_gap_scan_as_many_lists() -> None:
+    index = built("ivfpq@32", Metric.COSINE)
+    _, queries = data(Metric.COSINE)
+    old = index.with_points([OperatingPoint.of(probes=p, shortlist=60) for p in (2, 40)])
+    few, many = (old.search(queries, 10, effort=effort) for effort in (0, 1))
+    assert many.scores.sum() > few.scores.sum()
+    new = index.with_points([OperatingPoint.of(probes=40, gap=1, shortlist=60)])
+    one_list = index.with_points([OperatingPoint.of(probes=1, gap=4000, shortlist=60)])
+    same = new.search(queries, 10).positions == one_list.search(queries, 10).positions
+    assert same.all(axis=1).mean() > 0.95  # but where a second list is as close
+
+
 class InterruptedBuildError(Exception):
     pass
 

@@ -17,9 +17,9 @@ from retr.indexes import tune as tuning
 from retr.indexes.arrays import ArraySource
 from retr.indexes.base import Hits, Metric
 from retr.indexes.exact import scan
-from retr.indexes.points import aimed
+from retr.indexes.points import OperatingPoint, aimed
 from retr.indexes.spec import IndexSpec
-from retr.indexes.tune import K, made_queries, measure, recalls, tune
+from retr.indexes.tune import K, Measured, Tuned, made_queries, measure, recalls, tune
 from retr.retrieval.errors import InputError
 from retr.retrieval.indexing import check_memory
 
@@ -212,3 +212,27 @@ def test_sizes(text: str | int, size: int) -> None:
 def test_wrong_sizes(text: str) -> None:
     with pytest.raises(InputError, match="give a size"):
         check_memory(text)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "better"),
+    [
+        ((0.95, 20.0), (0.96, 30.0), True),  # both have it: the faster one
+        ((0.96, 30.0), (0.95, 20.0), False),
+        ((0.95, 90.0), (0.80, 20.0), True),  # one has it
+        ((0.80, 20.0), (0.95, 90.0), False),
+        ((0.80, 20.0), (0.70, 10.0), True),  # none has it: the one that has more
+    ],
+)
+def test_which_index_is_taken(
+    one: tuple[float, float], other: tuple[float, float], better: bool
+) -> None:
+    index = kind("flat").build(
+        ArraySource(np.eye(4, dtype=np.float32), Metric.IP), IndexSpec("flat")
+    )
+
+    def tuned(recall: float, cpu_us: float) -> Tuned:
+        curve = (Measured(OperatingPoint(), recall, recall, recall, cpu_us),)
+        return Tuned(index, curve, 0.95, 10, True, 0.0, 0.0)
+
+    assert tuned(*one).is_better(tuned(*other)) is better

@@ -8,11 +8,13 @@ answers at the one operating point that the tuning chose.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from ...indexes import IndexSpec, SpecError, kind
+from ...indexes._checkpoint import Checkpoint
 from ...indexes.arrays import ArraySource
 from ...indexes.base import Floats
 from ...indexes.points import OperatingPoint
@@ -63,7 +65,14 @@ class Retr(Peer):
         from ...indexes.tune import tune
 
         self._threads()
-        tuned = tune(self._source(base), None, queries, _recall(self.option))
+        # Another recall may have built the same before; its checkpoints are whole indexes.
+        shared = folder.parent / "checkpoints"
+        shared.mkdir(exist_ok=True)
+
+        def kept(spec: IndexSpec) -> Checkpoint:
+            return Checkpoint(shared / f"{self.task.threads}-{spec}.faiss")
+
+        tuned = tune(self._source(base), None, queries, _recall(self.option), checkpoint=kept)
         index = tuned.index
         if index is None:  # so few vectors that they are compared all
             index = kind("flat").build(self._source(base), IndexSpec("flat"))
@@ -77,8 +86,12 @@ class Retr(Peer):
         return chosen
 
     def build(self, base: Floats, folder: Path) -> dict[str, Any]:
-        """Build and save."""
+        """Build and save; the same spec is built once for several recalls."""
         spec = self._spec(folder)
+        for other in sorted(folder.parent.glob("retr_auto@*/index.faiss")):
+            if self.tunes(self.option) and self._spec(other.parent) == spec:
+                os.link(other, folder / "index.faiss")
+                return {"spec": str(spec), "same_as": other.parent.name}
         self._threads()
         kind(spec.kind).build(self._source(base), spec).save(folder / "index.faiss")
         return {"spec": str(spec)}
