@@ -57,7 +57,8 @@ class Settings:
     timeout: seconds that one process may take.
     seconds: for how long a batch is repeated at each setting, at least.
     fresh:   run again what is there.
-    searches: whether to search; else indexes are built and kept for a later run that does.
+    searches: whether to search; else indexes are built, for a later run that does.
+    keeps:   whether indexes stay for later rounds.
     """
 
     k: int = 10
@@ -67,6 +68,7 @@ class Settings:
     seconds: float = 0.5
     fresh: bool = False
     searches: bool = True
+    keeps: bool = False
 
 
 class FailedError(Exception):
@@ -82,7 +84,8 @@ def run(
 ) -> Path:
     """Measure the systems over the vectors; return the folder with the results.
 
-    cache: where indexes lie until they have been measured; then they are removed.
+    cache: where indexes lie until they have been measured; then they are removed,
+           unless the settings keep them.
 
     Raises:
         InputError: there is no such system, or k is above the number of rows.
@@ -106,7 +109,7 @@ def run(
         for number in range(settings.rounds):
             for each in runs:
                 each.round(number)
-        for each in runs:
+        for each in [] if settings.keeps else runs:
             shutil.rmtree(each.index, ignore_errors=True)
     return folder
 

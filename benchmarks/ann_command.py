@@ -86,6 +86,9 @@ def ann(
         bool,
         _option("--build-only", help="Build and keep the indexes; the same without it searches."),
     ] = False,
+    keep: Annotated[
+        bool, _option("--keep", help="Keep the indexes when all rounds are done, for more rounds.")
+    ] = False,
     fresh: Annotated[bool, _option("--fresh", help="Run again what is there already.")] = False,
     as_json: Annotated[
         bool, _option("--json", help="Print JSON, one object a line, on a terminal too.")
@@ -127,6 +130,7 @@ def ann(
             timeout,
             fresh=fresh,
             searches=not build_only,
+            keeps=keep,
         )
         chosen = chosen or default_systems(prepared.about["dim"])
         benchmark.run(prepared, out, place, chosen, settings)

@@ -358,7 +358,7 @@ def _cheapest(
     """Return the least point that meets a recall on the half that chooses; None where none does."""
 
     def meets(point: OperatingPoint) -> bool:
-        return trial.recall(point) - trial.error(point) / 2 >= target
+        return trial.recall(point) - trial.error(point) >= target
 
     above = next((i for i, point in enumerate(points) if meets(point)), None)
     if above is None:
