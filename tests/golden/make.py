@@ -24,6 +24,7 @@ import retr
 from retr.retrieval.analysis import analyzer
 from retr.retrieval.store.manifest import FORMAT
 from retr.retrieval.types import Document, ImageAt
+from retr.retrieval.word_breaks import stands_in_pairs
 
 HERE = Path(__file__).parent
 DIM = 4
@@ -157,7 +158,10 @@ def by_words(name: str, query: str, rows: list[Any], dead: set[int]) -> list[lis
 
     words = analyzer(name)
     terms = {row["row"]: words.terms(row["text"]) for row in rows}
-    scores = bm25(terms, words.query_terms(query))
+    asked = words.query_terms(query)
+    for alone in filter(stands_in_pairs, asked):  # it ends the only run of characters it is in
+        terms = {row: [alone if alone in t else t for t in own] for row, own in terms.items()}
+    scores = bm25(terms, asked)
     ranked = sorted((-score, row) for row, score in scores.items() if row not in dead)
     return [[row, -score] for score, row in ranked]
 
