@@ -30,7 +30,7 @@ class View:
     """The queries of a block as the segments of one kind see them.
 
     queries: f32[q, dim], in the space of the segments.
-    scale:   f64[q], above 0: what a segment's score is multiplied by; None is 1.
+    scale:   f64[q], not below 0: what a segment's score is multiplied by; None is 1.
     shift:   f64[q]: what is added to it then; None is 0.
     """
 
@@ -50,11 +50,15 @@ class View:
         """Return a segment's hits for all queries, their scores on the collection's scale."""
         if self.scale is None and self.shift is None:
             return hits
-        scores = hits.scores.astype(np.float64)
+        found = hits.positions >= 0
+        scores = np.where(found, hits.scores, 0.0).astype(
+            np.float64
+        )  # zero times -inf is no number
         if self.scale is not None:
             scores *= self.scale[:, None]
         if self.shift is not None:
             scores += self.shift[:, None]
+        scores[~found] = -np.inf
         return Hits(scores, hits.positions)
 
     def calibrate(self, query: int, scores: Scores) -> Scores:

@@ -119,6 +119,20 @@ def test_scores_are_the_bridges(upgrading: retr.Collection) -> None:
     assert_scores(upgrading)
 
 
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_query_that_means_nothing(upgrading: retr.Collection, mapped: bool) -> None:
+    """Its vector is zero: everything is as near, and nothing is lost or no number."""
+    if mapped:
+        upgrading.map_upgrade()
+    zero = retr.Query(text="?", vector=None)
+    assert not upgrading.encoder.encode_queries([" "]).any()
+    plain = upgrading.encoder.encode_queries
+    upgrading.encoder.encode_queries = lambda items: plain([" " for _ in items])  # type: ignore[method-assign]
+    hits = upgrading.search([zero, zero], k=ROWS + 50, mode="dense")[1]
+    assert len(hits) == ROWS
+    assert all(np.isfinite(hit.score) for hit in hits)
+
+
 def test_a_dry_run_changes_nothing(collection: retr.Collection) -> None:
     generation = collection.generation
     report = collection.upgrade(new_encoder(), sample=SAMPLE, dry_run=True)
