@@ -184,9 +184,10 @@ class BridgedViews:
             vectors = as_long_as(self._seed[1], vectors[0])[None]
         if self._snapshot.spaces[key].metric == "cosine":
             # Indexes expect unit length there; what is divided out comes back with the scale.
-            lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
-            lengths[lengths == 0] = 1.0
-            vectors = (vectors / lengths[:, None]).astype(np.float32)
+            lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+            if not lengths.all():
+                lengths[lengths == 0] = 1.0
+            vectors = vectors / lengths[:, None]
             scale = scale * lengths
         return View(vectors, scale, carried.shift)
 
