@@ -20,17 +20,17 @@ _COLOURS = {"dense": "#2f6db3", "hybrid": "#d0273e"}
 _FONT = "font-family='Helvetica, Arial, sans-serif'"
 _TEXT = f"fill='#5b6470' font-size='11' {_FONT}"
 _NAME = f"fill='#1d232b' font-size='13' font-weight='bold' {_FONT}"
-_TITLE = f"fill='#1d232b' font-size='15' font-weight='bold' {_FONT}"
+_TITLE = f"fill='#1d232b' font-size='14' font-weight='bold' {_FONT}"
 _CURVE = "fill='none' stroke-width='2.4' stroke-linejoin='round'"
 _END = "stroke-dasharray='4 3' stroke-width='1.2' stroke-opacity='0.75'"
 
 
 def plot(results: Sequence[Mapping[str, Any]], draw: str = "anywhere") -> str:
     """Return the plot of one pair of encoders over its data sets."""
-    width = max(_PANEL * len(results) + 10, 520)
+    width = max(_PANEL * len(results) + 10, 600)
     height = _HEAD + _HEIGHT + _FOOT
     old, new = (_model(results[0][which]["name"]) for which in ("old", "new"))
-    title = f"From {old} to {new}: nDCG@10 while rows are embedded anew"
+    title = f"{old} to {new}: nDCG@10 over the share of rows embedded anew"
     parts = [f'<text {_TITLE} x="12" y="22">{escape(title)}</text>']
     parts += _legend()
     for number, result in enumerate(results):
