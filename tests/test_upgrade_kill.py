@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 WORKER = Path(__file__).with_name("upgrade_crash_worker.py")
-KILLS = int(os.environ.get("RETR_TEST_KILLS", "220")) // 4
+KILLS = int(os.environ.get("RETR_TEST_KILLS", "220")) // 6
 SEED = os.environ.get("RETR_TEST_SEED", "1")
 
 
