@@ -75,7 +75,8 @@ def check_recall(recall: float | str) -> float:
     except (TypeError, ValueError):
         value = 0.0
     if not 0 < value <= 1:
-        raise InputError(f"recall {recall!r}: give a number above 0 and up to 1, or 'exact'")
+        hint = f"; {value / 100:g}, perhaps" if 1 < value <= 100 else ""
+        raise InputError(f"recall {recall!r}: give a number above 0 and up to 1, or 'exact'{hint}")
     return value
 
 

@@ -21,7 +21,7 @@ from retr.indexes.points import OperatingPoint, aimed
 from retr.indexes.spec import IndexSpec
 from retr.indexes.tune import K, Measured, Tuned, made_queries, measure, recalls, tune
 from retr.retrieval.errors import InputError
-from retr.retrieval.indexing import check_memory
+from retr.retrieval.indexing import check_memory, check_recall
 
 pytest.importorskip("faiss")
 
@@ -206,6 +206,16 @@ def test_a_memory_that_no_index_fits_is_said(
 )
 def test_sizes(text: str | int, size: int) -> None:
     assert check_memory(text) == size
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("95", "or 'exact'; 0.95, perhaps"), ("0", "up to 1"), ("nan", "up to 1"), ("x", "up to 1")],
+)
+def test_wrong_recalls(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check_recall(text)
+    assert check_recall("exact") == check_recall(1) == 1.0
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "2 GiB", "x", "nan"])
