@@ -226,6 +226,9 @@ def test_bridged_search_through_an_index_finds_what_it_finds_without(
     data = {s.entry.data for s in collection._snapshot.dense}
     collection.upgrade(new_encoder(), sample=200)
     assert {s.entry.data for s in collection._snapshot.dense} >= data  # none was built anew
+    (old,) = [s.entry for s in collection._snapshot.dense if s.entry.space == "s1"]
+    assert old.index is not None
+    assert old.index.measured["own_queries"]  # measured again, on bridged ones
     queries = [text_of(10_000 + i, words=4) for i in range(200)]
     found = collection.search(queries, mode="dense")
     exact = collection.search(queries, mode="dense", recall="exact")
