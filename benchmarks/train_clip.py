@@ -52,14 +52,14 @@ class Recipe:
     """
 
     size: int = 64
-    patch: int = 8
+    patch: int = 16
     width: int = 128
     layers: int = 4
     text_width: int = 128
     text_layers: int = 2
     context: int = 40
     dim: int = 128
-    epochs: int = 10
+    epochs: int = 14
     batch: int = 256
     rate: float = 2e-3
     decay: float = 0.05
