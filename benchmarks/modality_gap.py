@@ -2,8 +2,8 @@
 
     python -m retr.benchmarks.modality_gap KARPATHY_FOLDER --encoder clip:MODEL --split train
 
-Without an encoder a small one is trained first on that split: `--epochs 20` take 15 seconds of one
-core and leave a wide gap, 60 a narrow one.
+Without an encoder a small one is trained first on that split: 20 epochs take some 15
+seconds of one core and leave a wide gap, which more (`--epochs`) narrow.
 The gallery is every image of a split, without captions, and all but the first of the captions, as
 documents of their own. Asked are the first caption of each image, and each image (which is then
 left out of the hits). Relevant are the image and the captions that belong to it.
