@@ -51,7 +51,7 @@ TOP: Final = 10  # what operating points are made for; a longer answer takes a l
 
 _SAMPLE_VALUES: Final = 1 << 24  # 64 MB
 _BLOCK_VALUES: Final = 1 << 23
-_PIECE: Final = 64  # queries of a batch that a thread takes at a time
+_PIECE: Final = 128  # queries of a batch that a thread takes at a time
 _KEPT_PLANS: Final = 64
 _MOST_ALLOWED: Final = 0.9  # where more is allowed, a filter is none
 _AROUND: Final = 64
@@ -348,7 +348,7 @@ class ShortlistIndex(Index):
         A filter that goes against the query leaves vectors that are all about as far away: a
         graph or a cluster does not lead there, and codes do not tell them apart.
         """
-        projected = self._projection.fit_queries(queries @ self._projection.matrix.T)
+        projected = self._projected(queries)
         plan = Plan(_AROUND, (), self._parameters(point, _AROUND, 1.0, None))
         scores = np.empty((len(queries), _AROUND), np.float32)
         around = np.empty((len(queries), _AROUND), np.int64)
@@ -399,16 +399,29 @@ class ShortlistIndex(Index):
         return self._reranker.one(queries, at_query, room, k, plan.kept)
 
     def _search_many(self, queries: Floats, k: int, plan: Plan) -> Hits:
-        projected = self._projection.fit_queries(queries @ self._projection.matrix.T)
         hits = Hits.none(len(queries), k)
 
         def run(start: int) -> None:
             part = slice(start, start + _PIECE)
-            found = self._search_piece(queries[part], projected[part], k, plan)
+            found = self._search_piece(queries[part], self._projected(queries[part]), k, plan)
             hits.scores[part], hits.positions[part] = found.scores, found.positions
 
         each_on_all_cores(run, range(0, len(queries), _PIECE))
         return hits
+
+    def _projected(self, queries: Floats) -> Floats:
+        """Return what is compared with what is stored, f32[q, out].
+
+        One by one, for BLAS would start threads of its own in each thread, which wait by spinning.
+        """
+        faiss, projection = self._faiss, self._projection
+        out = np.empty((len(queries), projection.dim), np.float32)
+        for query, row in zip(queries, out, strict=True):
+            faiss.fvec_inner_products_ny(
+                faiss.swig_ptr(row), faiss.swig_ptr(query), self._matrix_at,
+                self._source.dim, projection.dim,
+            )  # fmt: skip
+        return projection.fit_queries(out)
 
     def _search_piece(self, queries: Floats, projected: Floats, k: int, plan: Plan) -> Hits:
         faiss = self._faiss

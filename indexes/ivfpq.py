@@ -97,7 +97,6 @@ class IvfpqIndex(ShortlistIndex):
             self._unit = max(float(4 * (squares.mean() - middle @ middle)), 1e-30)
         else:
             self._unit = max(math.sqrt(float(squares.mean())), 1e-30)
-        self._squares = squares
         self._centres_at = faiss.swig_ptr(self._centres)
         self._closeness = faiss.fvec_L2sqr_ny if self._is_l2 else faiss.fvec_inner_products_ny
         self._alone = _twin(structure)
@@ -200,15 +199,17 @@ class IvfpqIndex(ShortlistIndex):
     ) -> None:
         faiss, structure, probing = self._faiss, self._structure, plan.parameters
         queries = faiss.rev_swig_ptr(projected, n * structure.d).reshape(n, structure.d)
-        closeness = queries @ self._centres.T
+        closeness = np.empty((n, structure.nlist), np.float32)
+        # One by one: a product of matrices would start threads of its own in each thread.
+        for query, row in zip(queries, closeness, strict=True):
+            self._closeness(
+                faiss.swig_ptr(row), faiss.swig_ptr(query), self._centres_at, structure.d, len(row)
+            )
         lengths: Any = self._unit
-        squares: Floats = np.einsum("ij,ij->i", queries, queries)[:, None]
         if self._is_l2:
-            closeness *= 2
-            closeness -= squares
-            closeness -= self._squares
+            np.negative(closeness, closeness)
         else:
-            lengths = self._unit * np.sqrt(squares)
+            lengths = self._unit * np.sqrt(np.einsum("ij,ij->i", queries, queries))[:, None]
         least = closeness.max(axis=1, keepdims=True) - probing.gap / _GAPS * lengths
         is_near = closeness >= least
         counts = is_near.sum(axis=1)

@@ -2,13 +2,15 @@
 
 Recall at k is the share of the true best k that a search finds, and ties count: a hit is right
 where its score is at least that of the true kth (as ann-benchmarks has it). Queries are halved:
-points are chosen on one half, and what is reported of them was measured on the other.
+points are chosen on one half, and what is reported of them was measured on the other. Each half
+chooses, and the more thorough choice is taken.
 
 Where no queries are given they are made from the vectors, see `made_queries`.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -292,6 +294,17 @@ class _Trial:
         self._costs: dict[OperatingPoint, float] = {}
         self._first = np.arange(len(asked.queries)) % 2 == 0
 
+    def turned(self) -> _Trial:
+        """Return the same trial with the halves of the queries changed over."""
+        other = copy.copy(self)
+        if len(self._queries) > 1:
+            other._first = ~self._first
+        return other
+
+    def overall(self, point: OperatingPoint) -> float:
+        """Return the mean recall on all queries."""
+        return float(self._recalls(point).mean())
+
     def recall(self, point: OperatingPoint) -> float:
         """Return the mean recall on the half of the queries that choose."""
         return float(self._recalls(point)[self._first].mean())
@@ -331,18 +344,25 @@ class _Trial:
 
 def _curve(trial: _Trial, recall: float, own: bool) -> tuple[list[Measured], int]:
     """Return the points for `TARGETS` and the recall asked for, and which of them is for it."""
-    points = trial.index.points
+    points, turned = trial.index.points, trial.turned()
     wanted = sorted({*TARGETS, recall})
-    chosen: dict[OperatingPoint, None] = {}
+    chosen: dict[OperatingPoint, _Trial] = {}
     of_recall = points[-1]
     for target in wanted:
-        point = _cheapest(trial, points, aimed(target, own))
-        chosen[point or points[-1]] = None
+        best, of_best = points[-1], trial
+        first = _cheapest(trial, points, aimed(target, own))
+        second = _cheapest(turned, points, aimed(target, own))
+        is_there = first is not None and second is not None
+        if first is not None and second is not None:
+            # Chance has favoured the half that is content with less.
+            best = max(first, second, key=trial.overall)
+            of_best = trial if best == first else turned
+        chosen.setdefault(best, of_best)
         if target == recall:
-            of_recall = point or points[-1]
-        if point is None:
+            of_recall = best
+        if not is_there:
             break
-    measured = [trial.measured(point) for point in chosen]
+    measured = [of.measured(point) for point, of in chosen.items()]
     measured.sort(key=lambda each: (each.recall, each.cpu_us))
     kept: list[Measured] = []
     for each in measured:
@@ -358,7 +378,7 @@ def _cheapest(
     """Return the least point that meets a recall on the half that chooses; None where none does."""
 
     def meets(point: OperatingPoint) -> bool:
-        return trial.recall(point) - trial.error(point) >= target
+        return trial.recall(point) - trial.error(point) / 2 >= target
 
     above = next((i for i, point in enumerate(points) if meets(point)), None)
     if above is None:
