@@ -51,7 +51,9 @@ TOP: Final = 10  # what operating points are made for; a longer answer takes a l
 
 _SAMPLE_VALUES: Final = 1 << 24  # 64 MB
 _BLOCK_VALUES: Final = 1 << 23
-_PIECE: Final = 128  # queries of a batch that a thread takes at a time
+# Queries of a batch that a thread takes at a time, so that those that scan a list share it.
+_PIECE: Final = 512
+_LEAST_PIECE: Final = 64
 _KEPT_PLANS: Final = 64
 _MOST_ALLOWED: Final = 0.9  # where more is allowed, a filter is none
 _AROUND: Final = 64
@@ -401,12 +403,15 @@ class ShortlistIndex(Index):
     def _search_many(self, queries: Floats, k: int, plan: Plan) -> Hits:
         hits = Hits.none(len(queries), k)
 
+        threads = self._faiss.omp_get_max_threads()
+        size = max(_LEAST_PIECE, min(_PIECE, -(-len(queries) // threads)))
+
         def run(start: int) -> None:
-            part = slice(start, start + _PIECE)
+            part = slice(start, start + size)
             found = self._search_piece(queries[part], self._projected(queries[part]), k, plan)
             hits.scores[part], hits.positions[part] = found.scores, found.positions
 
-        each_on_all_cores(run, range(0, len(queries), _PIECE))
+        each_on_all_cores(run, range(0, len(queries), size))
         return hits
 
     def _projected(self, queries: Floats) -> Floats:
