@@ -38,7 +38,7 @@ def candidates(
         return [flat]
     prefix = coarse_dim(dim)
     dims = () if prefix is None else (prefix,)
-    kinds = ("hnsw", "ivfpq", "binary")
+    kinds = ("ivfpq", "hnsw", "binary")
     specs = [IndexSpec(kind, dims if kind != "binary" else ()) for kind in kinds]
     if memory is None:
         return specs[:2]
