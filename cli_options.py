@@ -12,6 +12,15 @@ if TYPE_CHECKING:
 
 DEFAULT_INDEX = ".retr"
 
+SETTINGS: dict[str, Any] = {
+    "rich_markup_mode": None,
+    "add_completion": False,
+    "pretty_exceptions_enable": False,
+    "invoke_without_command": True,
+    "context_settings": {"help_option_names": ["-h", "--help"]},
+}
+"""How every group of commands is set up."""
+
 
 def value(name: str, metavar: str, help: str, **more: Any) -> Any:
     """Return an option that takes a value."""

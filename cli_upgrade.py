@@ -13,13 +13,7 @@ from .cli_options import DEFAULT_INDEX, OptionalNumber, OptionalText, flag, valu
 from .retrieval import console
 from .retrieval.errors import InputError
 
-app = typer.Typer(
-    rich_markup_mode=None,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    invoke_without_command=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = typer.Typer(**o.SETTINGS)
 
 
 @app.callback()
