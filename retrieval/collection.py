@@ -17,12 +17,15 @@ import numpy as np
 from ..indexes._gpu import on_device
 from ..indexes.base import MissingFaissError
 from . import commits, indexing, merging
-from .commits import Birth, check_space
-from .encoders.base import Encoder, EncoderOptions, Space, family_of
-from .errors import DamagedError, InputError, ReadOnlyError
+from .allowed import allowed_rows
+from .commits import Birth
+from .encoders.base import Encoder, EncoderOptions, Space
+from .errors import InputError, ReadOnlyError
 from .indexing import IndexWish
 from .ingest import Ingest, IngestReport
 from .modes import Sides, check_mode
+from .opening import open_newest, stored_encoder
+from .overview import overview
 from .progress import choose_progress
 from .queries import as_queries
 from .rerank import DEFAULT_DEPTH, Reranker, Reranking, Score, open_reranker
@@ -30,7 +33,6 @@ from .search import QUERY_BLOCK, check_k, search
 from .snapshot import Snapshot
 from .sources.base import Source
 from .store.manifest import Role
-from .store.shards import Rows, find_rows
 from .store.store import Store
 from .terms import TermSettings
 from .types import Query, Results
@@ -117,36 +119,7 @@ class Collection:
 
     def info(self) -> dict[str, Any]:
         """Return what there is to know, as JSON values: counts, sizes, segments, spaces."""
-        snapshot = self._snapshot
-        manifest = snapshot.manifest
-        return {
-            "path": str(self.path),
-            "generation": manifest.generation,
-            "created": manifest.created,
-            "format": manifest.format,
-            "written_by": f"retr {manifest.writer}",
-            "documents": snapshot.count_documents(),
-            "rows": len(snapshot),
-            "deleted_rows_stored": len(snapshot.deleted),
-            "bytes": sum(entry.size for entry in manifest.files.values()),
-            "encoder": dict(manifest.encoder),
-            "space": snapshot.space.to_json(),
-            "settings": dict(manifest.settings),
-            "upgrade": self._upgrade_info(snapshot),
-            "segments": [
-                {
-                    "id": s.id,
-                    "role": str(s.role),
-                    "modality": s.modality,
-                    "space": None if s.space is None else snapshot.spaces[s.space].encoder,
-                    "rows": s.rows,
-                    "index": s.index.spec if s.index else None,
-                    "measured": indexing.summary(s.index) if s.index else {},
-                    "bytes": sum(manifest.files[name].size for name in s.files),
-                }
-                for s in manifest.segments
-            ],
-        }
+        return overview(self._snapshot, self.path)
 
     # --- reading
 
@@ -225,7 +198,7 @@ class Collection:
         self._refresh_when_due()
         snapshot = self._snapshot
         asked, many = as_queries(query, vector)
-        rows = _allowed(snapshot, ids, where)
+        rows = allowed_rows(snapshot, ids, where)
         found: list[Results] = []
         for start in range(0, len(asked), QUERY_BLOCK):
             block = asked[start : start + QUERY_BLOCK]
@@ -589,31 +562,10 @@ class Collection:
 
     # --- inside
 
-    def _upgrade_info(self, snapshot: Snapshot) -> dict[str, Any] | None:
-        """Return what `info` says of an upgrade, None where vectors are all of one space."""
-        if not snapshot.crossings:
-            return None
-        from .upgrade.steps import status
-
-        found = status(snapshot)
-        return {name: found[name] for name in ("state", "from", "to", "share")}
-
     def _newest(self, previous: Snapshot | None) -> Snapshot:
-        for attempt in range(10):
-            manifest, damaged = self._store.read()
-            self._damaged = damaged
-            try:
-                snapshot = Snapshot(self._store, manifest, previous)
-            except FileNotFoundError as error:
-                # Cleared away between reading the manifest and mapping its files?
-                if self._store.read()[0].generation == manifest.generation or attempt == 9:
-                    raise DamagedError(
-                        f"{error}; see what else is with: retr index verify --index {self.path}"
-                    ) from error
-                continue
-            self._warn_of_damage(manifest.generation)
-            return snapshot
-        raise AssertionError("unreachable")
+        snapshot, self._damaged = open_newest(self._store, previous)
+        self._warn_of_damage(snapshot.manifest.generation)
+        return snapshot
 
     def _warn_of_damage(self, generation: int) -> None:
         if self._damaged:
@@ -648,23 +600,7 @@ class Collection:
         snapshot: Snapshot | None = None,
     ) -> Encoder:
         """Return the encoder asked for, or the collection's own, if it is of this space."""
-        from .encoders import resolve
-
-        snapshot = snapshot or self._snapshot
-        stored, space = snapshot.manifest.encoder, snapshot.space
-        # What was chosen at the build holds, but for what is given now (a device, say). Another
-        # name is another encoder, unless it is the same model in another place.
-        asked = options or EncoderOptions()
-        named = {f.name: v for f in fields(asked) if (v := getattr(asked, f.name)) is not None}
-        kept = replace(EncoderOptions(**stored.get("options", {})), **named)
-        if isinstance(given, Encoder):
-            encoder = resolve(given, asked)
-        elif given is None or given == stored["name"]:
-            encoder = resolve(str(stored["name"]), kept)
-        else:
-            encoder = resolve(given, kept if family_of(given) == space.family else asked)
-        check_space(space, encoder.space, self.path)
-        return encoder
+        return stored_encoder(snapshot or self._snapshot, given, options, self.path)
 
     def _reranking(self, rerank: object, depth: int) -> Reranking:
         """Return how to rerank; a model that is loaded by its name stays with the collection."""
@@ -703,27 +639,6 @@ def source_options(options: SourceOptions | None, how: Mapping[str, Any]) -> Sou
         if name not in known:
             raise InputError(f"there is no option {name!r} of a source; there are {known}")
     return replace(options or SourceOptions(), **how)
-
-
-def _allowed(snapshot: Snapshot, ids: Sequence[str] | None, where: str | None) -> Rows | None:
-    """Return the only rows to search among, ascending; None is all of them."""
-    if where is None:
-        return None if ids is None else _rows(snapshot, ids)
-    from .filters import rows_where
-
-    rows = rows_where(snapshot, where)
-    return rows if ids is None else rows[find_rows(rows, _rows(snapshot, ids))]
-
-
-def _rows(snapshot: Snapshot, ids: Sequence[str]) -> Rows:
-    """Return the rows of the documents with these ids, ascending."""
-    if isinstance(ids, str):
-        raise InputError("search: ids is a text; give a list of ids")
-    wrong = next((id for id in ids if not isinstance(id, str)), None)
-    if wrong is not None:
-        raise InputError(f"search: the id {wrong!r} is not a text")
-    found = snapshot.rows_of(list(dict.fromkeys(ids)))
-    return np.sort(np.concatenate(found)) if found else np.empty(0, np.int64)
 
 
 def open(
