@@ -122,7 +122,7 @@ def steps(data: Arrays, chosen: Chosen) -> dict[str, Any]:
     """Measure both steps; return plain values.
 
     The best settings of each kind are shown, and the chosen candidate with each calibration as the
-    mixed curve in the order of predicted residuals.
+    mixed curve in the usual order of backfill.
     """
     rows, bridge, forward = chosen.rows, chosen.bridge, chosen.forward
     pairs = data.pairs(rows)
@@ -221,8 +221,8 @@ def _calibrations(data: Arrays, rows: Rows, choice: Choice[Forward]) -> dict[str
     assert whole.new_queries is not None
     new = similarities(whole.new_queries, whole.new, whole.new_metric)
     rest = np.setdiff1d(np.arange(len(whole)), rows)
-    expected = forward.predicted_residuals(whole.old[rest])
-    order = rest[np.argsort(-expected, kind="stable")]
+    useful = forward.usefulness(whole.old[rest])
+    order = rest[np.argsort(-useful, kind="stable")]
     found = {}
     for name, each in calibrated_forward(forward, data.pairs(rows)).items():
         scores = mapped_scores(each, whole.new_queries, whole)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from retr.retrieval.errors import InputError
-from retr.retrieval.upgrade.choose import Choice, choose_bridge, choose_forward
+from retr.retrieval.upgrade.choose import (
+    Choice,
+    ForwardFits,
+    choose_bridge,
+    choose_forward,
+    with_residuals,
+)
 from retr.retrieval.upgrade.forward import Forward
 from retr.retrieval.upgrade.gate import Judged, measure_gate, mixed, ndcg, quality
-from retr.retrieval.upgrade.maps import unit_rows
+from retr.retrieval.upgrade.maps import Hubless, unit_rows
 from retr.retrieval.upgrade.pairs import Pairs, similarities
 from retr.retrieval.upgrade.task import agreement
 
@@ -107,6 +115,28 @@ def test_rows_far_from_their_new_vectors_are_predicted() -> None:
     there = forward.bridge.map.apply(new[500:])
     true = np.square(there - forward.apply(old[500:])).sum(axis=1)
     assert np.corrcoef(expected, true)[0, 1] > 0.3
+
+
+def test_what_is_misplaced_among_others_is_more_useful_than_what_is_so_alone() -> None:
+    old, new = spaces(900, 32, 48, noise=0.3)
+    pairs = Pairs(old[:500], new[:500])
+    forward = ForwardFits(pairs).make("hubless", {"strength": 0.1, "floor": 1.0})
+    with pytest.raises(ValueError, match="no residuals"):
+        forward.usefulness(old)
+    held = np.arange(500)
+    forward = with_residuals(forward, pairs, [(held, forward)])
+    assert isinstance(forward.documents, Hubless)
+    useful = forward.usefulness(old[500:], size=123)
+    near = forward.documents.usual(old[500:])
+    moved = np.sqrt(forward.predicted_residuals(old[500:]))
+    assert useful == pytest.approx(moved * near**2, rel=1e-3)
+    # Of rows that are expected to move alike, those with company come first.
+    same = np.abs(moved - np.median(moved)) < moved.std() / 10
+    assert same.sum() > 10
+    assert np.corrcoef(useful[same], near[same])[0, 1] > 0.9
+    # And a map that knows no neighbours goes by the distance alone.
+    plain = replace(forward, documents=forward.documents.inner)
+    assert plain.usefulness(old[500:]) == pytest.approx(moved, rel=1e-3)
 
 
 def test_calibrated_scores_mix_with_those_of_new_vectors() -> None:

@@ -42,7 +42,7 @@ class Order(StrEnum):
     """Which rows come first."""
 
     CLICKS = "clicks"  # those of the documents that are found most often
-    RESIDUAL = "residual"  # those whose new vector the map is expected to miss by most
+    RESIDUAL = "residual"  # those that the map is expected to miss by most where it matters
     RANDOM = "random"
 
 
@@ -174,7 +174,7 @@ class Backfill:
             return shuffled
         forward = self._forward()
         if forward is not None and modality == self._mapped_modality():
-            rows = rows[np.argsort(-self._residuals(forward, modality, rows), kind="stable")]
+            rows = rows[np.argsort(-self._usefulness(forward, modality, rows), kind="stable")]
         elif self._order is Order.RESIDUAL and forward is None:
             raise InputError(
                 "backfill: there is no map of the old vectors that could say how far each is from "
@@ -202,8 +202,8 @@ class Backfill:
         made = (b for b in self.snapshot.manifest.bridges if b.maps is Maps.DOCUMENTS)
         return str(next(made).measured.get("modality", TEXT))
 
-    def _residuals(self, forward: Forward, modality: str, rows: Rows) -> Floats:
-        """Return how far each row's new vector is expected to be from its mapped one, f32[n]."""
+    def _usefulness(self, forward: Forward, modality: str, rows: Rows) -> Floats:
+        """Return how much a search is expected to gain by each row's new vector, f32[n]."""
         out = np.full(len(rows), -np.inf, np.float32)
         source = self.snapshot.manifest.upgrade
         for segment in self.snapshot.dense:
@@ -212,7 +212,7 @@ class Backfill:
                 continue
             for block in blocks(segment.positions(rows)):
                 at = find_rows(rows, segment.rows_at(block))
-                out[at] = forward.predicted_residuals(segment.matrix[block])
+                out[at] = forward.usefulness(segment.matrix[block])
         return out
 
     # --- doing it

@@ -1,13 +1,13 @@
 """The forward map: stored old vectors taken to where new queries look for them, no encoder called.
 
 Mapped vectors are a space of their own: they remember the map that made them, and a query reaches
-them through the map's bridge. Their predicted residual says how far the new vector of a row may be
-from the mapped one, and so which rows a backfill does best to begin with.
+them through the map's bridge. How far the new vector of a row may be from the mapped one is
+predicted, and with it which rows a backfill does best to begin with.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from . import codec
 from .bridge import KINDS as BRIDGE_KINDS
 from .bridge import Bridge
-from .maps import BLOCK, Floats, Identity, Linear, Map
+from .maps import BLOCK, Floats, Hubless, Identity, Linear, Map
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,16 +82,44 @@ class Forward:
         yield from self.documents.blocks(old, size)
 
     def predicted_residuals(self, old: NDArray[np.floating], size: int = BLOCK) -> Floats:
-        """Return f32[n]: how far each row's new vector may be from its mapped one.
+        """Return f32[n]: how far each row's new vector may be from its mapped one, squared.
 
         old: [n, old], of any float type; may be mapped from a file.
         """
+        return self._predicted(old, size, lambda residuals, block: residuals.predict(block))
+
+    def usefulness(self, old: NDArray[np.floating], size: int = BLOCK) -> Floats:
+        """Return f32[n]: how much a search gains, in no unit, by each row's own new vector.
+
+        That is the distance that a vector is expected to move times the square of what it usually
+        scores with what lies near it: a row that is far from everything is answer to nothing,
+        however badly it is mapped. (The square was measured, see
+        docs/decisions/0008-upgrade-maps.md.) A map that knows no neighbours gives the distance.
+
+        old: [n, old], of any float type; may be mapped from a file.
+        """
+        documents = self.documents
+
+        def useful(residuals: Residuals, block: Floats) -> Floats:
+            moved: Floats = np.sqrt(np.maximum(residuals.predict(block), _LEAST))
+            if isinstance(documents, Hubless):
+                moved *= documents.usual(block) ** 2
+            return moved
+
+        return self._predicted(old, size, useful)
+
+    def _predicted(
+        self,
+        old: NDArray[np.floating],
+        size: int,
+        predict: Callable[[Residuals, Floats], Floats],
+    ) -> Floats:
         if self.residuals is None:
             raise ValueError("no residuals were fitted for this map")
         parts = [np.empty(0, np.float32)]
         for start in range(0, len(old), size):
             block = np.ascontiguousarray(old[start : start + size], np.float32)
-            parts.append(self.residuals.predict(block))
+            parts.append(predict(self.residuals, block))
         return np.concatenate(parts)
 
     def back(self) -> Map | None:
@@ -139,5 +167,7 @@ def fit_residuals(raw: Map, old: Floats, errors: Floats, strength: float = 0.1) 
     *slope, intercept = np.linalg.lstsq(design, errors.astype(np.float64), rcond=None)[0]
     return Residuals(mean, whitener, raw, np.array(slope, np.float32), float(intercept))
 
+
+_LEAST = 1e-6  # of a squared distance: a regression may predict one below nothing
 
 KINDS = (*BRIDGE_KINDS, Forward, Residuals)

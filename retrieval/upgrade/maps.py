@@ -210,16 +210,24 @@ class Hubless(Map):
     def apply(self, vectors: Floats) -> Floats:
         """Return f32[n, target_dim]."""
         mapped = self.inner.apply(vectors)
-        out = np.empty_like(mapped)
+        lengths: Floats = self._usual(mapped) ** -self.power
+        return mapped * lengths[:, None]
+
+    def usual(self, vectors: Floats) -> Floats:
+        """Return f32[n], what each mapped vector's nearest anchors score on average, 0.1 or more.
+
+        vectors: f32[n, source_dim].
+        """
+        return self._usual(self.inner.apply(vectors))
+
+    def _usual(self, mapped: Floats) -> Floats:
+        out = np.empty(len(mapped), np.float32)
         for start in range(0, len(mapped), _ROWS):
-            some = mapped[start : start + _ROWS]
-            scores = some @ self.anchors.T
+            scores = mapped[start : start + _ROWS] @ self.anchors.T
             scores.partition(scores.shape[1] - self.nearest, axis=1)
-            usual = scores[:, -self.nearest :].mean(axis=1)
-            # What resembles next to nothing is no hub, and must not get great length.
-            lengths = np.maximum(usual, _LEAST) ** -self.power
-            np.multiply(some, lengths[:, None], out=out[start : start + _ROWS])
-        return out
+            out[start : start + _ROWS] = scores[:, -self.nearest :].mean(axis=1)
+        # What resembles next to nothing is no hub, and must not get great length.
+        return np.maximum(out, _LEAST, out=out)
 
 
 _ROWS = 2_048  # vectors and their scores by all anchors stay in the cache
