@@ -468,7 +468,7 @@ class Collection:
         """Embed rows anew, by the encoder of the queries; run it again to go on.
 
         rows, seconds: stop after so many, or so long; None goes on to the last row.
-        order:   "clicks", "residual" (those the map is expected to miss by most where it matters first)
+        order:   "clicks", "residual" (first those the map is expected to miss by most where it matters)
                  or "random"; None takes the first of them that there is something to go by.
         clicks:  how often each document was opened or found, by id.
 
