@@ -468,8 +468,8 @@ class Collection:
         """Embed rows anew, by the encoder of the queries; run it again to go on.
 
         rows, seconds: stop after so many, or so long; None goes on to the last row.
-        order:   "clicks", "residual" (first those the map is expected to miss by most where it matters)
-                 or "random"; None takes the first of them that there is something to go by.
+        order:   "clicks", "residual" (first those that the map is expected to miss by most where it
+                 matters) or "random"; None takes the first of them that there is something to go by.
         clicks:  how often each document was opened or found, by id.
 
         Raises:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..evaluation.intervals import mean_interval
 from ..evaluation.significance import Interval
-from .bridge import Bridge
+from .bridge import Bridge, Carried
 from .calibration import calibrations
 from .fits import Ridge, Whitening, folds, procrustes
 from .forward import Forward, fit_residuals
@@ -113,7 +113,7 @@ def choose_forward(pairs: Pairs, *, seed: int = 0) -> Choice[Forward]:
     Raises:
         InputError: there are too few pairs to measure anything.
     """
-    found = _choose(pairs, ForwardFits, mapped_scores, calibrated_forward, seed)
+    found = _choose(pairs, ForwardFits, _MappedScores(), calibrated_forward, seed)
     return replace(
         found,
         value=with_residuals(found.value, pairs, found.held),
@@ -177,6 +177,9 @@ class ForwardFits:
         self._whitening = Whitening(pairs.new)
         chosen = np.random.default_rng(0).permutation(len(pairs))[:ANCHORS]
         self._anchors = pairs.new[chosen]
+        # What candidates have in common is made once: most of the work of a choice.
+        self._plain: dict[float, Linear] = {}
+        self._white: dict[float, tuple[Bridge, Floats]] = {}
 
     def keys(self) -> Sequence[tuple[str, Settings]]:
         """Return kinds and settings."""
@@ -192,20 +195,30 @@ class ForwardFits:
     def make(self, kind: str, settings: Settings) -> Forward:
         """Return one of them."""
         pairs = self._pairs
-        plain = self._ridge.map(settings["strength"], unit=pairs.unit)
+        strength = settings["strength"]
+        if strength not in self._plain:
+            self._plain[strength] = self._ridge.map(strength, unit=pairs.unit)
+        plain = self._plain[strength]
         dim = plain.target_dim
         if kind == "ridge":
             bridge = Bridge(Identity(dim, dim), None, "identity")
             return Forward(plain, bridge, pairs.new_metric, kind)
-        white = self._whitening.root(settings["floor"])
+        bridge, anchors = self._whitened(settings["floor"])
+        assert isinstance(bridge.map, Linear)
+        white = bridge.map.weight
         documents = Linear(plain.weight @ white, plain.bias @ white, unit=True)
-        queries = Linear(white, np.zeros(dim, np.float32), unit=True)
-        bridge = Bridge(queries, None, "white")
         if kind == "white":
             return Forward(documents, bridge, "cosine", kind)
-        anchors = queries.apply(self._anchors)
         nearest = min(NEAREST, len(anchors))
         return Forward(Hubless(documents, anchors, nearest, POWER), bridge, "ip", kind)
+
+    def _whitened(self, floor: float) -> tuple[Bridge, Floats]:
+        """Return what takes queries under a whitening, and anchors that are there already."""
+        if floor not in self._white:
+            white = self._whitening.root(floor)
+            queries = Linear(white, np.zeros(len(white), np.float32), unit=True)
+            self._white[floor] = Bridge(queries, None, "white"), queries.apply(self._anchors)
+        return self._white[floor]
 
 
 def with_residuals(
@@ -229,7 +242,28 @@ def bridged_scores(bridge: Bridge, queries: Floats, held: Pairs) -> Floats:
 
 def mapped_scores(forward: Forward, queries: Floats, held: Pairs) -> Floats:
     """Return f32[q, n], what queries of the new space score the mapped vectors of some pairs."""
-    carried = forward.bridge.apply(queries)
+    return _scored(forward, forward.bridge.apply(queries), held)
+
+
+class _MappedScores:
+    """`mapped_scores` that carries the same queries over the same bridge once.
+
+    The candidates of a fold share their bridges, and carrying queries is most of what one costs.
+    """
+
+    def __init__(self) -> None:
+        self._known: list[tuple[Bridge, Floats, Carried]] = []
+
+    def __call__(self, forward: Forward, queries: Floats, held: Pairs) -> Floats:
+        for bridge, asked, carried in self._known:
+            if bridge is forward.bridge and asked is queries:
+                return _scored(forward, carried, held)
+        carried = forward.bridge.apply(queries)
+        self._known = [*self._known[1 - FOLDS :], (forward.bridge, queries, carried)]
+        return _scored(forward, carried, held)
+
+
+def _scored(forward: Forward, carried: Carried, held: Pairs) -> Floats:
     mapped = forward.apply(held.old)
     return carried.calibrated(similarities(carried.vectors, mapped, forward.metric))
 
