@@ -469,7 +469,7 @@ class Collection:
 
         rows, seconds: stop after so many, or so long; None goes on to the last row.
         order:   "clicks", "residual" (first those that the map is expected to miss by most where it
-                 matters) or "random"; None takes the first of them that there is something to go by.
+                 matters) or "random"; None takes the first that there is something to go by.
         clicks:  how often each document was opened or found, by id.
 
         Raises:
