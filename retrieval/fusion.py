@@ -2,7 +2,9 @@
 
 A convex combination of normalised scores (Bruch, Gai and Ingber, "An Analysis of Fusion Functions
 for Hybrid Retrieval", 2023). Each side is normalised by what its own best hits score, over a pool
-of fixed depth, so that a row's score does not depend on how many hits were asked for.
+of fixed depth, so that a row's score does not depend on how many hits were asked for. Where the
+scores of an encoder are known to mean the same from query to query, they are divided by what they
+usually span instead: a query whose best hits it hardly tells apart is then left to the words.
 """
 
 from __future__ import annotations
@@ -28,11 +30,14 @@ class Fusion:
     fitted:   what it was chosen on: "default", or the judged queries of the user.
     feedback: how much the vector of the best hit counts beside that of the query, when the
               encoder's side looks a second time; 0 for one look.
+    spread:   how far the best and the last of the encoder's best hits usually lie apart, in its
+              scores; None divides by how far they do for the query at hand.
     """
 
     weight: float
     fitted: str = "default"
     feedback: float = 0.0
+    spread: float | None = None
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], family: str) -> Fusion:
@@ -43,11 +48,12 @@ class Fusion:
     def blended(self, before: Fusion, share: float) -> Fusion:
         """Return how to weigh where so large a share of the vectors is of the encoder this is for.
 
-        before: how the sides were weighed for the encoder of the others.
+        before: how the sides were weighed for the encoder of the others. Their scores are brought
+                to the scale of this one's, so its spread holds for all.
         """
         weight = share * self.weight + (1 - share) * before.weight
         feedback = share * self.feedback + (1 - share) * before.feedback
-        return Fusion(weight, self.fitted, feedback)
+        return Fusion(weight, self.fitted, feedback, self.spread)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -60,16 +66,19 @@ class Fusion:
                       that holds none of the query's words.
         *_pool:       the scores of the side's own best hits, descending, at most `POOL`.
         """
-        out = self.weight * normalised(dense, dense_pool)
+        out = self.weight * normalised(dense, dense_pool, self.spread)
         out += (1 - self.weight) * normalised_words(words, words_pool)
         return out
 
 
-def normalised(scores: Scores, pool: Scores) -> Scores:
-    """Return the scores with the best of the pool at 1 and the last of it at 0."""
+def normalised(scores: Scores, pool: Scores, spread: float | None = None) -> Scores:
+    """Return the scores with the last of the pool at 0 and the best of it at 1.
+
+    spread: what lies above the last by so much is at 1 instead; above 0.
+    """
     if not len(pool) or pool[0] <= pool[-1]:
         return np.zeros(len(scores))
-    out: Scores = (scores - pool[-1]) / (pool[0] - pool[-1])
+    out: Scores = (scores - pool[-1]) / (pool[0] - pool[-1] if spread is None else spread)
     return np.where(np.isfinite(out), out, 0.0)  # a row without a vector counts as the last
 
 
@@ -82,7 +91,8 @@ def normalised_words(scores: Scores, pool: Scores) -> Scores:
 
 
 # Chosen by nDCG@10 on SciFact, Cranfield, NPL and CoSQA, each left out in turn: see docs/search.md.
-_DEFAULTS = {"static": Fusion(0.25, feedback=0.75)}
+# The spread is the mean over their queries. It is a cosine of one model: another has another.
+_DEFAULTS = {"static": Fusion(0.25, feedback=1.0, spread=0.22)}
 _OTHERS = Fusion(0.5, feedback=0.5)
 
 

@@ -255,7 +255,8 @@ class Candidates:
             return first
         core = self.tier == 0
         seed = int(self.rows[np.argmax(np.where(core, first, -np.inf))])
-        dense = self.dense + fusion.feedback * self.near(seed)
+        # Their mean, so that its spread is that of one look.
+        dense = (self.dense + fusion.feedback * self.near(seed)) / (1 + fusion.feedback)
         pool = np.sort(dense[core & np.isfinite(dense)])[::-1][:POOL]
         return self._fused(fusion, dense, pool)
 
@@ -263,7 +264,7 @@ class Candidates:
         fused = fusion.fuse(dense, pool, self.words, self.words_pool)
         if not len(self.words_pool) or not self.wordless.any():
             return fused
-        return np.where(self.wordless, normalised(dense, pool), fused)
+        return np.where(self.wordless, normalised(dense, pool, fusion.spread), fused)
 
     def ranked(self, fusion: Fusion, k: int) -> Ranking:
         """Return the best k rows, those of a deeper tier after all others.
@@ -376,7 +377,7 @@ def _once(ranking: Ranking, k: int) -> Ranking:
     return Ranking(ranking.rows[kept], ranking.scores[kept])
 
 
-_APART = 1e-6  # of fused scores, which lie between 0 and about 1
+_APART = 1e-6  # of fused scores, whose best are about 1
 
 
 def _tiers(n: int) -> NDArray[np.int64]:

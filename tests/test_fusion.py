@@ -38,6 +38,29 @@ def test_a_side_that_does_not_tell_rows_apart_counts_for_nothing(pool: Scores) -
     assert fused.tolist() == [0.125, 0.5, 0.25]
 
 
+def test_what_scores_usually_span_takes_the_place_of_what_they_do() -> None:
+    """A query whose hits the encoder hardly tells apart is left to the words; others are not."""
+    words, own = scores_of(8, 7, 6), Fusion(0.5)
+    usual = Fusion(0.5, spread=0.4)
+    for dense, first in ((scores_of(0.50, 0.51, 0.52), 0), (scores_of(0.2, 0.4, 0.6), 2)):
+        pools = -np.sort(-dense), words
+        assert own.fuse(dense, pools[0], words, pools[1]).argmax() == 2
+        assert usual.fuse(dense, pools[0], words, pools[1]).argmax() == first
+    assert normalised(scores_of(0.9, 0.5, 0.3), scores_of(0.9, 0.5), 0.2).tolist() == (
+        pytest.approx([2, 0, -1])
+    )
+    assert normalised(scores_of(0.5, 0.4), scores_of(0.5), 0.2).tolist() == [0, 0]
+
+
+def test_a_spread_is_stored_and_that_of_the_newer_encoder_holds() -> None:
+    usual = Fusion(0.25, feedback=1.0, spread=0.22)
+    assert Fusion.of({"fusion": json.loads(json.dumps(usual.to_json()))}, "st") == usual
+    before = {"weight": 0.25, "fitted": "default", "feedback": 0.75}  # as collections have it
+    assert Fusion.of({"fusion": before}, "static") == Fusion(0.25, feedback=0.75)
+    assert usual.blended(Fusion(0.5, feedback=0.5), 0.5).spread == 0.22
+    assert Fusion(0.5).blended(usual, 0.5).spread is None
+
+
 def test_no_words_in_common_leaves_the_encoder_to_rank() -> None:
     dense = scores_of(0.3, 0.9, 0.6)
     fused = HALF.fuse(dense, scores_of(0.9, 0.6, 0.3), np.zeros(3), NONE)

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 import retr
+from retr.retrieval import fusion as fusions
 from retr.retrieval import indexing
 from retr.retrieval.analysis import analyzer
 from retr.retrieval.errors import InputError
-from retr.retrieval.fusion import default_fusion
+from retr.retrieval.fusion import Fusion, default_fusion
 from retr.retrieval.store.store import Store
 from retr.retrieval.terms import TermSettings
 from retr.retrieval.types import Document, Query
@@ -52,7 +53,12 @@ def oracle(texts: dict[int, str], query: str) -> dict[int, float]:
     return bm25(terms, words.query_terms(query))
 
 
-def test_modes(animals: retr.Collection) -> None:
+@pytest.mark.parametrize(
+    "fusion", [default_fusion("toy"), Fusion(0.25, feedback=1.0, spread=0.3)], ids=("own", "usual")
+)
+def test_modes(fusion: Fusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(fusions._DEFAULTS, "toy", fusion)
+    animals = retr.build(DOCUMENTS, tmp_path / "a.retr", encoder=ToyEncoder())
     query = "the bee and a cat"
     rows = dict(enumerate(TEXTS.values()))
     by_words = animals.search(query, mode="lexical")
@@ -70,12 +76,11 @@ def test_modes(animals: retr.Collection) -> None:
     assert len(fused) == len(TEXTS)
     dense = {hit.id: hit.score for hit in by_vectors}
     words = {hit.id: hit.score for hit in by_words}
-    fusion = default_fusion("toy")
 
     def combined(dense: dict[str, float]) -> dict[str, float]:
         low, high, most = min(dense.values()), max(dense.values()), max(words.values())
         return {
-            id: fusion.weight * (score - low) / (high - low)
+            id: fusion.weight * (score - low) / (fusion.spread or high - low)
             + (1 - fusion.weight) * words.get(id, 0) / most
             for id, score in dense.items()
         }
@@ -84,7 +89,8 @@ def test_modes(animals: retr.Collection) -> None:
     first = combined(dense)
     seed = words_to_vector(TEXTS[max(first, key=first.__getitem__)], 24)
     near = {id: float(words_to_vector(text, 24) @ seed) for id, text in TEXTS.items()}
-    expected = combined({id: dense[id] + fusion.feedback * near[id] for id in dense})
+    second = {id: dense[id] + fusion.feedback * near[id] for id in dense}
+    expected = combined({id: score / (1 + fusion.feedback) for id, score in second.items()})
     assert {hit.id: hit.score for hit in fused} == pytest.approx(expected, abs=1e-6)
     assert [hit.score for hit in fused] == sorted((hit.score for hit in fused), reverse=True)
 

@@ -118,14 +118,15 @@ def main(arguments: list[str] | None = None) -> None:
     if given.refine is None:
         _teach(taught, teacher, work, corpus, texts, pairs)
     given.out.mkdir(parents=True, exist_ok=True)
-    _refine(taught, given.out, train_static_corpus.long_texts(corpus, SEED), texts, pairs)
+    long = train_static_corpus.long_texts(corpus, SEED)
+    _refine(taught, given.out, long, texts, pairs)
     repository = Path(__file__).resolve().parents[2]
     data = given.data or Path(os.environ.get("RETR_TEST_DATA", repository.parent / "shared/data"))
     settings = (
-        f"{len(texts):,} texts through the teacher, {len(pairs):,} pairs, seed {SEED}, one thread, "
-        f"`{CHOSEN}`, then `{REFINED}`."
+        f"Steps 1 to 3: `{CHOSEN}`. Step 4: {len(texts):,} short texts, {len(long):,} long ones, "
+        f"{len(pairs):,} pairs, `{REFINED}`. Seed {SEED}, one thread."
     )
-    write_card(given.out, taught, teacher, data, settings)
+    write_card(given.out, taught, teacher, data, settings, given.refine is not None)
 
 
 def _teach(
