@@ -177,19 +177,12 @@ class BridgedViews:
         return self._known[key]
 
     def _crossed(self, key: str) -> View:
-        carried = self._snapshot.crossings[key].bridge.apply(self._queries)
-        vectors, scale = carried.vectors, carried.scale
+        carried = self._snapshot.crossings[key].carry(self._queries)
+        vectors = carried.vectors
         if self._seed is not None and self._seed[0] == key:
             # As it is, not there and back again.
             vectors = as_long_as(self._seed[1], vectors[0])[None]
-        if self._snapshot.spaces[key].metric == "cosine":
-            # Indexes expect unit length there; what is divided out comes back with the scale.
-            lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-            if not lengths.all():
-                lengths[lengths == 0] = 1.0
-            vectors = vectors / lengths[:, None]
-            scale = scale * lengths
-        return View(vectors, scale, carried.shift)
+        return View(vectors, carried.scale, carried.shift)
 
     def near(self, query: int, segment: DenseSegment, vector: Floats) -> BridgedViews | None:
         """Return the views of a row's vector, carried over from the space it is of."""

@@ -15,6 +15,7 @@ from retr.retrieval.upgrade.bridge import Bridge, dilate
 from retr.retrieval.upgrade.calibration import Calibration
 from retr.retrieval.upgrade.fits import Ridge, procrustes
 from retr.retrieval.upgrade.forward import Forward
+from retr.retrieval.upgrade.fused import carrier
 from retr.retrieval.upgrade.maps import (
     Composed,
     Hubless,
@@ -145,6 +146,39 @@ def test_a_bridge_comes_back_from_its_file(map: Map, tmp_path: Path) -> None:
     assert np.array_equal(before.shift, after.shift)
     with pytest.raises(DamagedError, match=r"a\.arrow"):
         Forward.read(path)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "ip"])
+@pytest.mark.parametrize("roots", [(2, 5), (0, 0), None])
+@pytest.mark.parametrize("map", every_map(), ids=lambda map: type(map).__name__)
+def test_a_query_is_carried_in_one_product_as_in_several(
+    map: Map, roots: tuple[int, int] | None, metric: str
+) -> None:
+    o, d = map.target_dim, map.source_dim
+    calibration = None
+    if roots is not None:
+        here, there = normal(3, o, roots[0]), normal(4, d, roots[1])
+        calibration = Calibration(normal(1, o), normal(2, d), here, there, 0.7)
+    bridge = Bridge(map, calibration, "some kind")
+    x, documents = normal(12, 7, 8), normal(13, 20, o)
+    if metric == "cosine":
+        documents = unit_rows(documents)
+    want = bridge.apply(x)
+    expected = want.calibrated(want.vectors @ documents.T)
+    carry = carrier(bridge, metric)
+    got = carry(x)
+    assert got.vectors.flags.c_contiguous and got.vectors.dtype == np.float32
+    assert got.scale.dtype == got.shift.dtype == np.float64
+    if metric == "cosine":
+        assert np.linalg.norm(got.vectors, axis=1) == pytest.approx(np.ones(7), abs=1e-6)
+    assert got.calibrated(got.vectors @ documents.T) == pytest.approx(expected, abs=1e-4, rel=1e-5)
+    alone = [carry(x[i : i + 1]) for i in range(7)]
+    assert np.concatenate([a.vectors for a in alone]) == pytest.approx(got.vectors, abs=1e-5)
+    assert np.concatenate([a.scale for a in alone]) == pytest.approx(got.scale, rel=1e-5)
+    assert np.concatenate([a.shift for a in alone]) == pytest.approx(got.shift, abs=1e-4)
+    # Zeros are carried to something finite.
+    nothing = carry(np.zeros((2, 8), np.float32))
+    assert all(np.isfinite(part).all() for part in (nothing.vectors, nothing.scale, nothing.shift))
 
 
 @pytest.mark.parametrize("map", every_map(), ids=lambda map: type(map).__name__)

@@ -11,6 +11,7 @@ import numpy as np
 from ..store.manifest import BridgeEntry, Manifest, Maps
 from .bridge import Bridge
 from .forward import Forward
+from .fused import carrier
 from .maps import Identity, Linear, Map
 
 if TYPE_CHECKING:
@@ -21,13 +22,17 @@ class Crossing:
     """How the vectors of another space are reached.
 
     bridge: takes queries there, and the scores found there back.
+    metric: of the space there.
     files:  what it was read from.
     """
 
-    def __init__(self, bridge: Bridge, back: Map | None, files: tuple[str, ...]) -> None:
+    def __init__(
+        self, bridge: Bridge, back: Map | None, files: tuple[str, ...], metric: str
+    ) -> None:
         self.bridge = bridge
         self.files = files
         self._back = back
+        self.carry = carrier(bridge, metric)
 
     @cached_property
     def back(self) -> Map | None:
@@ -59,16 +64,17 @@ def open_bridges(
         key = entry.made if documents else entry.target
         if key is None or manifest.space != (entry.target if documents else entry.source):
             continue
+        metric = str(manifest.spaces[key]["metric"])
         back = [other for other in manifest.bridges if _leads_back(other, entry)]
         files = (entry.file, *(other.file for other in back))
         there = known.get(key)
         if there is not None and there.files == files:
             found[key] = there
         elif documents:
-            found[key] = Crossing(Forward.read(folder / entry.file).bridge, None, files)
+            found[key] = Crossing(Forward.read(folder / entry.file).bridge, None, files, metric)
         else:
             map_back = Bridge.read(folder / back[0].file).map if back else None
-            found[key] = Crossing(Bridge.read(folder / entry.file), map_back, files)
+            found[key] = Crossing(Bridge.read(folder / entry.file), map_back, files, metric)
     return found
 
 
