@@ -73,7 +73,7 @@ class Fused:
         if self._bias is not None:
             both += self._bias
         squares = (both * both) @ self._kinds
-        lengths = np.sqrt(np.maximum(squares[:, 0], _TINY))
+        lengths: Floats = np.sqrt(np.maximum(squares[:, 0], _TINY))
         # The scale of scores by what the map gives before it is brought to unit length.
         if self._fixed:
             scale = np.full(len(queries), self._scale)
