@@ -6,7 +6,7 @@ a query is a document's new vector with another document's blended in, as a quer
 a document says, and the value is one over the rank of the row that the new model puts first. Sample
 queries, where given, are asked as well. How well the new model's own ten best are reproduced is
 reported beside it and decides no map: on judged collections it went up while the search got worse
-(docs/decisions/0008-upgrade-maps.md).
+(docs/decisions/0009-upgrade-maps.md).
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ class Forward:
         That is the distance that a vector is expected to move times the square of what it usually
         scores with what lies near it: a row that is far from everything is answer to nothing,
         however badly it is mapped. (The square was measured, see
-        docs/decisions/0008-upgrade-maps.md.) A map that knows no neighbours gives the distance.
+        docs/decisions/0009-upgrade-maps.md.) A map that knows no neighbours gives the distance.
 
         old: [n, old], of any float type; may be mapped from a file.
         """
