@@ -20,7 +20,7 @@ from retr.retrieval.upgrade.forward import Forward
 from retr.retrieval.upgrade.gate import Judged, measure_gate, mixed, ndcg, quality
 from retr.retrieval.upgrade.maps import Hubless, unit_rows
 from retr.retrieval.upgrade.pairs import Pairs, similarities
-from retr.retrieval.upgrade.task import agreement
+from retr.retrieval.upgrade.task import Task, agreement
 
 Floats = NDArray[np.float32]
 
@@ -147,6 +147,21 @@ def test_calibrated_scores_mix_with_those_of_new_vectors() -> None:
     scores = carried.calibrated(carried.vectors @ forward.apply(old[700:1900]).T)
     truth = queries @ new[700:1900].T
     assert scores.mean() == pytest.approx(truth.mean(), abs=0.05)
+
+
+def test_kinds_are_compared_where_one_fit_scored_all_rows() -> None:
+    old, new = spaces(20, 8, 8)
+    parts = [np.arange(0, 20, 2), np.arange(1, 20, 2)]
+    task = Task.of(Pairs(old, new), parts, 0)
+    fold = np.arange(20) % 2
+    # Right within each fold, while the second's scores are all above the first's.
+    apart = task.queries @ new.T + 9 * fold.astype(np.float32)
+    assert task.found_within(apart) == pytest.approx(np.ones(len(task.first)))
+    first = fold[task.first] == 0
+    assert task.found(apart)[first].max() <= 1 / 11
+    assert task.found(apart)[~first] == pytest.approx(np.ones((~first).sum()))
+    # All the same: ten rows of the fold share their ranks.
+    assert task.found_within(np.zeros_like(apart)) == pytest.approx(np.full(len(apart), 1 / 5.5))
 
 
 def test_ndcg_by_hand() -> None:

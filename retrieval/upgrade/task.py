@@ -93,6 +93,14 @@ class Task:
         ranks: Doubles = 1 / (1 + above + ties / 2)
         return ranks
 
+    def found_within(self, scores: Floats) -> Doubles:
+        """Return f64[q], the same among the rows of the one fold: scored by one candidate all."""
+        fold = np.empty(len(self.rows), np.int64)
+        for number, part in enumerate(self.parts):
+            fold[part] = number
+        same = fold == fold[self.first][:, None]
+        return self.found(np.where(same, scores, -np.inf))
+
     def agreement(self, made: Sequence[T], score: Score[T], *, done: Rows | None = None) -> Doubles:
         """Return f64[a + s], the share of the new model's own best that are a candidate's best."""
         queries, own = self._plain()
