@@ -216,8 +216,8 @@ class _Run:
         result = self.folder / f"{phase}.result"
         result.unlink(missing_ok=True)
         asked = {
-            "phase": phase, "system": self.system, "data": str(self.data.folder),
-            "index": str(self.index), "out": str(result.resolve()),
+            "phase": phase, "system": self.system, "data": str(self.data.folder.resolve()),
+            "index": str(self.index.resolve()), "out": str(result.resolve()),
             "answers": str(answers.resolve()) if answers else None, "k": self.settings.k,
             "threads": threads, "rows": about["rows"], "dim": about["dim"],
             "metric": about["metric"], "seconds": self.settings.seconds,

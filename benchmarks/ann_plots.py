@@ -2,8 +2,8 @@
 
 Recall stands on an axis on which 0.9, 0.99 and 0.999 are equally far apart, for what is left to
 miss is what costs. Curves join the settings that no other setting of the system beats in both;
-the others are small dots; what is below the axis is left out. A plot is a file of its own, too,
-so its colours are in it.
+the others are small dots, and what has one setting only is a diamond on top; what is below the axis
+is left out. A plot is a file of its own, too, so its colours are in it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ STYLE = """
 .ann .grid { stroke: var(--line, #d9dde3); } .ann .mark { stroke: var(--soft, #5b6470);
   stroke-dasharray: 2 3; } .ann .curve { fill: none; stroke: currentColor; stroke-width: 1.6; }
 .ann .ours { stroke-width: 3; } .ann .dot { fill: currentColor; }
-.ann .faint { fill: currentColor; opacity: .3; } .dash { stroke-dasharray: 6 4; }
+.ann .faint { fill: currentColor; opacity: .3; }
+.ann .alone { fill: currentColor; stroke: var(--paper, #fff); stroke-width: 1.2; }
+.dash { stroke-dasharray: 6 4; }
 .p0 { color: #2f6db3; } .p1 { color: #c77a1a; } .p2 { color: #3a9d6a; } .p3 { color: #8a5bb8; }
 .p4 { color: #7d6a58; } .p5 { color: #7a7d2a; } .p6 { color: #d0679d; } .p7 { color: #2b9aa8; }
 .p8 { color: #6b7480; } .p9 { color: #b0882f; }
@@ -56,8 +58,8 @@ def plot(data: Dataset, measure: Measure) -> str:
     scale = _Scale([value for _, value in values], [recall for recall, _ in values])
     styles = style_of(data.systems)
     parts = list(_axes(scale, measure))
-    # Ours last, so that nothing lies on top of them.
-    for system in sorted(systems, key=lambda s: s.ours):
+    # Ours last, so that nothing lies on top of them, and single points on top of curves.
+    for system in sorted(systems, key=lambda s: (s.ours, len(s.points) == 1)):
         parts += _curve(system, measure, scale, styles[system.name])
     title = f"{data.about['name']}: {_TITLES[measure]}"
     return (
@@ -74,9 +76,8 @@ def plot_file(data: Dataset, measure: Measure) -> str:
     items = []
     for number, system in enumerate(systems):
         x, y = _LEFT + 330 * (number % 2), _HEIGHT + 14 + 18 * (number // 2)
-        line = f'<line class="curve {_classes(system, styles)}" x1="{x}" x2="{x + 22}" '
         items.append(
-            f'{line}y1="{y - 4}" y2="{y - 4}"/><text x="{x + 28}" y="{y}">'
+            f'{_key(system, styles, x, y - 4)}<text x="{x + 28}" y="{y}">'
             f"{escape(system.label)}</text>"
         )
     inner = plot(data, measure).partition(">")[2].removesuffix("</svg>")
@@ -96,9 +97,8 @@ def legend(systems: Sequence[System]) -> str:
     """Return the legend as HTML."""
     styles = style_of(systems)
     items = "".join(
-        f'<span class="key"><svg class="ann" width="26" height="10"><line class="curve '
-        f'{_classes(system, styles)}" x1="0" x2="26" y1="5" y2="5"/></svg> '
-        f"{escape(system.label)}</span>"
+        f'<span class="key"><svg class="ann" width="26" height="12">{_key(system, styles, 2, 6)}'
+        f"</svg> {escape(system.label)}</span>"
         for system in systems
         if system.points
     )
@@ -147,7 +147,7 @@ def _axes(scale: _Scale, measure: Measure) -> Iterable[str]:
         name = "mark" if recall in (0.9, 0.95, 0.99) else "grid"
         yield f'<line class="{name}" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{bottom}"/>'
         yield f'<text x="{x:.1f}" y="{bottom + 15}" text-anchor="middle">{recall:g}</text>'
-    yield f'<text x="{_LEFT}" y="{_HEIGHT - 8}">recall →</text>'
+    yield f'<text x="{_LEFT}" y="{_HEIGHT - 8}">recall: higher is better</text>'
     yield f'<text x="{right}" y="{_HEIGHT - 8}" text-anchor="end">{_TITLES[measure]}</text>'
 
 
@@ -160,15 +160,36 @@ def _curve(system: System, measure: Measure, scale: _Scale, style: str) -> Itera
         yield f'<polyline class="curve{ours} {style}" points="{points}"/>'
     best = {id(point) for point in front}
     for point in shown:
-        recall, value = point.of(measure)
         x, y = _place(point, measure, scale).split(",")
+        if len(system.points) == 1:
+            yield _diamond(float(x), float(y), style, _told(system, point, measure))
+            continue
         kind, radius = ("dot", 3.6 if system.ours else 2.6) if id(point) in best else ("faint", 2)
-        unit = "µs CPU" if measure is Measure.CPU else "queries a second"
-        told = f"{system.label}: {point.setting or 'as it is'}; {recall:.4f}, {value:,.0f} {unit}"
         yield (
             f'<circle class="{kind} {style}" cx="{x}" cy="{y}" r="{radius}">'
-            f"<title>{escape(told)}</title></circle>"
+            f"<title>{_told(system, point, measure)}</title></circle>"
         )
+
+
+def _told(system: System, point: Point, measure: Measure) -> str:
+    recall, value = point.of(measure)
+    unit = "µs CPU" if measure is Measure.CPU else "queries a second"
+    setting = point.setting or "as it is"
+    return escape(f"{system.label}: {setting}; {recall:.4f}, {value:,.0f} {unit}")
+
+
+def _diamond(x: float, y: float, style: str, told: str = "") -> str:
+    title = f"<title>{told}</title>" if told else ""
+    return f'<path class="alone {style}" d="M{x:.1f} {y - 6:.1f}l6 6-6 6-6-6z">{title}</path>'
+
+
+def _key(system: System, styles: dict[str, str], x: int, y: int) -> str:
+    """Return what stands for a system in a legend, 22 wide."""
+    if len(system.points) == 1:
+        return _diamond(x + 11, y, styles[system.name])
+    return (
+        f'<line class="curve {_classes(system, styles)}" x1="{x}" x2="{x + 22}" y1="{y}" y2="{y}"/>'
+    )
 
 
 def _place(point: Point, measure: Measure, scale: _Scale) -> str:

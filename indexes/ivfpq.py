@@ -29,11 +29,14 @@ from .base import Floats
 from .points import OperatingPoint
 from .spec import IndexSpec
 
-# The gap, and the share of the lists that are scanned at most.
+# The gap, the share of the lists that are scanned at most, and the candidates that are re-ranked.
+# Below a recall of 0.97 more lists find more than more candidates do.
 _STEPS = (
-    (40, 0.004), (70, 0.01), (100, 0.02), (125, 0.03), (150, 0.05), (175, 0.08), (200, 0.12),
-    (225, 0.17), (250, 0.25), (280, 0.35), (310, 0.5), (350, 0.7), (400, 0.9),
+    (40, 0.004, 40), (70, 0.01, 40), (100, 0.02, 40), (125, 0.03, 40), (150, 0.05, 40),
+    (175, 0.08, 40), (200, 0.12, 40), (225, 0.17, 45), (250, 0.25, 60), (280, 0.35, 60),
+    (310, 0.5, 70), (350, 0.7, 85), (400, 0.9, 140),
 )  # fmt: skip
+_MOST_CANDIDATES: Final = 204
 _GAPS: Final = 1000  # a gap of so many is the length of a centre
 _NO_GAP: Final = 4000  # reaches to the other side
 _ONE_BY_ONE: Final = 11  # the number by which FAISS knows a scan that keeps a reservoir per query
@@ -107,9 +110,8 @@ class IvfpqIndex(ShortlistIndex):
         """Return points from a gap of 40 to a scan of all lists."""
         lists = _lists(spec, n)
         points = []
-        for gap, share in (*_STEPS, (_NO_GAP, 1.0)):
+        for gap, share, last in (*_STEPS, (_NO_GAP, 1.0, _MOST_CANDIDATES)):
             probes = min(lists, max(4, round(share * lists)))
-            last = max(60, round(9 * math.sqrt(min(probes, 512))))
             kept = {f"keep{d}": last for d in spec.dims[1:]}
             shortlist = 3 * last if kept else last
             points.append(OperatingPoint.of(gap=gap, probes=probes, shortlist=shortlist, **kept))

@@ -35,12 +35,14 @@ TARGETS: Final = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995)
 _QUERIES: Final = 2000
 _TRUTH_VALUES: Final = 2_000_000_000  # rows times queries: half a minute at 384 dimensions
 _LEAST_QUERIES: Final = 200
-_TIMED: Final = 100
+_TIMED: Final = 200
 _NEIGHBOURS: Final = 12
 _AROUND: Final = 64
 _COPY: Final = 0.25  # of the way to the last of so many: what is nearer says the same again
 _MOVED: Final = 64  # vectors at a time, with all their neighbours
 _BISECTIONS: Final = 3
+_LONGER: Final = 2.5  # what else the length of a shortlist is tried with
+_TURN: Final = 25  # queries asked at one point before it is another's turn
 _CLEARLY: Final = 0.9
 _Z: Final = 1.96
 
@@ -117,16 +119,21 @@ class Tuned:
         """
         return self.chosen is None or self.chosen.high >= aimed(self.asked, self.own)
 
-    def is_better(self, other: Tuned) -> bool:
+    def is_better(self, other: Tuned, share: float | None = None) -> bool:
         """Whether it meets what the other does not, or both do and it takes clearly less time.
 
         The other is the better bet: it is built sooner, and batches are faster with it.
+
+        share: what a query takes, in parts of what it takes with the other, where both were asked
+               in turns; None takes what was measured of each by itself.
         """
         if self.is_met != other.is_met:
             return self.is_met
         if not self.is_met or self.chosen is None or other.chosen is None:
             return self.recall > other.recall
-        return self.chosen.cpu_us < _CLEARLY * other.chosen.cpu_us
+        if share is None:
+            share = self.chosen.cpu_us / other.chosen.cpu_us
+        return share < _CLEARLY
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -180,7 +187,7 @@ def tune(
         made = time.monotonic() - begin
         asked = asked or questions(source, index, queries, seed)
         tuned = _measured(index, source, asked, recall, made)
-        if best is None or tuned.is_better(best):
+        if best is None or tuned.is_better(best, _share(tuned, best, asked.queries)):
             best = tuned
     assert best is not None  # there is always a candidate
     # What was built and not taken was tuning, too.
@@ -329,14 +336,18 @@ class _Trial:
     def cost(self, point: OperatingPoint) -> float:
         """Return the median CPU microseconds of a single query."""
         if point not in self._costs:
-            index = self.index.with_points([point])
-            times = []
-            for query in self._queries[:_TIMED]:
-                begin = time.process_time_ns()
-                index.search(query[None], K)
-                times.append(time.process_time_ns() - begin)
-            self._costs[point] = float(np.median(times)) / 1000
+            (self._costs[point],) = _in_turns([self.index.with_points([point])], self._queries)
         return self._costs[point]
+
+    def cheapest(self, points: Sequence[OperatingPoint]) -> OperatingPoint | None:
+        """Return the point that answers a query in the least time, the first of equals.
+
+        They are asked in turns, so that what else the machine does falls on all alike.
+        """
+        if len({*points}) < 2:
+            return points[0] if points else None
+        indexes = [self.index.with_points([point]) for point in points]
+        return points[int(np.argmin(_in_turns(indexes, self._queries)))]
 
     def _recalls(self, point: OperatingPoint) -> NDArray[np.float64]:
         if point not in self._known:
@@ -344,6 +355,26 @@ class _Trial:
             hits = self.index.with_points([point]).search(self._queries, k)
             self._known[point] = recalls(self._truth, hits)
         return self._known[point]
+
+
+def _in_turns(indexes: Sequence[Index], queries: Floats) -> list[float]:
+    """Return the median CPU microseconds of a single query with each, at its default point."""
+    times: list[list[int]] = [[] for _ in indexes]
+    for start in range(0, min(_TIMED, len(queries)), _TURN):
+        for index, spent in zip(indexes, times, strict=True):
+            for query in queries[start : start + _TURN]:
+                begin = time.process_time_ns()
+                index.search(query[None], K)
+                spent.append(time.process_time_ns() - begin)
+    return [float(np.median(each)) / 1000 for each in times]
+
+
+def _share(one: Tuned, other: Tuned, queries: Floats) -> float | None:
+    """Return what a query takes with one, in parts of what it takes with the other."""
+    if one.index is None or other.index is None:
+        return None
+    time_of_one, time_of_other = _in_turns([one.index, other.index], queries)
+    return time_of_one / max(time_of_other, 1e-9)
 
 
 def _curve(trial: _Trial, recall: float, own: bool) -> tuple[list[Measured], int]:
@@ -379,7 +410,22 @@ def _curve(trial: _Trial, recall: float, own: bool) -> tuple[list[Measured], int
 def _cheapest(
     trial: _Trial, points: Sequence[OperatingPoint], target: float
 ) -> OperatingPoint | None:
-    """Return the least point that meets a recall on the half that chooses; None where none does."""
+    """Return the cheapest point that meets a recall on the half that chooses; None if none does.
+
+    Whether wider searches or longer shortlists find more for the time depends on how much the
+    codes say of the vectors, so both are tried.
+    """
+    longer = [
+        OperatingPoint.of(**{**each, "shortlist": round(_LONGER * each["shortlist"])})
+        for each in points
+        if "shortlist" in each and len(each) > 1
+    ]
+    found = [_least(trial, each, target) for each in (points, longer)]
+    return trial.cheapest([point for point in found if point is not None])
+
+
+def _least(trial: _Trial, points: Sequence[OperatingPoint], target: float) -> OperatingPoint | None:
+    """Return the least of ascending points, or between them, that meets a recall."""
 
     def meets(point: OperatingPoint) -> bool:
         return trial.recall(point) - trial.error(point) / 2 >= target
