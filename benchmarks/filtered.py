@@ -26,8 +26,9 @@ import pyarrow.parquet as pq
 from ..indexes import IndexSpec, kind
 from ..indexes.arrays import ArraySource
 from ..indexes.base import Bitmap, Floats, Index
+from ..indexes.curve import K, recalls
 from ..indexes.exact import scan
-from ..indexes.tune import K, measure, recalls
+from ..indexes.tune import measure
 from .environment import describe
 from .grow import grow
 from .recall_sets import paragraphs

@@ -20,8 +20,9 @@ from ..indexes._checkpoint import Checkpoint
 from ..indexes.arrays import ArraySource
 from ..indexes.base import Floats, Metric
 from ..indexes.candidates import candidates
+from ..indexes.curve import K
 from ..indexes.spec import IndexSpec, SpecError
-from ..indexes.tune import K, Tuned, measure, tune
+from ..indexes.tune import Tuned, measure, tune
 from .commits import check_there, new_id, open_newest, replace_segments
 from .encoders.base import IMAGE, TEXT
 from .errors import InputError

@@ -16,10 +16,11 @@ from retr.indexes import kind
 from retr.indexes import tune as tuning
 from retr.indexes.arrays import ArraySource
 from retr.indexes.base import Hits, Metric
+from retr.indexes.curve import K, Measured, recalls
 from retr.indexes.exact import scan
 from retr.indexes.points import OperatingPoint, aimed
 from retr.indexes.spec import IndexSpec
-from retr.indexes.tune import K, Measured, Tuned, made_queries, measure, recalls, tune
+from retr.indexes.tune import Tuned, made_queries, measure, tune
 from retr.retrieval.errors import InputError
 from retr.retrieval.indexing import check_memory, check_recall
 
