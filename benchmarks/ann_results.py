@@ -34,7 +34,7 @@ class Point:
     """A system at one setting.
 
     recall, cpu_us, cpu_us_mean, wall_us: one query at a time on one thread.
-    batch_recall, rate:                   all queries at once.
+    batch_recall, batch_cpu_us, rate:     all queries at once, the microseconds those of a query.
     """
 
     setting: str
@@ -43,6 +43,7 @@ class Point:
     cpu_us_mean: float
     wall_us: float
     batch_recall: float
+    batch_cpu_us: float
     rate: float
 
     def of(self, measure: Measure) -> tuple[float, float]:
@@ -308,6 +309,7 @@ def _points(
         yield Point(
             setting=", ".join(f"{name} {value}" for name, value in first["setting"].items()),
             batch_recall=statistics.median(point["recall"] for point in together),
+            batch_cpu_us=statistics.median(point["cpu_us"] for point in together),
             rate=statistics.median(point["qps"] for point in together),
             **middle,
         )
