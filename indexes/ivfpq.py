@@ -32,8 +32,8 @@ from .spec import IndexSpec
 # The gap, the share of the lists that are scanned at most, and the candidates that are re-ranked.
 # Below a recall of 0.97 more lists find more than more candidates do.
 _STEPS = (
-    (40, 0.004, 40), (70, 0.01, 40), (100, 0.02, 40), (125, 0.03, 40), (150, 0.05, 40),
-    (175, 0.08, 40), (200, 0.12, 40), (225, 0.17, 45), (250, 0.25, 60), (280, 0.35, 60),
+    (40, 0.004, 60), (70, 0.01, 60), (100, 0.02, 60), (125, 0.03, 60), (150, 0.05, 60),
+    (175, 0.08, 60), (200, 0.12, 60), (225, 0.17, 60), (250, 0.25, 60), (280, 0.35, 60),
     (310, 0.5, 70), (350, 0.7, 85), (400, 0.9, 140),
 )  # fmt: skip
 _MOST_CANDIDATES: Final = 204
