@@ -9,6 +9,12 @@ from pathlib import Path
 
 import pytest
 
+# Several processes, each with a thread a core, wait for one another by spinning.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    share = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, str(max(1, share)))
+
 
 @pytest.fixture(autouse=True)
 def own_logging() -> Iterator[None]:
