@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from ...indexes.base import Floats
 from ..commits import check_settings
@@ -137,11 +138,14 @@ def prepare(
     judged = None
     if former is not None and asked.queries:
         pairs, judged = _with_queries(snapshot, pairs, former, encoder, asked, sampled)
-    bridge, forward = choose_bridge(pairs, seed=seed), choose_forward(pairs, seed=seed)
     # Of use after a rollback alone, for what came since.
     some = np.linspace(0, len(pairs) - 1, min(len(pairs), BACK_PAIRS)).astype(np.int64)
-    back = choose_bridge(_swapped(pairs.take(some)), seed=seed)
-    gate = measure_gate(pairs, bridge, forward, judged, seed=seed).to_json()
+    # Many small products: on a busy machine the threads of BLAS would wait for one another by
+    # spinning, for ten times as long as one takes.
+    with threadpool_limits(limits=1, user_api="blas"):
+        bridge, forward = choose_bridge(pairs, seed=seed), choose_forward(pairs, seed=seed)
+        back = choose_bridge(_swapped(pairs.take(some)), seed=seed)
+        gate = measure_gate(pairs, bridge, forward, judged, seed=seed).to_json()
     gate["notes"] = [note] if note else []
     if modality == IMAGE and not pairs.queries:
         gate["notes"].append(
