@@ -80,9 +80,8 @@ class Fused:
             if self._map_unit:
                 scale /= lengths
         else:
-            scale = np.ones(len(queries))  # a query that all rows answer alike gives none
-            np.divide(squares[:, 2], squares[:, 1], out=scale, where=squares[:, 1] > 0)
-            np.sqrt(scale, out=scale)
+            spreads = squares[:, 1:] + _TINY  # a query that all rows answer alike leaves 1
+            scale = np.sqrt(spreads[:, 1] / spreads[:, 0]).astype(np.float64)
         shift = both[:, -1] - scale * both[:, self._mean]
         vectors = both[:, : self._dim]
         if not self._unit:
