@@ -160,7 +160,7 @@ AS_TSV = "q1\tone two\r\n\n2\tgröße\tx"
         (AS_JSON.replace('"2"', "2"), "q.jsonl"),
         (AS_JSON.replace("_id", "id"), "q.jsonl"),
         (b"\xef\xbb\xbf" + AS_JSON.encode(), "q.jsonl"),
-        (gzip.compress(AS_JSON.encode()), "q.jsonl.gz"),
+        (gzip.compress(AS_JSON.encode(), mtime=0), "q.jsonl.gz"),
         (AS_TSV, "q.tsv"),
         (AS_TSV, "q.txt"),
         (AS_TSV.encode("utf-16"), "q.tsv"),
