@@ -132,6 +132,36 @@ def no_such_name(
     return condition_error(text, f"there is no {name} in {'.'.join(parents)}{hint}; {names}")
 
 
+def unread_error(
+    text: str, names: Sequence[str], kind: str, found: Collection[str], inside: str
+) -> InputError:
+    """Return the error for JSON values that are compared as if they were of another kind.
+
+    names:  a column, and the way into its values.
+    kind:   "DOUBLE" or "BOOLEAN".
+    found:  the types of the values, as `json_type` names them.
+    inside: a name that their objects hold.
+    """
+    name = ".".join(map(identifier, names))
+    held = sorted({_HELD.get(each, "numbers") for each in found if each != "NULL"})
+    wanted = "a number" if kind == "DOUBLE" else "true or false"
+    instead = [f"{name}.{identifier(inside)} for a value inside"] if "objects" in held else []
+    if "texts" in held:
+        instead.append(f"{name} = 'text'")
+    if "lists" in held:
+        instead.append(f"json_extract_string({name}, '$[0]') for a value of a list")
+    if "numbers" in held:
+        instead.append(f"{name} > 0")
+    return condition_error(
+        text,
+        f"{name} is JSON and holds {' and '.join(held)}, none of which is {wanted}: write "
+        f"{', or '.join(instead or [f'{name} is not null'])}",
+    )
+
+
+_HELD = {"OBJECT": "objects", "ARRAY": "lists", "VARCHAR": "texts", "BOOLEAN": "truths"}
+
+
 def condition_error(text: str, why: str) -> InputError:
     """Return the error for a condition, in one line."""
     shown = " ".join(text.split())

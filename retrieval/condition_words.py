@@ -21,6 +21,14 @@ OPERATORS = _words(
     "OPERATOR_NOT OPERATOR_IS_NULL OPERATOR_IS_NOT_NULL COMPARE_IN COMPARE_NOT_IN "
     "OPERATOR_COALESCE OPERATOR_TRY ARRAY_EXTRACT ARRAY_SLICE ARRAY_CONSTRUCTOR STRUCT_EXTRACT"
 )
+# Nodes and functions that give true, false or null, whatever they are given.
+TRUTHS = _words(
+    "COMPARISON BETWEEN CONJUNCTION COMPARE_IN COMPARE_NOT_IN OPERATOR_NOT OPERATOR_IS_NULL "
+    "OPERATOR_IS_NOT_NULL ~~ !~~ ~~* !~~* ~~~ ^@ like_escape ilike_escape not_like_escape "
+    "not_ilike_escape contains starts_with ends_with prefix suffix regexp_matches "
+    "regexp_full_match list_contains list_has list_has_all list_has_any array_contains array_has "
+    "array_has_all array_has_any && @> <@ json_exists json_contains json_valid isnan isinf isfinite"
+)
 CLOCK = _words(
     "now today current_date current_time current_timestamp localtime localtimestamp "
     "get_current_time get_current_timestamp transaction_timestamp current_localtime "

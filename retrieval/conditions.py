@@ -13,11 +13,11 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from .condition_columns import Column, Columns, close_to, condition_error, pointer
+from .condition_columns import Column, Columns, close_to, condition_error, identifier, pointer
 from .condition_words import (
     CLASSES,
     CLOCK,
@@ -26,6 +26,7 @@ from .condition_words import (
     LIST_FUNCTIONS,
     OPERATORS,
     REFUSED,
+    TRUTHS,
 )
 from .errors import InputError
 
@@ -36,6 +37,19 @@ TABLE = "retr_rows"
 _START = f"SELECT {POSITION} FROM {TABLE} WHERE "
 
 
+class Reading(NamedTuple):
+    """JSON values that a condition reads as numbers or as truths.
+
+    number: of their column.
+    path:   the way into the column's values.
+    kind:   "DOUBLE" or "BOOLEAN".
+    """
+
+    number: int
+    path: tuple[str, ...]
+    kind: str
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
     """A condition that was checked.
@@ -43,6 +57,9 @@ class Condition:
     text:       as the user wrote it.
     columns:    those it names; the i-th is called `value_name(i)` and, as JSON, `json_name(i)`.
     paths:      the ways into the values of columns that it names, each with its column's number.
+    readings:   those of them, a column's own values included, that it reads as another type.
+    truths:     a query of what it takes for true or false and may be something else; "" for none.
+    places:     where each of these stands.
     sql:        a query of the positions where it holds, from `TABLE`.
     uses_clock: it says something else at another time.
     shadowed:   the plain columns it names that are also the name of a metadata column.
@@ -51,6 +68,9 @@ class Condition:
     text: str
     columns: tuple[Column, ...]
     paths: tuple[tuple[int, tuple[str, ...]], ...]
+    readings: tuple[Reading, ...]
+    truths: str
+    places: tuple[str, ...]
     sql: str
     uses_clock: bool
     shadowed: tuple[str, ...]
@@ -112,21 +132,34 @@ class _Checker:
         self._ask = ask
         self._columns: list[Column] = []
         self._paths: dict[tuple[int, tuple[str, ...]], None] = {}
+        self._readings: dict[Reading, None] = {}
+        self._truths: list[tuple[dict[str, Any], str]] = []
         self._uses_clock = False
 
     def condition(self) -> Condition:
         tree = self._parse(_START + self._text, len(_START))
         statement = self._single_select(tree)
-        node = statement["where_clause"]
-        checked = self._check(node, frozenset())
-        if node["class"] in ("COLUMN_REF", "CONSTANT"):
-            checked = self._truth(node, checked)
-        statement["where_clause"] = checked
+        statement["where_clause"] = self._truth(statement["where_clause"], frozenset())
         sql = self._ask("json_deserialize_sql", json.dumps(tree))
         plain = (column.name for column in self._columns if column.field is None)
-        shadowed = tuple(name for name in plain if name in self._known)
-        columns, paths = tuple(self._columns), tuple(self._paths)
-        return Condition(self._text, columns, paths, sql, self._uses_clock, shadowed)
+        return Condition(
+            self._text,
+            tuple(self._columns),
+            tuple(self._paths),
+            tuple(self._readings),
+            self._truths_query(tree),
+            tuple(place for _, place in self._truths),
+            sql,
+            self._uses_clock,
+            tuple(name for name in plain if name in self._known),
+        )
+
+    def _truths_query(self, tree: dict[str, Any]) -> str:
+        if not self._truths:
+            return ""
+        statement = tree["statements"][0]["node"]
+        statement["select_list"] = [node for node, _ in self._truths]
+        return self._ask("json_deserialize_sql", json.dumps(tree))
 
     # --- parsing
 
@@ -188,7 +221,12 @@ class _Checker:
             return self._function(node, scope)
         if kind == "OPERATOR":
             self._check_operator(node, scope)
+        if kind == "CONJUNCTION" or node.get("type") == "OPERATOR_NOT":
+            return {**node, "children": [self._truth(part, scope) for part in node["children"]]}
         checked = {key: self._check(part, scope) for key, part in node.items()}
+        if kind == "CASE":
+            for own, case in zip(node["case_checks"], checked["case_checks"], strict=True):
+                case["when_expr"] = self._truth(own["when_expr"], scope)
         if kind in ("COMPARISON", "BETWEEN") or node.get("type") in _IN:
             self._read_json_as_compared(node, checked)
         return checked
@@ -295,25 +333,43 @@ class _Checker:
             if self._json_column(side) is None:
                 continue
             if keys:
-                checked[keys[i]] = self._cast(checked[keys[i]], *kinds)
+                checked[keys[i]] = self._read(side, checked[keys[i]], *kinds)
             else:
-                checked["children"][i] = self._cast(checked["children"][i], *kinds)
+                checked["children"][i] = self._read(side, checked["children"][i], *kinds)
 
-    def _truth(self, node: Mapping[str, Any], checked: dict[str, Any]) -> dict[str, Any]:
-        """Return a lone column or constant as a condition, if it is true or false."""
-        if node["class"] == "CONSTANT":
-            if _constant_kind(node) in ("BOOLEAN", "NULL"):
-                return checked
-        elif self._json_column(node) is not None:
-            return self._cast(checked, "BOOLEAN")
-        elif not self._columns or self._columns[0].type == "BOOLEAN":
+    def _truth(self, node: dict[str, Any], scope: frozenset[str]) -> dict[str, Any]:
+        """Return what stands where a truth is wanted: DuckDB would make one of any number."""
+        checked: dict[str, Any] = self._check(node, scope)
+        kind = node["class"]
+        if kind == "CONSTANT":
+            if _constant_kind(node) not in ("BOOLEAN", "NULL"):
+                raise self._error(f"a constant{NO_TRUTH}{self._place(node)}")
+        elif kind == "COLUMN_REF":
+            return self._column_as_truth(node, checked, scope)
+        elif not (scope or {kind, node["type"], node.get("function_name")} & TRUTHS):
+            self._truths.append((checked, self._place(node)))
+        return checked
+
+    def _column_as_truth(
+        self, node: dict[str, Any], checked: dict[str, Any], scope: frozenset[str]
+    ) -> dict[str, Any]:
+        names = node["column_names"]
+        resolved = None if names[0] in scope else self._known.resolve(names)
+        if resolved is None or resolved[0].type == "BOOLEAN":
             return checked
-        what = f"is {self._columns[0].type}" if self._columns else "is a constant"
-        raise self._error(f"it {what} and neither true nor false: compare it with something")
+        column = resolved[0]
+        if column.is_json:
+            return self._read(node, checked, "BOOLEAN")
+        raise self._error(f"{identifier(column.name)} is {column.type}{NO_TRUTH}")
 
-    def _cast(self, node: dict[str, Any], kind: str) -> dict[str, Any]:
+    def _read(self, node: dict[str, Any], checked: dict[str, Any], kind: str) -> dict[str, Any]:
+        """Return a reference to JSON values, read as numbers or as truths."""
+        resolved = self._known.resolve(node["column_names"])
+        assert resolved is not None
+        reading = Reading(self._columns.index(resolved[0]), tuple(resolved[1]), kind)
+        self._readings[reading] = None
         cast = self._fragment(f"TRY_CAST(NULL AS {kind})")
-        _replace_null(cast, node)
+        _replace_null(cast, checked)
         return cast
 
     def _place(self, node: Mapping[str, Any]) -> str:
@@ -325,6 +381,7 @@ class _Checker:
         return condition_error(self._text, why)
 
 
+NO_TRUTH = " and neither true nor false: compare it with something"
 _IN = ("COMPARE_IN", "COMPARE_NOT_IN")
 
 
