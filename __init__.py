@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     )
     from .retrieval.encoders.functions import from_functions
     from .retrieval.errors import RetrError
-    from .retrieval.ingest import IngestReport
+    from .retrieval.ingest_report import IngestReport
     from .retrieval.rerank import CrossEncoderReranker, Reranker
     from .retrieval.sources.options import SourceOptions
     from .retrieval.types import Document, Hit, ImageAt, Query, Results
@@ -48,7 +48,7 @@ _WHERE = {
     "Reranker": ".retrieval.rerank",
     "CrossEncoderReranker": ".retrieval.rerank",
     "from_functions": ".retrieval.encoders.functions",
-    "IngestReport": ".retrieval.ingest",
+    "IngestReport": ".retrieval.ingest_report",
     "RetrError": ".retrieval.errors",
     "SourceOptions": ".retrieval.sources.options",
     "__version__": ".retrieval.version",

@@ -20,7 +20,7 @@ from ..retrieval.encoders import resolve
 from ..retrieval.encoders.base import Encoder, EncoderOptions
 from ..retrieval.errors import InputError, RetrError, StorageError
 from ..retrieval.evaluation import Qrels, Run, evaluate, read_run, write_qrels, write_run
-from ..retrieval.indexing import check_spec
+from ..retrieval.index_wish import check_spec
 from ..retrieval.progress import Progress, choose_progress
 from ..retrieval.search import MAX_K
 from ..retrieval.store.disk import storage_errors

@@ -25,8 +25,8 @@ from ..retrieval.commits import check_settings
 from ..retrieval.encoders import resolve
 from ..retrieval.encoders.base import Encoder, EncoderOptions, ImageEncoder
 from ..retrieval.errors import InputError, missing_extra
-from ..retrieval.indexing import check_spec
-from ..retrieval.ingest import IngestReport
+from ..retrieval.index_wish import check_spec
+from ..retrieval.ingest_report import IngestReport
 from ..retrieval.progress import choose_progress
 from ..retrieval.snapshot import Snapshot
 from ..retrieval.store.disk import storage_errors

@@ -15,8 +15,9 @@ from .commits import Birth, check_settings
 from .encoders.base import Encoder, EncoderOptions
 from .errors import InputError
 from .fusion import default_fusion
-from .indexing import AUTO, check_memory, check_recall, check_spec
-from .ingest import Ingest, IngestReport
+from .index_wish import AUTO, check_memory, check_recall, check_spec
+from .ingest import Ingest
+from .ingest_report import IngestReport
 from .progress import choose_progress
 from .sources.base import Skipped, Source
 from .store.shards import DTYPES

@@ -1,4 +1,7 @@
-"""The collection: the folder with everything in it, and the object a user holds."""
+"""The collection: the folder with everything in it, and the object a user holds.
+
+What only writers need is imported where it is used, so that a search starts sooner.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,13 @@ import numpy as np
 
 from ..indexes._gpu import on_device
 from ..indexes.base import MissingFaissError
-from . import commits, indexing, merging
+from . import commits
 from .allowed import allowed_rows
 from .commits import Birth
 from .encoders.base import Encoder, EncoderOptions, Space
 from .errors import InputError, ReadOnlyError
-from .indexing import IndexWish
-from .ingest import Ingest, IngestReport
+from .index_wish import IndexWish, check_recall, check_spec
+from .ingest_report import IngestReport
 from .modes import Sides, check_mode
 from .opening import open_newest, stored_encoder
 from .overview import overview
@@ -193,7 +196,7 @@ class Collection:
             condition names a column that is not there or does not parse.
         """
         k, chosen = check_k(k), check_mode(mode)
-        wanted = None if recall is None else indexing.check_recall(recall)
+        wanted = None if recall is None else check_recall(recall)
         reranking = None if rerank is None else self._reranking(rerank, rerank_depth)
         self._refresh_when_due()
         snapshot = self._snapshot
@@ -253,6 +256,8 @@ class Collection:
         vanish: bool,
     ) -> IngestReport:
         """Take in a source that is open; `add` and `retr.build` are the ways to call it."""
+        from .ingest import Ingest
+
         self._check_writable()
         self.refresh()
         manifest = self._snapshot.manifest
@@ -277,6 +282,8 @@ class Collection:
 
     def delete(self, ids: str | Sequence[str]) -> int:
         """Delete documents by id; return how many there were. Unknown ids are passed over."""
+        from .merging import merge_small
+
         wanted = list(dict.fromkeys([ids] if isinstance(ids, str) else ids))
         wrong = next((id for id in wanted if not isinstance(id, str)), None)
         if wrong is not None:
@@ -292,7 +299,7 @@ class Collection:
 
         changed, _ = commits.delete_rows(self._store, select, self._snapshot)
         if changed is not None:
-            self._move_to(merging.merge_small(self._store, changed))
+            self._move_to(merge_small(self._store, changed))
             self._clear_away()
         return documents
 
@@ -303,7 +310,9 @@ class Collection:
             InputError: the spec does not parse, there is no such kind, or there are no vectors.
             MissingFaissError: faiss is not installed.
         """
-        spec = indexing.check_spec(spec)
+        from . import indexing
+
+        spec = check_spec(spec)
         commits.check_settings(self.space, {"spec": spec})
         self._check_writable()
         stored = self._snapshot.manifest.encoder
@@ -321,6 +330,8 @@ class Collection:
         terms:    how texts become terms, where the collection does not keep their words yet.
         progress: show it on stderr; None does on a terminal.
         """
+        from . import indexing
+
         commits.check_settings(self.space, settings)
         encoder = self.encoder
         loading = {"name": encoder.name, "options": encoder.options.to_json()}
@@ -368,7 +379,7 @@ class Collection:
 
         self._check_writable()
         self.refresh()
-        wanted = None if recall is None else indexing.check_recall(recall)
+        wanted = None if recall is None else check_recall(recall)
         asked = None if queries is None else as_queries(list(queries), None)[0]
         snapshot, report = tune(
             self._store, self._snapshot, asked, qrels, wanted, lambda: self.encoder
@@ -535,13 +546,16 @@ class Collection:
 
     def compact(self) -> None:
         """Merge the segments, leave out the deleted rows, and clear away what is not needed."""
+        from .indexing import index_all
+        from .merging import merge_all
+
         self._check_writable()
         self.refresh()
-        snapshot = merging.merge_all(self._store, self._snapshot)
+        snapshot = merge_all(self._store, self._snapshot)
         wish = IndexWish.of(snapshot.manifest.settings)
         if any(s.index for s in snapshot.manifest.of_role(Role.DENSE)):
             with on_device(self._device):
-                snapshot = indexing.index_all(self._store, snapshot, wish)
+                snapshot = index_all(self._store, snapshot, wish)
         self._move_to(snapshot)
         self._clear_away()
 

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,11 @@ from ..indexes.arrays import ArraySource
 from ..indexes.base import Floats, Metric
 from ..indexes.candidates import candidates
 from ..indexes.curve import K
-from ..indexes.spec import IndexSpec, SpecError
+from ..indexes.spec import IndexSpec
 from ..indexes.tune import Tuned, measure, tune
 from .commits import check_there, new_id, open_newest, replace_segments
 from .encoders.base import IMAGE, TEXT
-from .errors import InputError
+from .index_wish import AUTO, IndexWish
 from .merging import merge_group, merge_small
 from .progress import Progress
 from .segment import DenseSegment
@@ -38,7 +37,6 @@ from .terms import StagedTerms, TermSettings, stage_terms
 
 log = logging.getLogger("retr.indexing")
 
-AUTO = "auto"
 WORDS_ROWS = 65_536
 MEASURED_AT = 0.95
 """The recall that an index is set to where a spec was given and no recall."""
@@ -47,76 +45,6 @@ MOST_TEXTS = 1000
 """So many texts of a collection its index of images is measured with; with fewer, by images."""
 LATE = 0.1
 """So many rows may be without the index, or deleted from it, before it is built anew."""
-
-
-def check_spec(text: str) -> str:
-    """Return the spec in its canonical form; `auto` stays as it is.
-
-    Raises:
-        InputError: it does not parse, or there is no such kind.
-    """
-    if text == AUTO:
-        return AUTO
-    try:
-        spec = IndexSpec.parse(text)
-        kind(spec.kind).check(spec)
-    except (SpecError, KeyError) as error:
-        raise InputError(f"spec {text!r}: {error.args[0]}") from error
-    return str(spec)
-
-
-def check_recall(recall: float | str) -> float:
-    """Return the recall as a number above 0 and up to 1; "exact" is 1.
-
-    Raises:
-        InputError: it is something else.
-    """
-    try:
-        value = 1.0 if recall == "exact" else float(recall)
-    except (TypeError, ValueError):
-        value = 0.0
-    if not 0 < value <= 1:
-        hint = f"; {value / 100:g}, perhaps" if 1 < value <= 100 else ""
-        raise InputError(f"recall {recall!r}: give a number above 0 and up to 1, or 'exact'{hint}")
-    return value
-
-
-def check_memory(memory: int | str) -> int:
-    """Return a number of bytes; texts may end in kB, MB, GB or TB, in powers of 1000.
-
-    Raises:
-        InputError: it is something else.
-    """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)b?\s*", str(memory), re.IGNORECASE)
-    power = 0 if found is None else " kmgt".index(found[2].lower() or " ")
-    value = 0 if found is None else round(float(found[1]) * 1000**power)
-    if value < 1:
-        raise InputError(f"memory {memory!r}: give a size such as 500MB or 2GB")
-    return value
-
-
-@dataclass(frozen=True, slots=True)
-class IndexWish:
-    """What the user wants of the indexes.
-
-    spec:   an index spec, or `auto`.
-    recall: what searches are to find of the true best; None or 1 is all of it.
-    memory: bytes that an index may take; None does not limit it.
-    """
-
-    spec: str = AUTO
-    recall: float | None = None
-    memory: int | None = None
-
-    @classmethod
-    def of(cls, settings: Mapping[str, Any]) -> IndexWish:
-        """Return what a collection's settings say."""
-        return cls(str(settings.get("spec", AUTO)), settings.get("recall"), settings.get("memory"))
-
-    @property
-    def is_open(self) -> bool:
-        """Whether neither an index nor a recall was asked for: what is there stays."""
-        return self.spec == AUTO and self.recall is None
 
 
 def index_all(
@@ -385,24 +313,6 @@ def _entry(tuned: Tuned, file: str, texts: bool = False) -> IndexEntry:
             "tune_seconds": round(tuned.tune_seconds, 1),
         }
     return IndexEntry(spec=str(tuned.index.spec), file=file, measured=measured)
-
-
-def summary(entry: IndexEntry) -> dict[str, Any]:
-    """Return what was measured of an index at the point it is set to; empty where nothing was."""
-    curve = entry.measured.get("curve")
-    if not curve:
-        return {}
-    chosen = curve[entry.measured["default"]]
-    return {
-        "asked": entry.measured["asked"],
-        "recall": chosen["recall"],
-        "low": chosen["low"],
-        "high": chosen["high"],
-        "cpu_us": chosen["cpu_us"],
-        "queries": entry.measured["queries"],
-        "own_queries": entry.measured["own_queries"],
-        **({"texts": True} if entry.measured.get("texts") else {}),
-    }
 
 
 def _say_size(size: int, spec: IndexSpec, memory: int | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from . import indexing
+from .index_wish import summary
 from .snapshot import Snapshot
 
 
@@ -34,7 +34,7 @@ def overview(snapshot: Snapshot, path: Path) -> dict[str, Any]:
                 "space": None if s.space is None else snapshot.spaces[s.space].encoder,
                 "rows": s.rows,
                 "index": s.index.spec if s.index else None,
-                "measured": indexing.summary(s.index) if s.index else {},
+                "measured": summary(s.index) if s.index else {},
                 "bytes": sum(manifest.files[name].size for name in s.files),
             }
             for s in manifest.segments

@@ -14,7 +14,7 @@ from .shown import score_text, shorter_path
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from .ingest import IngestReport
+    from .ingest_report import IngestReport
     from .runs import RunReport
     from .thumbnails import Protocol
     from .types import Explanation, Hit, Results
@@ -148,7 +148,7 @@ def where(hit: Hit) -> str:
 
 def build_record(report: IngestReport, info: Mapping[str, Any]) -> dict[str, Any]:
     """Return what was done and what the collection holds now, as one JSON object."""
-    from .ingest import describe
+    from .ingest_report import describe
 
     return {"path": info["path"], **describe(report)} | {
         "documents": info["documents"],

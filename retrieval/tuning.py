@@ -8,6 +8,7 @@ from typing import Any
 from . import commits, indexing
 from .encoders.base import Encoder
 from .errors import InputError
+from .index_wish import AUTO, IndexWish, summary
 from .queries import encode
 from .snapshot import Snapshot
 from .store.store import Store
@@ -53,17 +54,17 @@ def tune(
         }
     if has_index:
         if recall is not None:  # or the next build would index anew, for the recall of before
-            settings = {"recall": recall} | ({"spec": indexing.AUTO} if recall >= 1 else {})
+            settings = {"recall": recall} | ({"spec": AUTO} if recall >= 1 else {})
             snapshot = commits.change_settings(store, settings, snapshot.manifest.encoder, snapshot)
         if recall is not None and recall >= 1:
-            wish = indexing.IndexWish.of(snapshot.manifest.settings)
+            wish = IndexWish.of(snapshot.manifest.settings)
             snapshot = indexing.index_all(store, snapshot, wish)
         else:
             vectors = None if queries is None else encode(queries, snapshot.space, encoder)
             snapshot = indexing.measure_all(store, snapshot, recall, vectors)
     measured = [
-        {"index": s.entry.index.spec, "rows": len(s), **summary}
+        {"index": s.entry.index.spec, "rows": len(s), **found}
         for s in snapshot.dense
-        if s.entry.index is not None and (summary := indexing.summary(s.entry.index))
+        if s.entry.index is not None and (found := summary(s.entry.index))
     ]
     return snapshot, {"indexes": measured, "fusion": fusion}

@@ -35,6 +35,7 @@ from toys import ToyEncoder
 import retr
 from retr.retrieval import commits, indexing, merging
 from retr.retrieval.commits import Birth
+from retr.retrieval.index_wish import IndexWish
 from retr.retrieval.ingest import WINDOW_BATCHES, Ingest
 from retr.retrieval.progress import Silent
 from retr.retrieval.snapshot import Snapshot
@@ -206,7 +207,7 @@ def texts(numbers: range, version: int = 1) -> Contents:
     return {f"d{i}": f"document {i} of version {version}" for i in numbers}
 
 
-FLAT = indexing.IndexWish("flat")
+FLAT = IndexWish("flat")
 WORDS = TermSettings("english:1")
 STEPS = [
     Step("build", texts(range(40)), "shelf"),
@@ -216,9 +217,7 @@ STEPS = [
     Step("words", then=lambda store, snapshot: indexing.index_words(store, snapshot, WORDS)),
     Step(
         "index",
-        then=lambda store, snapshot: indexing.index_all(
-            store, snapshot, indexing.IndexWish("flat")
-        ),
+        then=lambda store, snapshot: indexing.index_all(store, snapshot, IndexWish("flat")),
     ),
     *[Step(f"add {i}", texts(range(80 + i, 81 + i))) for i in range(5)],
     Step("add and merge", texts(range(30, 90), 3)),

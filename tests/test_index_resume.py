@@ -21,7 +21,7 @@ from retr.indexes._checkpoint import Checkpoint
 from retr.indexes.arrays import ArraySource
 from retr.indexes.base import Metric
 from retr.indexes.exact import scan
-from retr.retrieval.indexing import IndexWish
+from retr.retrieval.index_wish import IndexWish
 from retr.retrieval.store.store import Store
 
 pytest.importorskip("faiss")

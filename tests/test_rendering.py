@@ -16,7 +16,7 @@ from rich.cells import cell_len
 
 from retr.retrieval import console, rendering
 from retr.retrieval.errors import DamagedError, InputError, StorageError
-from retr.retrieval.ingest import IngestReport
+from retr.retrieval.ingest_report import IngestReport
 from retr.retrieval.shown import shorter_path
 from retr.retrieval.sources.base import Skipped
 from retr.retrieval.types import Hit, Query, Results

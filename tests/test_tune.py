@@ -22,7 +22,7 @@ from retr.indexes.points import OperatingPoint, aimed
 from retr.indexes.spec import IndexSpec
 from retr.indexes.tune import Tuned, made_queries, measure, tune
 from retr.retrieval.errors import InputError
-from retr.retrieval.indexing import check_memory, check_recall
+from retr.retrieval.index_wish import check_memory, check_recall
 
 pytest.importorskip("faiss")
 

@@ -20,7 +20,7 @@ from ...indexes.base import Floats, MissingFaissError
 from .. import indexing, merging
 from ..encoders.base import TEXT, Encoder
 from ..errors import InputError, LockedError, RetrError, StorageError
-from ..indexing import IndexWish
+from ..index_wish import IndexWish
 from ..progress import Progress
 from ..snapshot import Snapshot
 from ..store.manifest import Maps
