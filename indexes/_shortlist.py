@@ -5,8 +5,8 @@ the structure of the kind over what the projection gives. Its candidates are sco
 straight from the vectors of the source; the best of them are scored once more as `exact.scan`
 does it, so that a score is a function of the query and the vector alone.
 
-One query costs a few calls into FAISS and no more: each thread keeps its arrays and their
-addresses (_rerank.py), and search parameters are made once. A batch is cut into pieces for all
+One query costs a few calls into FAISS and no more: each thread keeps its arrays, their addresses
+and search parameters in a function made once (`_one`). A batch is cut into pieces for all
 cores.
 """
 
@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import copy
 import math
+import threading
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 from . import matryoshka
 from ._checkpoint import Checkpoint
 from ._faiss import faiss_metric, load_faiss, read_index, write_index
-from ._rerank import Reranker
+from ._rerank import Reranker, Room
 from ._threads import each_on_all_cores
 from .base import (
     Bitmap,
@@ -76,6 +77,13 @@ class Plan:
     parameters: Any
 
 
+class _Known(threading.local):
+    """The searches for one query that this thread has made before, by effort and k."""
+
+    def __init__(self) -> None:
+        self.searches: dict[tuple[int, int], Callable[[Floats], Hits]] = {}
+
+
 class ShortlistIndex(Index):
     """A kind that makes a shortlist with FAISS and re-ranks it on the stored vectors.
 
@@ -115,6 +123,7 @@ class ShortlistIndex(Index):
         self._source = source
         self._projection = projection
         self._matrix_at = faiss.swig_ptr(projection.matrix)
+        self._linear = faiss.downcast_VectorTransform(index.chain.at(0))
         self._reranker = Reranker(source, spec.dims[1:])
         if points is None:
             points = self.default_points(len(source), source.dim, spec)
@@ -303,6 +312,7 @@ class ShortlistIndex(Index):
         names = {*self.knobs, "shortlist", *(f"keep{dim}" for dim in self.spec.dims[1:])}
         check_points(self.points, self.default_effort, names)
         self._plans: dict[tuple[int, int], Plan] = {}
+        self._known = _Known()
 
     def search(
         self,
@@ -313,10 +323,16 @@ class ShortlistIndex(Index):
         allowed: Bitmap | None = None,
     ) -> Hits:
         """Return the best `k` positions for each query; see `Index.search`."""
-        source, n = self._source, len(self._source)
+        source = self._source
         queries = check_queries(queries, source.dim)
         k = check_k(k)
         effort = self.check_effort(effort)
+        if allowed is None and len(queries) == 1:
+            known = self._known.searches.get((effort, k))
+            hits = None if known is None else known(queries)
+            if hits is not None and hits.positions.item(k - 1) >= 0:
+                return hits
+        n = len(source)
         allowed = check_allowed(allowed, n)
         count = n if allowed is None else count_allowed(allowed, n)
         plan = None if 2 * k > count else self._plan(effort, k, count, allowed)
@@ -324,8 +340,10 @@ class ShortlistIndex(Index):
             return scan(source, queries, k, allowed=allowed)
         if allowed is None or count > _MOST_ALLOWED * n:
             hits = self._run(queries, k, plan)
-            if len(queries) == 1 and hits.positions[0, -1] >= 0:
-                return hits
+            if len(queries) == 1 and allowed is None:
+                if len(self._known.searches) >= _KEPT_PLANS:
+                    self._known.searches = {}
+                self._known.searches[effort, k] = self._one(k, plan)
             lacking = hits.positions[:, -1] < 0
         else:
             hits = Hits.none(len(queries), k)
@@ -340,7 +358,7 @@ class ShortlistIndex(Index):
 
     def _run(self, queries: Floats, k: int, plan: Plan) -> Hits:
         one = len(queries) == 1
-        return self._search_one(queries, k, plan) if one else self._search_many(queries, k, plan)
+        return self._one(k, plan)(queries) if one else self._search_many(queries, k, plan)
 
     def _is_far(
         self, queries: Floats, point: OperatingPoint, allowed: Bitmap, share: float
@@ -388,17 +406,25 @@ class ShortlistIndex(Index):
             self._plans[effort, k] = plan
         return plan
 
-    def _search_one(self, queries: Floats, k: int, plan: Plan) -> Hits:
-        faiss, projection = self._faiss, self._projection
-        room = self._reranker.room(projection.dim, plan.shortlist, k)
-        at_query = faiss.swig_ptr(queries)
-        faiss.fvec_inner_products_ny(
-            room.at_projected, at_query, self._matrix_at, self._source.dim, projection.dim
-        )
-        projection.fit_query(room.projected, room.at_projected, room.at_zeros)
-        self._find(1, room.at_projected, plan, room.at_distances, room.at_positions)
-        self._in_source(room.positions)
-        return self._reranker.one(queries, at_query, room, k, plan.kept)
+    def _one(self, k: int, plan: Plan) -> Callable[[Floats], Hits]:
+        """Return what searches for one query f32[1, dim], in the fewest steps and in one thread.
+
+        It holds the room, whose addresses alone others have.
+        """
+        matrix = self._projection.matrix
+        room = Room(len(matrix), plan.shortlist, k)
+        find, rerank = self._find_one(room, plan), self._reranker.one(room, plan.kept)
+        project, swig_ptr = self._faiss.fvec_inner_products_ny, self._faiss.swig_ptr
+        at_matrix = self._matrix_at
+        dim = self._source.dim
+
+        def search_one(query: Floats) -> Hits:
+            at_query = swig_ptr(query)
+            project(room.at_projected, at_query, at_matrix, dim, len(matrix))
+            find()
+            return rerank(query, at_query)
+
+        return search_one
 
     def _search_many(self, queries: Floats, k: int, plan: Plan) -> Hits:
         hits = Hits.none(len(queries), k)
@@ -415,18 +441,15 @@ class ShortlistIndex(Index):
         return hits
 
     def _projected(self, queries: Floats) -> Floats:
-        """Return what is compared with what is stored, f32[q, out].
+        """Return what is compared with what is stored, f32[q, out]."""
+        out = np.empty((len(queries), self._projection.dim), np.float32)
+        ptr = self._faiss.swig_ptr
+        multiply(self._linear, len(queries), ptr(queries), ptr(out))
+        return self._fitted(out)
 
-        One by one, for BLAS would start threads of its own in each thread, which wait by spinning.
-        """
-        faiss, projection = self._faiss, self._projection
-        out = np.empty((len(queries), projection.dim), np.float32)
-        for query, row in zip(queries, out, strict=True):
-            faiss.fvec_inner_products_ny(
-                faiss.swig_ptr(row), faiss.swig_ptr(query), self._matrix_at,
-                self._source.dim, projection.dim,
-            )  # fmt: skip
-        return projection.fit_queries(out)
+    def _fitted(self, projected: Floats) -> Floats:
+        """Bring queries to what codes are compared with, in place."""
+        return self._projection.fit_queries(projected)
 
     def _search_piece(self, queries: Floats, projected: Floats, k: int, plan: Plan) -> Hits:
         faiss = self._faiss
@@ -442,11 +465,49 @@ class ShortlistIndex(Index):
         if self._order is not None:
             positions[...] = self._order[positions]
 
+    def _find_one(self, room: Room, plan: Plan) -> Callable[[], None]:
+        """Return what writes the shortlist of the query whose projection is in `room`.
+
+        It does not hold the index, which would then hold itself.
+        """
+        projection, order, positions = self._projection, self._order, room.positions
+        search, shortlist, parameters = self._structure.search_c, plan.shortlist, plan.parameters
+        at_query, at_distances, at_positions = (
+            room.at_projected,
+            room.at_distances,
+            room.at_positions,
+        )
+
+        def find() -> None:
+            projection.fit_query(room.projected, at_query, room.at_zeros)
+            search(1, at_query, shortlist, at_distances, at_positions, parameters)
+            if order is not None:
+                positions[...] = order.take(positions, mode="wrap")  # -1 is the last
+
+        return find
+
     def _find(self, n: int, projected: Any, plan: Plan, distances: Any, positions: Any) -> None:
         """Write the shortlists of n queries; the arguments are addresses."""
         self._structure.search_c(
             n, projected, plan.shortlist, distances, positions, plan.parameters
         )
+
+
+def multiply(linear: Any, n: int, vectors: Any, out: Any) -> None:
+    """Apply a FAISS transform to n vectors with the BLAS of FAISS, on one thread.
+
+    That of numpy would start threads of its own in each thread, which wait by spinning.
+    vectors, out: addresses.
+    """
+    faiss = load_faiss()
+    threads = faiss.omp_get_max_threads()
+    if threads > 1:
+        faiss.omp_set_num_threads(1)  # of this thread alone
+    try:
+        linear.apply_noalloc(n, vectors, out)
+    finally:
+        if threads > 1:
+            faiss.omp_set_num_threads(threads)
 
 
 def _written(choices: Choices) -> str:

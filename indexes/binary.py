@@ -9,11 +9,13 @@ vectors (Charikar, Similarity estimation techniques from rounding algorithms, 20
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ._faiss import load_faiss
+from ._rerank import Room
 from ._shortlist import Plan, ShortlistIndex
 from .base import Floats
 from .points import OperatingPoint
@@ -66,21 +68,33 @@ class BinaryIndex(ShortlistIndex):
     def _scan_below(self, point: OperatingPoint) -> float:
         return len(self._source) / _RATIO
 
-    def _find(self, n: int, projected: Any, plan: Plan, distances: Any, positions: Any) -> None:
-        faiss = load_faiss()
+    def _find_one(self, room: Room, plan: Plan) -> Callable[[], None]:
         structure = self._structure
-        bits = np.empty((n, structure.code_size), np.uint8)
-        at_bits = faiss.swig_ptr(bits)
-        faiss.fvecs2bitvecs(projected, at_bits, structure.nbits, n)
-        counts = np.empty((n, plan.shortlist), np.int32)
-        faiss.hammings_knn_mc(
-            at_bits,
-            structure.codes.data(),
-            n,
-            structure.ntotal,
-            plan.shortlist,
-            structure.code_size,
-            faiss.swig_ptr(counts),
-            positions,
-            plan.parameters,
-        )
+
+        def find() -> None:
+            _nearest(structure, 1, room.at_projected, plan, room.at_positions)
+
+        return find
+
+    def _find(self, n: int, projected: Any, plan: Plan, distances: Any, positions: Any) -> None:
+        _nearest(self._structure, n, projected, plan, positions)
+
+
+def _nearest(structure: Any, n: int, projected: Any, plan: Plan, positions: Any) -> None:
+    """Write the positions of the vectors whose bits differ in the fewest places."""
+    faiss = load_faiss()
+    bits = np.empty((n, structure.code_size), np.uint8)
+    at_bits = faiss.swig_ptr(bits)
+    faiss.fvecs2bitvecs(projected, at_bits, structure.nbits, n)
+    counts = np.empty((n, plan.shortlist), np.int32)
+    faiss.hammings_knn_mc(
+        at_bits,
+        structure.codes.data(),
+        n,
+        structure.ntotal,
+        plan.shortlist,
+        structure.code_size,
+        faiss.swig_ptr(counts),
+        positions,
+        plan.parameters,
+    )

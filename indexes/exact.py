@@ -112,7 +112,7 @@ def best_of(source: VectorSource, queries: Floats, candidates: Positions) -> Hit
     candidates: i64[q, c], positions in any order, none twice for a query; -1 is padding.
     """
     if len(queries) == 1 and candidates.size and candidates[0, -1] >= 0:
-        return _best_of_one(source, queries, candidates)
+        return best_of_one(source.metric, queries, source.take(candidates[0]), candidates)
     scores = np.empty(candidates.shape, np.float32)
     step = max(1, EXACT_VALUES // max(1, candidates.shape[1] * source.dim))
     for start in range(0, len(queries), step):
@@ -123,9 +123,9 @@ def best_of(source: VectorSource, queries: Floats, candidates: Positions) -> Hit
     return _sorted(scores, candidates)
 
 
-def _best_of_one(source: VectorSource, query: Floats, candidates: Positions) -> Hits:
-    """Do the same for one query and no padding, in the fewest steps."""
-    sums = _sums(source.metric, query.astype(np.float64), source.take(candidates[0]))
+def best_of_one(metric: Metric, query: Floats, vectors: Floats, candidates: Positions) -> Hits:
+    """Do the same for one query and no padding, in the fewest steps; `vectors` f32[c, dim]."""
+    sums = _sums(metric, query.astype(np.float64), vectors)
     values = sums.tolist()
     inside = max(values) < _LARGEST and min(values) > -_LARGEST
     scores = sums.astype(np.float32) if inside else _rounded(sums)
@@ -139,10 +139,15 @@ def _best_of_one(source: VectorSource, query: Floats, candidates: Positions) -> 
 
 def _sorted(scores: Floats, candidates: Positions) -> Hits:
     scores[candidates < 0] = -np.inf
-    order = np.lexsort((candidates, -scores), axis=-1)
-    return Hits(
-        np.take_along_axis(scores, order, axis=1), np.take_along_axis(candidates, order, axis=1)
-    )
+    rises = (scores[:, :-1] <= scores[:, 1:]).any(axis=1)
+    unordered = np.flatnonzero(rises)
+    if len(unordered):  # mostly few are
+        some, numbers = scores[unordered], candidates[unordered]
+        order = np.lexsort((numbers, -some), axis=-1)
+        scores[unordered] = np.take_along_axis(some, order, axis=1)
+        candidates = candidates.copy()
+        candidates[unordered] = np.take_along_axis(numbers, order, axis=1)
+    return Hits(scores, candidates)
 
 
 def score_slack(

@@ -15,8 +15,7 @@ closest one. Most queries lie in the middle of something and need a few lists; a
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, cast
 
@@ -24,8 +23,10 @@ import numpy as np
 
 from ._faiss import load_faiss
 from ._gpu import on_gpu
-from ._shortlist import Choices, Plan, ShortlistIndex
+from ._rerank import Room
+from ._shortlist import Choices, Plan, ShortlistIndex, multiply
 from .base import Floats
+from .matryoshka import linear
 from .points import OperatingPoint
 from .spec import IndexSpec
 
@@ -39,6 +40,9 @@ _STEPS = (
 _MOST_CANDIDATES: Final = 204
 _GAPS: Final = 1000  # a gap of so many is the length of a centre
 _NO_GAP: Final = 4000  # reaches to the other side
+# Squared lengths between which float32 has room for what is worked out of a query.
+_SHORT: Final = 1e-12
+_LONG: Final = 1e12
 _ONE_BY_ONE: Final = 11  # the number by which FAISS knows a scan that keeps a reservoir per query
 _ROWS_PER_LIST = 128
 _CODE_ROWS = 32_768
@@ -60,17 +64,6 @@ class Probing:
     probes: int
     gap: int
     parameters: Any
-
-
-class _Desk(threading.local):
-    """The arrays of one thread for the lists of one query."""
-
-    def __init__(self, lists: int) -> None:
-        faiss = load_faiss()
-        self.closeness = np.empty(lists, np.float32)
-        self.at_closeness = faiss.swig_ptr(self.closeness)
-        self.is_near = np.empty(lists, np.bool_)
-        self.parameters = faiss.SearchParametersIVF()
 
 
 class IvfpqIndex(ShortlistIndex):
@@ -101,9 +94,9 @@ class IvfpqIndex(ShortlistIndex):
         else:
             self._unit = max(math.sqrt(float(squares.mean())), 1e-30)
         self._centres_at = faiss.swig_ptr(self._centres)
-        self._closeness = faiss.fvec_L2sqr_ny if self._is_l2 else faiss.fvec_inner_products_ny
+        self._linear_centres = linear(self._centres)
+        self._squares = squares
         self._alone = _twin(structure)
-        self._desk = _Desk(structure.nlist)
 
     @classmethod
     def default_points(cls, n: int, dim: int, spec: IndexSpec) -> tuple[OperatingPoint, ...]:
@@ -157,81 +150,97 @@ class IvfpqIndex(ShortlistIndex):
         gap = point["gap"] if selector is None else _NO_GAP
         return Probing(probes, gap, load_faiss().SearchParametersIVF(nprobe=probes, sel=selector))
 
-    def _find(self, n: int, projected: Any, plan: Plan, distances: Any, positions: Any) -> None:
-        if n == 1:
-            self._find_one(projected, plan, distances, positions)
-        elif n:
-            self._find_many(n, projected, plan, distances, positions)
+    def _find_one(self, room: Room, plan: Plan) -> Callable[[], None]:
+        faiss, structure, probing = self._faiss, self._alone, plan.parameters
+        projection, projected, at_zeros = self._projection, room.projected, room.at_zeros
+        dim, lists, is_l2 = structure.d, structure.nlist, self._is_l2
+        closeness = np.empty(lists, np.float32)
+        is_near, bar = np.empty(lists, np.bool_), np.empty(1, np.float32)
+        parameters = faiss.SearchParametersIVF(sel=probing.parameters.sel)
+        compare = faiss.fvec_L2sqr_ny if is_l2 else faiss.fvec_inner_products_ny
+        at_centres = self._centres_at
+        at_query = room.at_projected
+        shortlist, at_distances, at_positions = plan.shortlist, room.at_distances, room.at_positions
+        gap, probes, sqrt = probing.gap / _GAPS * self._unit, probing.probes, math.sqrt
+        swig_ptr, squared_length = faiss.swig_ptr, faiss.fvec_norm_L2sqr
+        at_closeness, greater_equal = swig_ptr(closeness), np.greater_equal
+        search = structure.search_preassigned_c
 
-    def _find_one(self, projected: Any, plan: Plan, distances: Any, positions: Any) -> None:
-        """Write the shortlist of one query, in the fewest steps; the arguments are addresses."""
-        faiss, structure, probing, desk = self._faiss, self._alone, plan.parameters, self._desk
-        closeness = desk.closeness
-        self._closeness(desk.at_closeness, projected, self._centres_at, structure.d, len(closeness))
-        length = self._unit
-        if self._is_l2:
-            np.negative(closeness, closeness)
-        else:
-            length *= math.sqrt(faiss.fvec_norm_L2sqr(projected, structure.d))
-        least = np.maximum.reduce(closeness) - probing.gap / _GAPS * length
-        np.greater_equal(closeness, least, desk.is_near)
-        keys = desk.is_near.nonzero()[0]
-        near = closeness[keys]
-        # The closest lists come first: what they hold shuts out most of what follows.
-        order = near.argsort()[::-1]
-        if len(order) > probing.probes:
-            order = order[: np.count_nonzero(near >= near[order[probing.probes - 1]])]
-        keys, near = keys[order], near[order]
-        if self._is_l2:
-            np.negative(near, near)
-        parameters = probing.parameters
-        if parameters.sel is None:
-            parameters = desk.parameters
+        def find() -> None:
+            length = 1.0
+            if is_l2:
+                projection.fit_query(projected, at_query, at_zeros)
+            else:
+                square = squared_length(at_query, dim)
+                if not _SHORT < square < _LONG:
+                    projection.fit_query(projected, at_query, at_zeros)
+                    square = squared_length(at_query, dim)
+                length = sqrt(square)
+            compare(at_closeness, at_query, at_centres, dim, lists)
+            if is_l2:
+                np.negative(closeness, closeness)
+            bar[0] = closeness.item(closeness.argmax()) - gap * length
+            greater_equal(closeness, bar, is_near)
+            keys = is_near.nonzero()[0]
+            near = closeness.take(keys)
+            if len(keys) > probes:
+                order = near.argsort()[::-1]
+                order = order[: np.count_nonzero(near >= near[order[probes - 1]])]
+                keys, near = keys.take(order), near.take(order)
+            if is_l2:
+                np.negative(near, near)
             parameters.nprobe = len(keys)
-        else:
-            parameters = faiss.SearchParametersIVF(nprobe=len(keys), sel=parameters.sel)
-        ptr = faiss.swig_ptr
-        structure.search_preassigned_c(
-            1, projected, plan.shortlist, ptr(keys), ptr(near), distances, positions, False,
-            parameters,
-        )  # fmt: skip
+            search(
+                1, at_query, shortlist, swig_ptr(keys), swig_ptr(near), at_distances,
+                at_positions, False, parameters,
+            )  # fmt: skip
 
-    def _find_many(
-        self, n: int, projected: Any, plan: Plan, distances: Any, positions: Any
-    ) -> None:
+        return find
+
+    def _find(self, n: int, projected: Any, plan: Plan, distances: Any, positions: Any) -> None:
+        if not n:
+            return
         faiss, structure, probing = self._faiss, self._structure, plan.parameters
         queries = faiss.rev_swig_ptr(projected, n * structure.d).reshape(n, structure.d)
-        closeness = np.empty((n, structure.nlist), np.float32)
-        # One by one: a product of matrices would start threads of its own in each thread.
-        for query, row in zip(queries, closeness, strict=True):
-            self._closeness(
-                faiss.swig_ptr(row), faiss.swig_ptr(query), self._centres_at, structure.d, len(row)
-            )
+        closeness = self._closeness(queries, projected)
         lengths: Any = self._unit
-        if self._is_l2:
-            np.negative(closeness, closeness)
-        else:
-            lengths = self._unit * np.sqrt(np.einsum("ij,ij->i", queries, queries))[:, None]
-        least = closeness.max(axis=1, keepdims=True) - probing.gap / _GAPS * lengths
-        is_near = closeness >= least
-        counts = is_near.sum(axis=1)
-        if counts.max() > probing.probes:
+        if not self._is_l2:
+            lengths = self._unit * np.sqrt(np.einsum("ij,ij->i", queries, queries))
+        least = closeness.max(axis=1) - probing.gap / _GAPS * lengths
+        is_near = closeness >= least.astype(np.float32)[:, None]
+        counts = np.count_nonzero(is_near, axis=1)
+        many = (counts > probing.probes).nonzero()[0]
+        if len(many):
             last = structure.nlist - probing.probes
-            is_near &= closeness >= np.partition(closeness, last, axis=1)[:, last : last + 1]
-            counts = is_near.sum(axis=1)
-        owner, lists = is_near.nonzero()
-        place = np.arange(len(owner)) - (np.cumsum(counts) - counts).repeat(counts)
-        keys = np.full((n, counts.max()), -1, np.int64)
-        near = np.zeros(keys.shape, np.float32)
-        keys[owner, place] = lists
-        near[owner, place] = closeness[owner, lists]
+            some = closeness[many]
+            is_near[many] &= some >= np.partition(some, last, axis=1)[:, last : last + 1]
+            counts[many] = np.count_nonzero(is_near[many], axis=1)
+        most = int(counts.max())
+        found = is_near.reshape(-1).nonzero()[0]
+        owner = np.arange(n).repeat(counts)
+        # The place of each in rows that are as long as the longest.
+        place = np.arange(len(found)) + (np.arange(n) * most - (counts.cumsum() - counts))[owner]
+        keys = np.full(n * most, -1, np.int64)
+        keys[place] = found - owner * structure.nlist
+        near = np.zeros(n * most, np.float32)
+        near[place] = closeness.reshape(-1)[found]
         if self._is_l2:
             np.negative(near, near)
         ptr = faiss.swig_ptr
         structure.search_preassigned_c(
             n, projected, plan.shortlist, ptr(keys), ptr(near), distances, positions, False,
-            faiss.SearchParametersIVF(nprobe=keys.shape[1], sel=probing.parameters.sel),
+            faiss.SearchParametersIVF(nprobe=most, sel=probing.parameters.sel),
         )  # fmt: skip
+
+    def _closeness(self, queries: Floats, at_queries: Any) -> Floats:
+        """Return how close each centre is to each query, f32[q, lists]."""
+        out = np.empty((len(queries), self._structure.nlist), np.float32)
+        multiply(self._linear_centres, len(queries), at_queries, self._faiss.swig_ptr(out))
+        if self._is_l2:
+            out *= 2
+            out -= self._squares
+            out -= np.einsum("ij,ij->i", queries, queries)[:, None]
+        return out
 
     def _scan_below(self, point: OperatingPoint) -> float:
         n = len(self._source)

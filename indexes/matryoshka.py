@@ -94,12 +94,14 @@ class Projection:
     def chain(self) -> list[Any]:
         """Return the same as FAISS transforms, to be applied in this order."""
         faiss = load_faiss()
-        first = _linear(self.matrix)
+        first = linear(self.matrix)
+        first.set_is_orthonormal()
         parts = [first]
         if self.normalise:
             parts.append(faiss.NormalizationTransform(self.dim))
         if self.scale:
-            parts.append(_linear(np.eye(self.dim, dtype=np.float32) * np.float32(self.scale)))
+            scaling = np.eye(self.dim, dtype=np.float32) * np.float32(self.scale)
+            parts.append(linear(scaling))
         return parts
 
     @classmethod
@@ -198,14 +200,14 @@ def _round(values: Floats) -> None:
     np.clip(values, -_LEVELS, _LEVELS, out=values)
 
 
-def _linear(matrix: Floats) -> Any:
+def linear(matrix: Floats) -> Any:
+    """Return the multiplication with a matrix, f32[out, dim], as a FAISS transform."""
     faiss = load_faiss()
     out, dim = matrix.shape
-    linear = faiss.LinearTransform(dim, out, False)
-    faiss.copy_array_to_vector(matrix.ravel(), linear.A)
-    linear.is_trained = True
-    linear.set_is_orthonormal()
-    return linear
+    transform = faiss.LinearTransform(dim, out, False)
+    faiss.copy_array_to_vector(matrix.ravel(), transform.A)
+    transform.is_trained = True
+    return transform
 
 
 def _pilot(projection: Projection, sample: Floats) -> float:
