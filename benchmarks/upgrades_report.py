@@ -9,6 +9,7 @@ from typing import Any
 
 from ..retrieval.evaluation.measures import text_table
 from ..retrieval.store.disk import storage_errors
+from . import bt2
 from .upgrades_plots import plot
 
 Result = Mapping[str, Any]
@@ -21,11 +22,16 @@ def read(folder: Path) -> list[Result]:
     return sorted(found, key=lambda each: (each["old"]["name"], each["dataset"]["name"]))
 
 
+def read_bt2(folder: Path) -> list[Result]:
+    """Return the results of BT²'s protocol on images that lie in a folder, by name."""
+    return [json.loads(file.read_bytes()) for file in sorted(folder.glob("bt2-*.json"))]
+
+
 def write(folder: Path) -> None:
     """Write report.md and a plot for each pair of encoders beside the results of a folder."""
     results = read(folder)
     with storage_errors(folder):
-        (folder / "report.md").write_text(markdown(results), "utf-8")
+        (folder / "report.md").write_text(markdown(results, read_bt2(folder)), "utf-8")
         for name, group in _groups(results):
             (folder / f"{name}.svg").write_text(plot(group), "utf-8")
 
@@ -35,8 +41,8 @@ def text(results: Sequence[Result]) -> str:
     return text_table([_HEAD, *_lines(results)])
 
 
-def markdown(results: Sequence[Result]) -> str:
-    """Return the whole report."""
+def markdown(results: Sequence[Result], images: Sequence[Result] = ()) -> str:
+    """Return the whole report; images: results of BT²'s protocol."""
     parts = ["# What an upgrade is worth, before, during and after backfill", _LEGEND]
     for name, group in _groups(results):
         parts += [f"## {_title(group[0])}", f"![]({name}.svg)"]
@@ -51,6 +57,11 @@ def markdown(results: Sequence[Result]) -> str:
             "### Calibrations: nDCG@10 over backfill in predicted order",
             _table([_CALIBRATION_HEAD, *_calibrations(group)]),
         ]
+    if images:
+        parts += ["## BT²'s protocol on labelled images", _BT2_LEGEND]
+        for each in images:
+            parts += [f"### {each['dataset']}; {each['seeds']} seeds", _table(bt2.lines(each))]
+        parts += ["### Published, of CIFAR-100", _table(bt2.published())]
     return "\n\n".join(parts) + "\n"
 
 
@@ -79,6 +90,16 @@ _LEGEND = (
     "Map: new queries over mapped vectors, no encoder called; the sample holds its new vectors. "
     "New/new: everything embedded anew. Gain: how much of the way from old/old to new/new. Shares "
     "of backfill are of the rows outside the sample."
+)
+_BT2_LEGEND = (
+    "Percent, mean ± deviation over the seeds. x/y: queries by x search a gallery by y; both are "
+    "the images left out of training, and a query's own is removed. The old encoder was trained on "
+    "half of the classes, the new one on all, each by itself; nothing is fitted after that but the "
+    "maps, on the images that the encoders were trained on. No bridge: the new encoder's first "
+    "dimensions as they are. In the common space: where BT²'s basis, refined with labels, has put "
+    "new vectors, whose inner products stay as they were. The published figures are of "
+    "another data set, with larger encoders that were trained together: they say what kind of "
+    "table this is, and nothing about the rows above."
 )
 _HEAD = [
     "data set", "pairs", "mode", "old/old", "bridge", "map", "new/new", "gain", "gain at 25 %",
