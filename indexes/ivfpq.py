@@ -35,11 +35,18 @@ from .spec import IndexSpec
 _STEPS = (
     (40, 0.004, 60), (70, 0.01, 60), (100, 0.02, 60), (125, 0.03, 60), (150, 0.05, 60),
     (175, 0.08, 60), (200, 0.12, 60), (225, 0.17, 60), (250, 0.25, 60), (280, 0.35, 60),
-    (310, 0.5, 70), (350, 0.7, 85), (400, 0.9, 140),
+    (310, 0.5, 70), (350, 0.7, 85), (400, 0.9, 140), (450, 1.0, 160), (520, 1.0, 180),
 )  # fmt: skip
 _MOST_CANDIDATES: Final = 204
 _GAPS: Final = 1000  # a gap of so many is the length of a centre
 _NO_GAP: Final = 4000  # reaches to the other side
+# Of allowed vectors that are drawn at random a search finds as much where the gap grows with this
+# power of how many there are for each; two thirds of that would do if none stood together.
+_WIDENED: Final = 0.15
+# Comparing so many vectors takes as long as a search of the fewest lists, and one of them as long
+# as so many codes.
+_FEW: Final = 500
+_CODES: Final = 64
 # Squared lengths between which float32 has room for what is worked out of a query.
 _SHORT: Final = 1e-12
 _LONG: Final = 1e12
@@ -147,7 +154,7 @@ class IvfpqIndex(ShortlistIndex):
     ) -> Any:
         """The allowed neighbours of a query lie further away, in more lists."""
         probes = min(self._structure.nlist, math.ceil(point["probes"] * math.sqrt(stretch)))
-        gap = point["gap"] if selector is None else _NO_GAP
+        gap = min(max(point["gap"], _NO_GAP), math.ceil(point["gap"] * stretch**_WIDENED))
         return Probing(probes, gap, load_faiss().SearchParametersIVF(nprobe=probes, sel=selector))
 
     def _find_one(self, room: Room, plan: Plan) -> Callable[[], None]:
@@ -243,8 +250,8 @@ class IvfpqIndex(ShortlistIndex):
         return out
 
     def _scan_below(self, point: OperatingPoint) -> float:
-        n = len(self._source)
-        return math.sqrt(n * n * min(1.0, point["probes"] / self._structure.nlist) / 8)
+        n, lists = len(self._source), min(1.0, point["probes"] / self._structure.nlist)
+        return min(n / 4, _FEW + n / _CODES * math.sqrt(lists))
 
 
 def _twin(structure: Any) -> Any:
