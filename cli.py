@@ -156,13 +156,11 @@ def search(
     asked = inputs.choose_queries(query, queries, vector, *parts)
     only = None if ids is None else inputs.read_ids(ids)
     from .retrieval.collection import open
-    from .retrieval.encoders.base import EncoderOptions
 
-    options = None if device is None else EncoderOptions(device=device)
     how: SearchOptions = {"mode": mode, "where": where, "recall": recall, "ids": only}
     if rerank is not None:
         how |= {"rerank": rerank, "rerank_depth": rerank_depth}
-    with open(index, encoder=encoder, options=options) as collection:
+    with open(index, encoder=encoder, device=device) as collection:
         if run is None:
             how |= {"passages": passages, "explain": explain}
             answers = runs.answers(collection, asked, k, **how)

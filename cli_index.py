@@ -121,6 +121,7 @@ def add(
     format: o.Format = None,
     passages: o.Passages = None,
     passage_size: o.PassageSize = None,
+    device: o.Device = None,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -140,7 +141,7 @@ def add(
     options = o.source_options(
         id, text, title, vector, image, images, ids, include, exclude, format
     )
-    with _resumable(index), open(index) as collection:
+    with _resumable(index), open(index, device=device) as collection:
         collection.add(
             source, options=options, passages=passages, size=passage_size, progress=not quiet
         )
@@ -268,6 +269,7 @@ def tune(
         value("--qrels", "FILE", "Their judgments, to weigh vectors against words."),
     ] = None,
     recall: o.Recall = None,
+    device: o.Device = None,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -291,7 +293,7 @@ def tune(
         from .retrieval.evaluation import read_qrels
 
         judged = read_qrels(qrels)
-    with open(index) as collection:
+    with open(index, device=device) as collection:
         report = collection.tune(asked, judged, recall=recall)
     _show(report, rendering.tune_text(report), as_json)
 
@@ -299,6 +301,7 @@ def tune(
 @app.command()
 def compact(
     index: o.Index = DEFAULT_INDEX,
+    device: o.Device = None,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
@@ -313,7 +316,7 @@ def compact(
     from .retrieval import rendering
     from .retrieval.collection import open
 
-    with open(index) as collection:
+    with open(index, device=device) as collection:
         before = collection.info()
         collection.compact()
         after = collection.info()

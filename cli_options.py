@@ -145,7 +145,9 @@ LongText = Annotated[
         "mean of windows), chunk-max, or stretch (its positions, to --max-length).",
     ),
 ]
-Device = Annotated[OptionalText, value("--device", "DEVICE", "Where to encode: cpu, cuda, …")]
+Device = Annotated[
+    OptionalText, value("--device", "DEVICE", "Where to compute: cpu, cuda, cuda:1, …")
+]
 
 
 def source_options(

@@ -208,16 +208,14 @@ def backfill(
     """
     console.listen(quiet, verbose)
     from .retrieval.collection import open
-    from .retrieval.encoders.base import EncoderOptions
     from .retrieval.upgrade import inputs, reports
 
     seconds = None if time is None else inputs.read_seconds(time)
     counts = None if clicks is None else inputs.read_clicks(clicks)
     if rows is not None and rows < 1:
         raise InputError(f"--rows {rows}: give a number above 0")
-    options = None if device is None else EncoderOptions(device=device)
     try:
-        with open(index, options=options) as collection:
+        with open(index, device=device) as collection:
             record = collection.backfill(
                 rows, seconds=seconds, order=order, clicks=counts, progress=not quiet
             ).to_json()

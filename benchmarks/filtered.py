@@ -27,7 +27,7 @@ from ..indexes import IndexSpec, kind
 from ..indexes.arrays import ArraySource
 from ..indexes.base import Bitmap, Floats, Index
 from ..indexes.curve import K, recalls
-from ..indexes.exact import scan
+from ..indexes.scanning import scan
 from ..indexes.tune import measure
 from .environment import describe
 from .grow import grow

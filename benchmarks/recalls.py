@@ -24,8 +24,8 @@ from ..indexes.arrays import ArraySource
 from ..indexes.base import Floats
 from ..indexes.candidates import candidates
 from ..indexes.curve import K, recalls
-from ..indexes.exact import scan
 from ..indexes.points import aimed
+from ..indexes.scanning import scan
 from ..indexes.tune import Tuned, measure
 from .environment import describe
 from .recall_sets import RecallSet, sets

@@ -43,9 +43,9 @@ from .base import (
     check_queries,
     count_allowed,
 )
-from .exact import scan
 from .matryoshka import Projection
 from .points import OperatingPoint, check_points
+from .scanning import scan
 from .spec import IndexSpec, SpecError, Value
 
 TOP: Final = 10  # what operating points are made for; a longer answer takes a longer shortlist

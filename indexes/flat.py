@@ -26,8 +26,9 @@ from .base import (
     check_queries,
     count_allowed,
 )
-from .exact import GATHER_BELOW, best_of, largest_norm, overflows, scan, score_slack
+from .exact import GATHER_BELOW, best_of, largest_norm, overflows, score_slack
 from .points import OperatingPoint
+from .scanning import scan
 from .spec import IndexSpec, SpecError
 
 _BUILD_ROWS = 1 << 14

@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Final, cast
 import numpy as np
 
 from ._faiss import load_faiss
-from ._gpu import on_gpu
+from ._gpu import train
 from ._rerank import Room
 from ._shortlist import Choices, Plan, ShortlistIndex, multiply
 from .base import Floats
@@ -300,7 +300,7 @@ def _cluster(rows: Floats, lists: int, metric: int) -> Floats:
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
     try:
-        clustering.train(rows, on_gpu(faiss.IndexFlat(dim, metric)))
+        train(clustering, rows, faiss.IndexFlat(dim, metric))
     finally:
         faiss.omp_set_num_threads(threads)
     centres: Floats = faiss.vector_to_array(clustering.centroids).reshape(lists, dim)

@@ -23,8 +23,8 @@ from ._checkpoint import Checkpoint
 from .base import Floats, Index, Metric, Progress, VectorSource
 from .candidates import candidates
 from .curve import K, Measured, Questions, Trial, curve_of, in_turns
-from .exact import scan
 from .points import aimed
+from .scanning import scan
 from .spec import IndexSpec
 
 _QUERIES: Final = 2000

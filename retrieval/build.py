@@ -80,6 +80,7 @@ def build(
     settings = _settings(recall, memory, spec, dtype)
     terms = TermSettings(analyzer(language or DEFAULT_LANGUAGE).name)
     opened = open_source(source, source_options(options, how))
+    device = encoder_options.device if encoder_options else None
     store = Store(Path(path))
     if store.exists():
         collection = Collection(path, encoder=encoder, options=encoder_options)
@@ -95,9 +96,9 @@ def build(
             "fusion": default_fusion(chosen.space.family).to_json(),
         }
         report = _first(store, opened, chosen, settings, passages, size, progress)
-        collection = Collection(path, encoder=chosen)
+        collection = Collection(path, encoder=chosen, device=device)
         collection.report = report
-    with on_device(encoder_options.device if encoder_options else None):
+    with on_device(device):
         collection.settle(settings, terms, progress)
     return collection
 

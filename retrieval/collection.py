@@ -63,6 +63,7 @@ class Collection:
         *,
         encoder: str | Encoder | None = None,
         options: EncoderOptions | None = None,
+        device: str | None = None,
         refresh_seconds: float | None = None,
         lock_seconds: float = 60.0,
     ) -> None:
@@ -70,12 +71,14 @@ class Collection:
         self._refresh_seconds = refresh_seconds
         self._lock = threading.Lock()
         self._encoders: dict[Space, Encoder] = {}
-        self._device = options.device if options is not None else None
+        self._device = device or (options.device if options is not None else None)
         self._rerankers: dict[str, Reranker] = {}
         self.report = IngestReport()
         self._snapshot = self._newest(None)
         self._looked = time.monotonic()
         if encoder is not None or options is not None:
+            if device is not None and not isinstance(encoder, Encoder):
+                options = replace(options or EncoderOptions(), device=device)
             self._encoders[self.space] = self._check_encoder(encoder, options)
 
     # --- what it is
@@ -205,8 +208,11 @@ class Collection:
         found: list[Results] = []
         for start in range(0, len(asked), QUERY_BLOCK):
             block = asked[start : start + QUERY_BLOCK]
-            sides = Sides(snapshot, block, chosen, lambda: self._encoder_of(snapshot), rows, wanted)
-            found += search(sides, k, passages=passages, explain=explain, rerank=reranking)
+            with on_device(self._device):
+                sides = Sides(
+                    snapshot, block, chosen, lambda: self._encoder_of(snapshot), rows, wanted
+                )
+                found += search(sides, k, passages=passages, explain=explain, rerank=reranking)
         return found if many else found[0]
 
     def refresh(self) -> int:
@@ -381,9 +387,10 @@ class Collection:
         self.refresh()
         wanted = None if recall is None else check_recall(recall)
         asked = None if queries is None else as_queries(list(queries), None)[0]
-        snapshot, report = tune(
-            self._store, self._snapshot, asked, qrels, wanted, lambda: self.encoder
-        )
+        with on_device(self._device):
+            snapshot, report = tune(
+                self._store, self._snapshot, asked, qrels, wanted, lambda: self.encoder
+            )
         self._move_to(snapshot)
         self._clear_away()
         return report
@@ -490,7 +497,7 @@ class Collection:
 
         self._check_writable()
         self.refresh()
-        with choose_progress(progress) as shown:
+        with on_device(self._device), choose_progress(progress) as shown:
             run = backfill(self._store, self._snapshot, self.encoder, shown, order, clicks)
             try:
                 report = run.run(rows, seconds)
@@ -603,7 +610,8 @@ class Collection:
         with self._lock:
             known = self._encoders.get(snapshot.space)
             if known is None:
-                known = self._check_encoder(None, None, snapshot)
+                asked = None if self._device is None else EncoderOptions(device=self._device)
+                known = self._check_encoder(None, asked, snapshot)
                 self._encoders[snapshot.space] = known
             return known
 
@@ -660,6 +668,7 @@ def open(
     *,
     encoder: str | Encoder | None = None,
     options: EncoderOptions | None = None,
+    device: str | None = None,
     refresh_seconds: float | None = None,
 ) -> Collection:
     """Open a collection that exists.
@@ -667,7 +676,9 @@ def open(
     path:            its folder.
     encoder:         only where it cannot be loaded by the name that is stored: one's own, or a
                      model that has moved. It has to be of the collection's space.
-    options:         other options for the encoder, such as `device`.
+    options:         other options for the encoder, such as `max_length`.
+    device:          where to encode, search and build: "cpu", "cuda" or "cuda:1"; None is a GPU
+                     where there is one that torch, or FAISS, can use.
     refresh_seconds: look for a newer generation before a search, at most this often; None looks
                      only when `refresh` is called.
 
@@ -676,4 +687,6 @@ def open(
         SpaceMismatchError: the encoder is of another space; both are printed.
         DamagedError: it cannot be read.
     """
-    return Collection(path, encoder=encoder, options=options, refresh_seconds=refresh_seconds)
+    return Collection(
+        path, encoder=encoder, options=options, device=device, refresh_seconds=refresh_seconds
+    )

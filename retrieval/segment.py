@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ..indexes.arrays import ArraySource
 from ..indexes.base import Hits, Metric
-from ..indexes.exact import rerank, scan
+from ..indexes.exact import rerank
+from ..indexes.scanning import scan
 from .store.manifest import SegmentEntry
 from .store.shards import Matrix, Rows, find_rows, open_vectors
 
