@@ -18,6 +18,7 @@ import pytest
 
 import retr
 from retr.indexes import IndexSpec, _gpu, exact, kind
+from retr.indexes._card import Card
 from retr.indexes._gpu import gpu_number, on_device
 from retr.indexes.arrays import ArraySource
 from retr.indexes.base import Metric
@@ -147,6 +148,29 @@ def test_a_collection_answers_alike_on_either(tmp_path: Path) -> None:
     assert [[(h.id, h.score) for h in r.hits] for r in found] == [
         [(h.id, h.score) for h in r.hits] for r in wanted
     ]
+
+
+@needs_gpu
+def test_memory_that_others_have_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("torch has no GPU here, to take its memory with")
+    rows = source(200_000, 256)
+    other = Card(card()._make, 1 << 40)
+    card().clear()
+    taken = torch.empty(
+        torch.cuda.mem_get_info()[0] - (100 << 20), dtype=torch.uint8, device="cuda"
+    )
+    assert other.scan(rows, rows.take(np.arange(100)), 10, None) is None
+    (record,) = caplog.records
+    assert "searching on the CPU: the GPU cannot be used" in record.getMessage()
+    del taken
+    torch.cuda.empty_cache()
+    other = Card(card()._make, 1 << 40)
+    queries = rows.take(np.arange(100))
+    got = other.scan(rows, queries, 10, None)
+    assert got is not None
+    assert_same(got, exact.scan(rows, queries, 10))
 
 
 FORK = """
