@@ -20,11 +20,11 @@ from .base import (
     count_allowed,
 )
 
-# Multiplications, from which on a GPU is faster than 16 cores.
-_BEGUN: Final = 2e11  # to begin takes a second
-_BROUGHT: Final = 1e10  # and to bring vectors there as long as to compare a hundred queries
-_BROUGHT_QUERIES: Final = 100
-_THERE: Final = 3e7
+# Multiplications from which on a GPU is faster than 16 cores (benchmarks/results/gpu.json).
+_BEGUN: Final = 2e11  # to begin with one takes a second
+_BROUGHT: Final = 1e9
+_BROUGHT_QUERIES: Final = 128  # to bring vectors there takes as long as to compare so many
+_THERE: Final = 1e7
 
 
 def scan(source: VectorSource, queries: Floats, k: int, *, allowed: Bitmap | None = None) -> Hits:

@@ -197,5 +197,7 @@ assert there.card.scan(rows, rows.take(np.arange(9)), 3, None) is not None
 @needs_gpu
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system forks no processes")
 def test_a_forked_process_uses_the_cpu_and_ends_well() -> None:
-    ran = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, check=False)
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORK], capture_output=True, text=True, check=False
+    )
     assert (ran.returncode, ran.stderr) == (0, "")
