@@ -35,7 +35,6 @@ from ..indexes.base import Bitmap, Floats, Hits, Metric, Positions
 from ..indexes.curve import K
 from ..retrieval.encoders import EncoderOptions, resolve
 from ..retrieval.encoders.base import Encoder
-from ..retrieval.errors import InputError
 from .environment import describe
 from .grow import unit_rows
 
@@ -186,7 +185,7 @@ def _begin() -> float:
     begin = time.perf_counter()
     there = _gpu.gpu()
     if there is None:
-        raise InputError("there is no GPU that FAISS can use; it needs the extra `gpu`")
+        raise SystemExit("there is no GPU that FAISS can use; it comes with: pip install 'retr[gpu]'")
     small = ArraySource(np.eye(64, dtype=np.float32), Metric.COSINE)
     there.card.scan(small, small.take(np.arange(2)), 1, None)
     return time.perf_counter() - begin

@@ -145,8 +145,8 @@ def test_a_collection_answers_alike_on_either(tmp_path: Path) -> None:
     with retr.open(path) as collection:
         found = collection.search(vector=queries, k=5)
     assert card().held > 0
-    assert [[(h.id, h.score) for h in r.hits] for r in found] == [
-        [(h.id, h.score) for h in r.hits] for r in wanted
+    assert [[(h.id, h.score) for h in r] for r in found] == [
+        [(h.id, h.score) for h in r] for r in wanted
     ]
 
 
