@@ -185,7 +185,7 @@ def _begin() -> float:
     begin = time.perf_counter()
     there = _gpu.gpu()
     if there is None:
-        raise SystemExit("there is no GPU that FAISS can use; it comes with: pip install 'retr[gpu]'")
+        raise SystemExit("FAISS has no GPU here; it can use one with: pip install 'retr[gpu]'")
     small = ArraySource(np.eye(64, dtype=np.float32), Metric.COSINE)
     there.card.scan(small, small.take(np.arange(2)), 1, None)
     return time.perf_counter() - begin

@@ -12,6 +12,7 @@ import atexit
 import ctypes
 import os
 import re
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,13 +60,19 @@ class Gpu:
 
 def gpu() -> Gpu | None:
     """Return the GPU that the device of `on_device` means; None where FAISS has no such one."""
-    if _FORKED or _driver() is None:  # to look for a driver takes far less than to import FAISS
+    if (
+        _is_forked() or _driver() is None
+    ):  # to look for a driver takes far less than to import FAISS
         return None
     try:
         number = gpu_number(_DEVICE.get(), _count())
     except MissingFaissError:
         return None
     return None if number is None else _opened(number)
+
+
+def _is_forked() -> bool:
+    return any(parent != os.getpid() for parent in _FORKED)
 
 
 def is_started() -> bool:
@@ -100,7 +107,7 @@ def _count() -> int:
 
 _OPENING: Final = threading.Lock()
 _OPENED: Final[dict[int, Gpu]] = {}
-_FORKED: Final[list[int]] = []
+_FORKED: Final[set[int]] = set()  # the processes that used CUDA when they were forked
 
 
 def _opened(number: int) -> Gpu:
@@ -125,10 +132,15 @@ def _close() -> None:
     _OPENED.clear()
 
 
+def _before_fork() -> None:
+    """Note whether this process uses CUDA: a child can use, and even free, nothing of it then."""
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)
+    used = bool(_OPENED) or (_driver.cache_info().currsize > 0 and _driver() is not None)
+    if used or (hasattr(cuda, "is_initialized") and cuda.is_initialized()):
+        _FORKED.add(os.getpid())
+
+
 def _after_fork() -> None:
-    """Leave the GPU to the parent: a child can use and even free nothing of it."""
-    if _OPENED:
-        _FORKED.append(os.getpid())
     for each in _OPENED.values():
         each.card.abandon()
         each.resources.this.disown()
@@ -137,7 +149,7 @@ def _after_fork() -> None:
 
 atexit.register(_close)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
 
 
 @cache

@@ -57,6 +57,27 @@ def test_a_gpu_is_for_as_much_as_makes_up_for_it() -> None:
     assert is_worth(1_000_000, 384, 1, True, True)
 
 
+def test_a_collection_searches_on_its_device(tmp_path: Path) -> None:
+    seen: list[str | None] = []
+
+    def note(query: str, texts: list[str]) -> list[float]:
+        seen.append(_gpu._DEVICE.get())
+        return [0.0] * len(texts)
+
+    path, options = tmp_path / "mine.retr", retr.EncoderOptions(device="cpu")
+    texts = [{"id": "a", "text": "bees"}, {"id": "b", "text": "flowers"}]
+    opened = [
+        retr.build(texts, path, encoder="static", encoder_options=options, progress=False),
+        retr.open(path, options=options),
+        retr.open(path, device="cpu"),
+        retr.open(path, device="cuda:1"),  # the built-in encoder computes on the CPU anyway
+        retr.open(path),
+    ]
+    for collection in opened:
+        collection.search("bees", rerank=note)
+    assert seen == ["cpu", "cpu", "cpu", "cuda:1", None]
+
+
 def source(rows: int = 20_000, dim: int = 96, metric: Metric = Metric.COSINE) -> ArraySource:
     rng = np.random.default_rng(rows + dim)
     centres = rng.standard_normal((rows // 50, dim))
