@@ -134,7 +134,7 @@ def _close() -> None:
 
 def _before_fork() -> None:
     """Note whether this process uses CUDA: a child can use, and even free, nothing of it then."""
-    cuda = getattr(sys.modules.get("torch"), "cuda", None)
+    cuda: Any = getattr(sys.modules.get("torch"), "cuda", None)
     used = bool(_OPENED) or (_driver.cache_info().currsize > 0 and _driver() is not None)
     if used or (hasattr(cuda, "is_initialized") and cuda.is_initialized()):
         _FORKED.add(os.getpid())
