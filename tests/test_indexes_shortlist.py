@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -153,6 +155,46 @@ def test_points_are_given_back_to_a_loaded_index(text: str, tmp_path: Path) -> N
         loaded.search(queries, 10, effort=3)
     with pytest.raises(ValueError, match="does not set just the knobs"):
         index.with_points([OperatingPoint.of(no_such_knob=3)])
+
+
+@pytest.mark.parametrize("text", ["hnsw@32", "ivfpq@32", "binary"])
+def test_threads_that_ask_one_by_one_do_not_disturb_each_other(text: str) -> None:
+    index = built(text, Metric.COSINE)
+    _, queries = data(Metric.COSINE)
+
+    def asked(row: int) -> Hits:
+        return index.search(queries[row : row + 1], 10, effort=row % 3)
+
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(asked, [*range(60)] * 3))
+    for row, hits in zip([*range(60)] * 3, together, strict=True):
+        assert_same(hits, asked(row))
+
+
+@pytest.mark.parametrize("length", [1e-18, 1e-9, 1e9, 1e18])
+@pytest.mark.parametrize("text", ["hnsw@32", "ivfpq@32"])
+def test_queries_of_any_length_find_as_much(text: str, length: float) -> None:
+    source, queries = data(Metric.IP)
+    some = queries[:60] * np.float32(length)
+    wanted = scan(source, some, 10).positions
+    index = built(text, Metric.IP)
+    for found in (
+        index.search(some, 10).positions,
+        np.concatenate([index.search(query[None], 10).positions for query in some]),
+    ):
+        assert (found[:, :, None] == wanted[:, None, :]).any(axis=2).mean() >= 0.9
+
+
+def test_an_index_that_has_answered_holds_no_circle() -> None:
+    source, queries = data(Metric.COSINE)
+    for text in ("ivfpq@32", "hnsw@32", "binary"):
+        spec = IndexSpec.parse(text)
+        index = kind(spec.kind).build(ArraySource(source.vectors[:2000], Metric.COSINE), spec)
+        index.search(queries[:1], 10)
+        index.search(queries[:1], 10)
+        gone = weakref.ref(index)
+        del index
+        assert gone() is None, text  # its file is let go of at once
 
 
 def test_the_file_of_another_kind_is_refused(tmp_path: Path) -> None:
