@@ -47,6 +47,14 @@ def start(
     force: Annotated[
         bool, flag("--force", "Begin although the two encoders have nothing in common.")
     ] = False,
+    both: Annotated[
+        bool | None,
+        typer.Option(
+            "--both/--no-both",
+            help="Have the old encoder encode queries as well, for the old vectors; if not given, "
+            "where judged queries say that a bridge is worse than that.",
+        ),
+    ] = None,
     query_prompt: o.QueryPrompt = None,
     document_prompt: o.DocumentPrompt = None,
     max_length: o.MaxLength = None,
@@ -104,6 +112,7 @@ def start(
             qrels=judged,
             dry_run=dry_run,
             force=force,
+            both=both,
             confirm=None if yes or dry_run else confirm,
             progress=not quiet,
         )

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from ..retrieval.errors import InputError, RetrError
 from ..retrieval.evaluation.measures import text_table
 from ..retrieval.upgrade.bridge import dilate
-from ..retrieval.upgrade.choose import BridgeFits, bridged_scores, choose_bridge, choose_forward
+from ..retrieval.upgrade.candidates import BridgeFits, bridged_scores
+from ..retrieval.upgrade.choose import choose_bridge, choose_forward
 from ..retrieval.upgrade.fits import procrustes
 from ..retrieval.upgrade.gradient import fit_mlp, refine
 from ..retrieval.upgrade.maps import Linear, LowRank, Map

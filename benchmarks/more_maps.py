@@ -22,7 +22,7 @@ from typing import Any
 from ..retrieval.encoders.registry import resolve
 from ..retrieval.errors import RetrError
 from ..retrieval.evaluation.measures import text_table
-from ..retrieval.upgrade.choose import BridgeFits, ForwardFits, bridged_scores, mapped_scores
+from ..retrieval.upgrade.candidates import BridgeFits, ForwardFits, bridged_scores, mapped_scores
 from ..retrieval.upgrade.gate import ndcg
 from ..retrieval.upgrade.pairs import similarities
 from . import environment

@@ -57,6 +57,12 @@ def markdown(results: Sequence[Result], images: Sequence[Result] = ()) -> str:
             "### Calibrations: nDCG@10 over backfill in predicted order",
             _table([_CALIBRATION_HEAD, *_calibrations(group)]),
         ]
+        both = list(_both(group))
+        if both:
+            parts += [
+                "### Both encoders encode queries, no map: nDCG@10 over backfill in a random order",
+                _table([_BOTH_HEAD, *both]),
+            ]
     if images:
         parts += ["## BT²'s protocol on labelled images", _BT2_LEGEND]
         for each in images:
@@ -201,6 +207,19 @@ def _calibrations(results: Iterable[Result]) -> Iterator[list[str]]:
         for draw, named in _DRAWS.items():
             for name, values in each["draws"][draw]["calibrations"].items():
                 yield [each["dataset"]["name"], named, name, *map(_number, values)]
+
+
+_BOTH_HEAD = ["data set", "pairs", "old/old", *_CALIBRATION_HEAD[3:]]
+
+
+def _both(results: Iterable[Result]) -> Iterator[list[str]]:
+    for each in results:
+        for draw, named in _DRAWS.items():
+            made = each["draws"][draw]
+            values = made.get("both", ())
+            if values:
+                shown = [_number(value) for value in (made["old_old"], *values)]
+                yield [each["dataset"]["name"], named, *shown]
 
 
 def _number(value: float | None, digits: int = 3) -> str:

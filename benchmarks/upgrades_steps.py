@@ -6,7 +6,7 @@ by new queries, "new/new" new vectors (BT²'s protocol: the second says what the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -14,17 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..retrieval.upgrade.bridge import Bridge
-from ..retrieval.upgrade.choose import (
+from ..retrieval.upgrade.calibration import Matched
+from ..retrieval.upgrade.candidates import (
     BridgeFits,
-    Choice,
+    Fits,
     ForwardFits,
-    Trial,
     bridged_scores,
     calibrated_forward,
-    choose_bridge,
-    choose_forward,
     mapped_scores,
 )
+from ..retrieval.upgrade.choose import Choice, Trial, choose_bridge, choose_forward
 from ..retrieval.upgrade.forward import Forward
 from ..retrieval.upgrade.gate import SHARES, ndcg, quality
 from ..retrieval.upgrade.pairs import Pairs, similarities
@@ -110,12 +109,9 @@ class Chosen:
         swapped = Pairs(
             pairs.new, pairs.old, old_metric=pairs.new_metric, new_metric=pairs.old_metric
         )
-        return cls(
-            rows,
-            choose_bridge(pairs, seed=seed),
-            choose_forward(pairs, seed=seed),
-            choose_bridge(swapped, seed=seed),
-        )
+        bridge = choose_bridge(pairs, seed=seed)
+        forward = choose_forward(pairs, bridge, seed=seed)
+        return cls(rows, bridge, forward, choose_bridge(swapped, seed=seed))
 
 
 def steps(data: Arrays, chosen: Chosen) -> dict[str, Any]:
@@ -125,11 +121,15 @@ def steps(data: Arrays, chosen: Chosen) -> dict[str, Any]:
     mixed curve in the usual order of backfill.
     """
     rows, bridge, forward = chosen.rows, chosen.bridge, chosen.forward
-    pairs = data.pairs(rows)
     base = _base(data)
+    kept = bridge.best.kind, bridge.best.settings, bridge.best.calibration
+
+    def forwards(some: Pairs) -> ForwardFits:
+        return ForwardFits(some, kept)
+
     found = [
-        *_steps("bridge", bridge, BridgeFits(pairs), data, rows, base),
-        *_steps("forward", forward, ForwardFits(pairs), data, rows, base),
+        *_steps("bridge", bridge, BridgeFits, data, rows, base),
+        *_steps("forward", forward, forwards, data, rows, base),
     ]
     return {
         "pairs": len(rows),
@@ -142,6 +142,7 @@ def steps(data: Arrays, chosen: Chosen) -> dict[str, Any]:
         },
         "steps": [asdict(step) for step in found],
         "calibrations": _calibrations(data, rows, forward),
+        "both": _both(data, rows),
     }
 
 
@@ -156,11 +157,12 @@ def _base(data: Arrays) -> tuple[Doubles, Doubles]:
 def _steps(
     step: str,
     choice: Choice[Any],
-    fits: BridgeFits | ForwardFits,
+    family: Callable[[Pairs], Fits[Any]],
     data: Arrays,
     rows: Rows,
     base: tuple[Doubles, Doubles],
 ) -> Iterator[Step]:
+    fits = family(data.pairs(rows))
     seen: set[str] = set()
     for trial in (choice.best, *choice.trials):
         if trial.kind in seen:
@@ -168,7 +170,7 @@ def _steps(
         seen.add(trial.kind)
         chosen = trial == choice.best
         value = choice.value if chosen else fits.make(trial.kind, trial.settings)
-        yield _step(step, trial, chosen, value, choice, data, rows, base)
+        yield _step(step, trial, chosen, value, choice, family, data, rows, base)
 
 
 def _step(
@@ -177,6 +179,7 @@ def _step(
     chosen: bool,
     value: Any,
     choice: Choice[Any],
+    family: Callable[[Pairs], Fits[Any]],
     data: Arrays,
     rows: Rows,
     base: tuple[Doubles, Doubles],
@@ -184,7 +187,6 @@ def _step(
     score: Any = bridged_scores if step == "bridge" else mapped_scores
     queries = data.whole.new_queries
     scores = score(value, queries, data.whole)
-    family: Any = BridgeFits if step == "bridge" else ForwardFits
     unseen = scores.copy()
     for part, held in choice.held:
         others = np.setdiff1d(rows, rows[part])
@@ -217,20 +219,42 @@ def _step(
 
 def _calibrations(data: Arrays, rows: Rows, choice: Choice[Forward]) -> dict[str, list[float]]:
     """Return M over backfill for each calibration, at `SHARES` of the rows without a new vector."""
-    whole, forward = data.whole, choice.value
-    assert whole.new_queries is not None
-    new = similarities(whole.new_queries, whole.new, whole.new_metric)
-    rest = np.setdiff1d(np.arange(len(whole)), rows)
-    useful = forward.usefulness(whole.old[rest])
-    order = rest[np.argsort(-useful, kind="stable")]
-    found = {}
-    for name, each in calibrated_forward(forward, data.pairs(rows)).items():
-        scores = mapped_scores(each, whole.new_queries, whole)
-        scores[:, rows] = new[:, rows]
-        values = []
-        for share in SHARES:
-            done = order[: round(share * len(order))]
-            scores[:, done] = new[:, done]
-            values.append(float(ndcg(scores, data.gains).mean()))
-        found[name] = values
-    return found
+    forward = choice.value
+    order = _rest(data, rows)
+    order = order[np.argsort(-forward.usefulness(data.whole.old[order]), kind="stable")]
+    return {
+        name: _mixed(data, rows, mapped_scores(each, _queries(data), data.whole), order)
+        for name, each in calibrated_forward(forward, data.pairs(rows)).items()
+    }
+
+
+def _both(data: Arrays, rows: Rows) -> list[float]:
+    """Return M over backfill in a random order, queries encoded by both encoders and no map."""
+    whole = data.whole
+    assert whole.old_queries is not None
+    scale, shift = Matched.of(data.pairs(rows)).affine(_queries(data), whole.old_queries)
+    scores = similarities(whole.old_queries, whole.old, whole.old_metric)
+    matched = (scores * scale[:, None] + shift[:, None]).astype(np.float32)
+    return _mixed(data, rows, matched, np.random.default_rng(0).permutation(_rest(data, rows)))
+
+
+def _rest(data: Arrays, rows: Rows) -> Rows:
+    return np.setdiff1d(np.arange(len(data.whole)), rows)
+
+
+def _queries(data: Arrays) -> Floats:
+    assert data.whole.new_queries is not None
+    return data.whole.new_queries
+
+
+def _mixed(data: Arrays, rows: Rows, scores: Floats, order: Rows) -> list[float]:
+    """Return M at `SHARES` of the order, the pairs of `rows` holding their new vectors."""
+    whole = data.whole
+    new = similarities(_queries(data), whole.new, whole.new_metric)
+    scores[:, rows] = new[:, rows]
+    values = []
+    for share in SHARES:
+        done = order[: round(share * len(order))]
+        scores[:, done] = new[:, done]
+        values.append(float(ndcg(scores, data.gains).mean()))
+    return values

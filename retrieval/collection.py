@@ -23,7 +23,7 @@ from . import commits
 from .allowed import allowed_rows
 from .commits import Birth
 from .encoders.base import Encoder, EncoderOptions, Space
-from .errors import InputError, ReadOnlyError
+from .errors import InputError, ReadOnlyError, RetrError
 from .index_wish import IndexWish, check_recall, check_spec
 from .ingest_report import IngestReport
 from .modes import Sides, check_mode
@@ -71,6 +71,7 @@ class Collection:
         self._refresh_seconds = refresh_seconds
         self._lock = threading.Lock()
         self._encoders: dict[Space, Encoder] = {}
+        self._former: dict[Space, Encoder | None] = {}
         self._device = device or (options.device if options is not None else None)
         self._rerankers: dict[str, Reranker] = {}
         self.report = IngestReport()
@@ -210,7 +211,13 @@ class Collection:
             block = asked[start : start + QUERY_BLOCK]
             with on_device(self._device):
                 sides = Sides(
-                    snapshot, block, chosen, lambda: self._encoder_of(snapshot), rows, wanted
+                    snapshot,
+                    block,
+                    chosen,
+                    lambda: self._encoder_of(snapshot),
+                    rows,
+                    wanted,
+                    lambda: self._former_of(snapshot),
                 )
                 found += search(sides, k, passages=passages, explain=explain, rerank=reranking)
         return found if many else found[0]
@@ -407,6 +414,7 @@ class Collection:
         qrels: Mapping[str, Mapping[str, int]] | None = None,
         dry_run: bool = False,
         force: bool = False,
+        both: bool | None = None,
         confirm: Callable[[Mapping[str, Any]], bool] | None = None,
         progress: bool | None = None,
         seed: int = 0,
@@ -425,19 +433,24 @@ class Collection:
                  quality, and else agreement with the new encoder's own ranking.
         dry_run: only measure and report.
         force:   begin although the report says that the two encoders have nothing in common.
+        both:    have the old encoder encode texts that are searched for as well, for the old
+                 vectors. None does where judged queries say that a bridge is worse than that.
         confirm: is given the report, and begins nothing where it returns False.
 
         Returns {"started": whether it has begun, "from", "to", "gate": what was measured}.
 
         Raises:
             InputError: an upgrade is under way, the encoder is of the same space, there is no
-                text to embed, or nothing was found in common and `force` is not given.
+                text to embed, nothing was found in common and `force` is not given, or `both` is
+                and the old encoder cannot be loaded.
         """
         from .upgrade.starting import Wanted, start
 
         self._check_writable()
         self.refresh()
-        wanted = Wanted(to, options or EncoderOptions(), sample, dry_run, force, confirm, seed)
+        wanted = Wanted(
+            to, options or EncoderOptions(), sample, dry_run, force, both, confirm, seed
+        )
         asked = [] if queries is None else as_queries(list(queries), None)[0]
         snapshot, encoder = self._snapshot, wanted.opened(self.path)
         moved, report = start(
@@ -614,6 +627,24 @@ class Collection:
                 known = self._check_encoder(None, asked, snapshot)
                 self._encoders[snapshot.space] = known
             return known
+
+    def _former_of(self, snapshot: Snapshot) -> Encoder | None:
+        """Return the encoder that an upgrade leaves; None, and a warning, where it is not there."""
+        from .upgrade.steps import former_encoder
+
+        upgrade = snapshot.manifest.upgrade
+        if upgrade is None:
+            return None
+        space = snapshot.spaces[upgrade.source]
+        with self._lock:
+            if space not in self._former:
+                try:
+                    known = self._encoders.get(space)
+                    self._former[space] = known or former_encoder(snapshot, upgrade, self.path)
+                except RetrError as error:
+                    log.warning("%s; queries reach the old vectors through a bridge alone", error)
+                    self._former[space] = None
+            return self._former[space]
 
     def _check_encoder(
         self,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .analysis import Analyzer
 from .encoders.base import Encoder, Weights
@@ -17,7 +18,7 @@ from .snapshot import Snapshot
 from .store.shards import Rows
 from .terms import TermSettings
 from .types import Explanation, Query
-from .views import CentredViews, open_views
+from .views import CentredViews, Own, open_views
 
 
 class Mode(StrEnum):
@@ -46,6 +47,8 @@ class Sides:
 
     mode:    None is hybrid where the collection and the queries allow it.
     encoder: loads the encoder; called only where a text has to become a vector.
+    former:  loads the encoder that an upgrade leaves, None where it cannot be; called only where
+             that one encodes the queries as well.
     allowed: the only rows allowed, ascending; None allows all that are not deleted.
     recall:  what of the true best the indexes are to find; None is what they are set to.
 
@@ -61,11 +64,13 @@ class Sides:
         encoder: Callable[[], Encoder],
         allowed: Rows | None,
         recall: float | None = None,
+        former: Callable[[], Encoder | None] = lambda: None,
     ) -> None:
         self._recall = recall
         self.snapshot = snapshot
         self.queries = queries
         self._encoder = encoder
+        self._former = former
         self._allowed = allowed
         self._terms = TermSettings.of(snapshot.manifest.settings)
         self._analyzer: Analyzer | None = None
@@ -117,10 +122,27 @@ class Sides:
         space = self.snapshot.space
         vectors = np.zeros((len(self.queries), space.dim), np.float32)
         vectors[given] = encode(there, space, self._encoder)
-        views = open_views(self.snapshot, vectors)
+        views = open_views(self.snapshot, vectors, self._own(given))
         if len(self.snapshot.modalities) > 1 and space.metric != "l2":
             views = CentredViews(views, self.snapshot.usual)
         return DenseSide(self.snapshot, views, given, self._allowed, self._recall)
+
+    def _own(self, given: NDArray[np.bool_]) -> dict[str, Own]:
+        """Return the plain texts among the queries by the encoder that an upgrade leaves."""
+        snapshot, upgrade = self.snapshot, self.snapshot.manifest.upgrade
+        crossing = None if upgrade is None else snapshot.crossings.get(upgrade.source)
+        if upgrade is None or crossing is None or crossing.bridge.both is None:
+            return {}
+        left = [s for s in snapshot.dense if s.entry.space == upgrade.source]
+        there = given & [q.vector is None and not q.is_composed for q in self.queries]
+        encoder = self._former() if there.any() and snapshot.is_searched(left) else None
+        if encoder is None:
+            return {}
+        space, former = snapshot.spaces[upgrade.source], encoder
+        vectors = np.zeros((len(self.queries), space.dim), np.float32)
+        plain = [query for query, is_plain in zip(self.queries, there, strict=True) if is_plain]
+        vectors[there] = encode(plain, space, lambda: former)
+        return {upgrade.source: Own(vectors, there)}
 
     def _side_of_weights(self) -> LexicalSide:
         self._weights = encode_weights(self.queries, self._encoder)

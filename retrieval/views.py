@@ -88,11 +88,26 @@ class Views(Protocol):
         ...
 
 
-def open_views(snapshot: Snapshot, queries: Floats) -> Views:
-    """Return the views of f32[q, dim] queries, in the space they are encoded into."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Own:
+    """Queries as the encoder of another space than the collection's has them.
+
+    vectors: f32[q, dim], in that space.
+    there:   bool[q], which of the queries it has encoded.
+    """
+
+    vectors: Floats
+    there: NDArray[np.bool_]
+
+
+def open_views(snapshot: Snapshot, queries: Floats, own: Mapping[str, Own] | None = None) -> Views:
+    """Return the views of f32[q, dim] queries, in the space they are encoded into.
+
+    own: the same by the encoders of other spaces, by the key of the space.
+    """
     if not snapshot.crossings:
         return PlainViews(queries, snapshot.space.metric)
-    return BridgedViews(snapshot, queries)
+    return BridgedViews(snapshot, queries, own=own)
 
 
 class PlainViews:
@@ -159,14 +174,20 @@ class BridgedViews:
     space:     the key of that space.
     snapshot:  has the spaces, and the crossings to the others.
     seed:      the key of another space and f32[dim] there, of what the one query stands for.
+    own:       the queries as encoders of other spaces have them, by the key of the space.
     """
 
     def __init__(
-        self, snapshot: Snapshot, queries: Floats, seed: tuple[str, Floats] | None = None
+        self,
+        snapshot: Snapshot,
+        queries: Floats,
+        seed: tuple[str, Floats] | None = None,
+        own: Mapping[str, Own] | None = None,
     ) -> None:
         self._snapshot = snapshot
         self._queries = np.ascontiguousarray(queries, np.float32)
         self._seed = seed
+        self._own = own or {}
         self._known = {snapshot.manifest.space: View(self._queries)}
 
     def of(self, segment: DenseSegment) -> View:
@@ -177,7 +198,11 @@ class BridgedViews:
         return self._known[key]
 
     def _crossed(self, key: str) -> View:
-        carried = self._snapshot.crossings[key].carry(self._queries)
+        crossing = self._snapshot.crossings[key]
+        carried = crossing.carry(self._queries)
+        own = self._own.get(key)
+        if own is not None:
+            carried = crossing.bridge.with_own(carried, self._queries, own.vectors, own.there)
         vectors = carried.vectors
         if self._seed is not None and self._seed[0] == key:
             # As it is, not there and back again.

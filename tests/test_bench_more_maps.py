@@ -11,7 +11,7 @@ import pytest
 from retr.benchmarks import map_million, more_maps
 from retr.benchmarks.bridge_families import MoreBridges, MoreForwards, held_out
 from retr.benchmarks.upgrades_steps import Arrays
-from retr.retrieval.upgrade.choose import BridgeFits, ForwardFits, bridged_scores
+from retr.retrieval.upgrade.candidates import BridgeFits, ForwardFits, bridged_scores
 from retr.retrieval.upgrade.maps import unit_rows
 from retr.retrieval.upgrade.pairs import Pairs
 

@@ -93,6 +93,9 @@ def test_report_and_plot_say_what_was_measured(measured: tuple[Path, dict[str, A
     value = made["draws"]["anywhere"]["curves"]["residual"]["modes"]["hybrid"]["values"][0]
     assert f"{value:.3f}" in report
     assert str(out) not in report
+    both = made["draws"]["anywhere"]["both"]
+    assert len(both) == len(SHARES) and f"| {both[0]:.3f} |" in report
+    assert both[-1] == pytest.approx(made["draws"]["anywhere"]["new_new"], abs=1e-4)
 
 
 def test_no_text_is_encoded_twice(tmp_path: Path) -> None:

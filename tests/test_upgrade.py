@@ -624,19 +624,40 @@ def test_the_weight_goes_over_with_the_vectors(collection: retr.Collection) -> N
     assert snapshot_of(collection).fusion == fitted
 
 
-@pytest.mark.parametrize("metric", ["ip", "cosine"])
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_across_metrics_and_element_types(tmp_path: Path, metric: str, dtype: str) -> None:
+@pytest.mark.parametrize(
+    ("metric", "new_metric", "dtype"),
+    [
+        ("ip", "ip", "float32"),
+        ("ip", "ip", "float16"),
+        ("cosine", "ip", "float16"),
+        ("ip", "cosine", "float32"),
+        ("ip", "l2", "float32"),
+        ("l2", "ip", "float16"),
+        ("l2", "l2", "float32"),
+        ("l2", "cosine", "float32"),
+        ("cosine", "l2", "float16"),
+    ],
+)
+def test_across_metrics_and_element_types(
+    tmp_path: Path, metric: str, new_metric: str, dtype: str
+) -> None:
     old = ModelEncoder(f"old-{metric}", 24, 0.5, metric=metric)
     collection = build(tmp_path / "c.retr", range(200), old, dtype=dtype)
-    new = ModelEncoder("new-ip", 16, 0.1, metric="ip")
+    new = ModelEncoder(f"new-{new_metric}", 16, 0.1, metric=new_metric)
+    fresh = build(tmp_path / "fresh.retr", range(200), new, dtype=dtype)
+    by_chance = 10 / 200
     collection.upgrade(new, sample=120)
     assert ids_found(collection) == {f"d{i}" for i in range(200)}
+    assert agreement(collection, fresh) > 4 * by_chance
     collection.map_upgrade()
     assert ids_found(collection) == {f"d{i}" for i in range(200)}
+    assert agreement(collection, fresh) > 4 * by_chance
+    collection.backfill(40)
+    assert ids_found(collection) == {f"d{i}" for i in range(200)}
+    assert agreement(collection, fresh) > 4 * by_chance
     collection.backfill()
+    assert_same_answers(collection, fresh)
     collection.finish_upgrade()
-    fresh = build(tmp_path / "fresh.retr", range(200), new, dtype=dtype)
     assert_same_answers(collection, fresh)
 
 

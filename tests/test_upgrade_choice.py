@@ -9,9 +9,17 @@ import pytest
 from numpy.typing import NDArray
 
 from retr.retrieval.errors import InputError
+from retr.retrieval.upgrade.calibration import Matched
+from retr.retrieval.upgrade.candidates import (
+    KEPT,
+    BridgeFits,
+    ForwardFits,
+    bridged_scores,
+    calibrated_bridge,
+    mapped_scores,
+)
 from retr.retrieval.upgrade.choose import (
     Choice,
-    ForwardFits,
     choose_bridge,
     choose_forward,
     with_residuals,
@@ -246,3 +254,80 @@ def test_sample_queries_are_asked_too() -> None:
     without, with_ = choose_bridge(plain), choose_bridge(asked)
     assert len(with_.agreement) == len(without.agreement) + 100
     assert len(with_.old) == len(without.old) + 100
+
+
+def test_vectors_that_are_cut_short_are_searched_as_before() -> None:
+    _, new = spaces(900, 24, 48)
+    old = unit_rows(new[:, :16])
+    pairs = Pairs(old[:300].astype(np.float16).astype(np.float32), new[:300])
+    chosen = choose_bridge(pairs)
+    assert (chosen.best.kind, chosen.best.calibration) == ("prefix", "best")
+    assert not chosen.hopeless
+    carried = chosen.value.apply(new[300:])
+    assert carried.vectors == pytest.approx(old[300:], abs=1e-6)
+    assert (carried.scale > 0).all()  # so the order of old vectors is what it was
+
+
+def test_a_map_of_vectors_that_are_cut_short_is_no_worse_than_leaving_them() -> None:
+    _, new = spaces(1500, 24, 48, noise=0.5)
+    old = unit_rows(new[:, :16])
+    few = np.arange(60)
+    for pairs in (Pairs(old[few], new[few]), Pairs(old[:600], new[:600])):
+        bridge = choose_bridge(pairs)
+        forward = choose_forward(pairs, bridge)
+        assert not forward.hopeless
+        lost = bridge.found - forward.found
+        assert lost.mean() <= 2 * lost.std() / np.sqrt(len(lost))
+        queries, truth = new[600:700], new[600:700] @ new[700:].T
+        mapped = forward.value.bridge.apply(queries).vectors @ forward.value.apply(old[700:]).T
+        kept = old[600:700] @ old[700:].T
+        assert agreement(mapped, truth).mean() > agreement(kept, truth).mean() - 0.02
+
+
+def test_what_is_almost_a_prefix_is_measured_like_the_others() -> None:
+    random = np.random.default_rng(5)
+    _, new = spaces(500, 24, 48)
+    moved = new[:, :16] + 0.02 * random.standard_normal((500, 16))
+    chosen = choose_bridge(Pairs(unit_rows(moved.astype(np.float32)), new))
+    assert {trial.kind for trial in chosen.trials} == {"prefix", "procrustes", "ridge"}
+    assert chosen.best.found == max(trial.found for trial in chosen.trials)
+
+
+def test_old_vectors_may_be_left_to_the_bridge() -> None:
+    old, new = spaces(500, 32, 48)
+    pairs = Pairs(old, new)
+    forward = ForwardFits(pairs, ("procrustes", {}, "mean")).make(KEPT, {})
+    assert forward.apply(old) == pytest.approx(old)
+    bridge = BridgeFits(pairs).make("procrustes", {})
+    assert mapped_scores(forward, new[:50], pairs) == pytest.approx(
+        bridged_scores(bridge, new[:50], pairs)
+    )
+
+
+@pytest.mark.parametrize("metric", ["cosine", "ip", "l2"])
+def test_scores_of_both_encoders_are_matched_at_their_mean_and_their_best(metric: str) -> None:
+    old, new = spaces(900, 32, 48, unit=metric == "cosine")
+    pairs = Pairs(old[:500], new[:500], old_metric=metric, new_metric="ip")
+    matched = Matched.of(pairs)
+    assert matched.best == 5
+    scale, shift = matched.affine(new[500:], old[500:])
+    mine = similarities(old[500:], old[:500], metric) * scale[:, None] + shift[:, None]
+    theirs = new[500:] @ new[:500].T
+    assert mine.mean(axis=1) == pytest.approx(theirs.mean(axis=1), rel=1e-3, abs=1e-3)
+    best = [np.sort(scores, axis=1)[:, -5:].mean(axis=1) for scores in (mine, theirs)]
+    assert best[0] == pytest.approx(best[1], rel=1e-3, abs=1e-3)
+    # A query that all rows answer alike says nothing of a scale.
+    same = Matched(np.ones((9, 4), np.float32), new[:9], 2, "ip", "ip")
+    scale, _ = same.affine(new[:3], np.ones((3, 4), np.float32))
+    assert scale.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize(("metric", "new_metric"), [("l2", "l2"), ("l2", "ip"), ("ip", "l2")])
+def test_means_are_matched_where_scores_are_distances(metric: str, new_metric: str) -> None:
+    old, new = spaces(700, 32, 48, unit=False)
+    pairs = Pairs(old, new, old_metric=metric, new_metric=new_metric)
+    bridge = calibrated_bridge(BridgeFits(pairs).make("ridge", {"strength": 0.1}), pairs)
+    assert set(bridge) == {"none", "mean", "best"}
+    scores = bridged_scores(bridge["mean"], new[:100], pairs)
+    theirs = similarities(new[:100], new, new_metric)
+    assert scores.mean(axis=1) == pytest.approx(theirs.mean(axis=1), rel=1e-3)

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import codec
-from .calibration import Calibration
+from .calibration import Calibration, Matched
 from .maps import (
     Composed,
     Dilation,
@@ -27,6 +28,8 @@ from .maps import (
     Map,
     ResidualMlp,
 )
+
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,11 +58,14 @@ class Bridge:
     map:         f32[q, new] → f32[q, segment].
     calibration: None leaves the scores as they are.
     kind:        what the map is called in reports: "procrustes", "ridge", …
+    both:        of the scores of queries that the segment's own encoder has encoded as well; None
+                 where the map alone takes queries there.
     """
 
     map: Map
-    calibration: Calibration | None = None
+    calibration: Calibration | Matched | None = None
     kind: str = ""
+    both: Matched | None = None
 
     def apply(self, queries: Floats) -> Carried:
         """Carry queries over.
@@ -70,6 +76,20 @@ class Bridge:
         if self.calibration is None:
             return Carried(vectors, np.ones(len(queries)), np.zeros(len(queries)))
         return Carried(vectors, *self.calibration.affine(queries, vectors))
+
+    def with_own(self, carried: Carried, queries: Floats, own: Floats, there: Bools) -> Carried:
+        """Return what was carried over with some queries as the segment's own encoder has them.
+
+        queries: f32[q, new]; own: f32[q, o], the same by the other encoder.
+        there:   bool[q], which of them it has encoded.
+        """
+        assert self.both is not None  # or they would not have been encoded
+        scale, shift = self.both.affine(queries, own)
+        return Carried(
+            np.where(there[:, None], own, carried.vectors),
+            np.where(there, scale, carried.scale),
+            np.where(there, shift, carried.shift),
+        )
 
     def write(self, file: BinaryIO) -> None:
         """Write the bridge as an Arrow IPC file."""
@@ -89,6 +109,7 @@ class Bridge:
 KINDS = (
     Bridge,
     Calibration,
+    Matched,
     Identity,
     Linear,
     LowRank,

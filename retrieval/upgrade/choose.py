@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,29 +21,29 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..evaluation.intervals import mean_interval
 from ..evaluation.significance import Interval
-from .bridge import Bridge, Carried
-from .calibration import calibrations
-from .fits import Ridge, Whitening, folds, procrustes
+from .bridge import Bridge
+from .candidates import (
+    BridgeFits,
+    Fits,
+    ForwardFits,
+    MappedScores,
+    Settings,
+    bridged_scores,
+    calibrated_bridge,
+    calibrated_forward,
+)
+from .fits import folds
 from .forward import Forward, fit_residuals
-from .maps import Doubles, Floats, Hubless, Identity, Linear
-from .pairs import FEWEST, Pairs, similarities
+from .maps import Doubles, Floats
+from .pairs import FEWEST, Pairs
 from .task import Score, Task
-
-STRENGTHS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 4.0, 10.0)
-"""Of the ridge, as multiples of the mean variance of a dimension: a grid wide enough that its best
-lies inside it for a handful of pairs and for many thousands."""
-
-FLOORS = (1.0, 0.25, 0.1)
-"""Of the whitening, see `fits.Whitening`; another grid that is wide enough."""
-
-ANCHORS, NEAREST, POWER = 1_000, 3, 0.25
-"""Of the correction for hubs, see `maps.Hubless`; whether there is one is measured."""
 
 FOLDS = 5
 
+MEASURED = ("none", "mean", "moments")
+"""Calibrations that are chosen from; see `Fits.calibration` for where one is settled."""
+
 T = TypeVar("T")
-Made = TypeVar("Made", covariant=True)
-Settings = Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,8 @@ class Choice(Generic[T]):
                rows left out as queries and for sample queries.
     old:       f64[q], the same of the old model's own ranking.
     found:     f64[q], what `best.found` is the mean of.
-    chance:    f64[q], the same of the candidate fitted on pairs shuffled.
+    chance:    f64[q], the same of the candidate fitted on pairs shuffled; of one that is not
+               fitted where the rows it searches are.
     held:      for each fold its pairs, and the best candidate fitted on the others.
     """
 
@@ -90,7 +91,7 @@ class Choice(Generic[T]):
 
     @property
     def hopeless(self) -> bool:
-        """Whether it finds nothing that what was learnt from shuffled pairs does not find.
+        """Whether it finds nothing that it does not find among shuffled pairs.
 
         The best of many candidates is a little better by chance alone, hence the wide interval.
         """
@@ -107,13 +108,26 @@ def choose_bridge(pairs: Pairs, *, seed: int = 0) -> Choice[Bridge]:
     return _choose(pairs, BridgeFits, bridged_scores, calibrated_bridge, seed)
 
 
-def choose_forward(pairs: Pairs, *, seed: int = 0) -> Choice[Forward]:
+def choose_forward(
+    pairs: Pairs, bridge: Choice[Bridge] | None = None, *, seed: int = 0
+) -> Choice[Forward]:
     """Choose how stored old vectors are mapped.
+
+    bridge: what was chosen of the same pairs; leaving the old vectors to it is a candidate then.
 
     Raises:
         InputError: there are too few pairs to measure anything.
     """
-    found = _choose(pairs, ForwardFits, _MappedScores(), calibrated_forward, seed)
+    kept = None
+    if bridge is not None:
+        kept = bridge.best.kind, bridge.best.settings, bridge.best.calibration
+    found = _choose(
+        pairs,
+        lambda some: ForwardFits(some, kept),
+        MappedScores(FOLDS),
+        calibrated_forward,
+        seed,
+    )
     return replace(
         found,
         value=with_residuals(found.value, pairs, found.held),
@@ -125,100 +139,6 @@ def choose_forward(pairs: Pairs, *, seed: int = 0) -> Choice[Forward]:
             for rows, value in found.held
         ),
     )
-
-
-class Fits(Protocol[Made]):
-    """All candidates that can be fitted from some pairs, each made when it is asked for."""
-
-    def __init__(self, pairs: Pairs) -> None: ...
-
-    def keys(self) -> Sequence[tuple[str, Settings]]:
-        """Return kinds and settings, simpler ones first."""
-        ...
-
-    def make(self, kind: str, settings: Settings) -> Made:
-        """Return one of them."""
-        ...
-
-
-class BridgeFits:
-    """Maps of a query to the old space.
-
-    What a query is compared with there has unit length whatever it is about, so a bias would only
-    favour rows near the mean: the maps have none.
-    """
-
-    def __init__(self, pairs: Pairs) -> None:
-        self._pairs = pairs
-        self._ridge = Ridge(pairs.new, pairs.old)
-
-    def keys(self) -> Sequence[tuple[str, Settings]]:
-        """Return kinds and settings."""
-        return [("procrustes", {}), *(("ridge", {"strength": s}) for s in STRENGTHS)]
-
-    def make(self, kind: str, settings: Settings) -> Bridge:
-        """Return one of them."""
-        if kind == "procrustes":
-            return Bridge(procrustes(self._pairs.new, self._pairs.old), None, kind)
-        return Bridge(self._ridge.map(settings["strength"]), None, kind)
-
-
-class ForwardFits:
-    """Maps of old vectors to where queries look for them.
-
-    A ridge shrinks what old vectors say little of, and the few directions in which all new vectors
-    vary then outweigh the many that tell one document from another. Comparing under a whitening of
-    the new space gives those their share back. ("ridge" does without.)
-    """
-
-    def __init__(self, pairs: Pairs) -> None:
-        self._pairs = pairs
-        self._ridge = Ridge(pairs.old, pairs.new)
-        self._whitening = Whitening(pairs.new)
-        chosen = np.random.default_rng(0).permutation(len(pairs))[:ANCHORS]
-        self._anchors = pairs.new[chosen]
-        # What candidates have in common is made once: most of the work of a choice.
-        self._plain: dict[float, Linear] = {}
-        self._white: dict[float, tuple[Bridge, Floats]] = {}
-
-    def keys(self) -> Sequence[tuple[str, Settings]]:
-        """Return kinds and settings."""
-        plain = [("ridge", {"strength": strength}) for strength in STRENGTHS]
-        white = [
-            (kind, {"strength": strength, "floor": floor})
-            for floor in FLOORS
-            for kind in ("white", "hubless")
-            for strength in STRENGTHS
-        ]
-        return [*plain, *white]
-
-    def make(self, kind: str, settings: Settings) -> Forward:
-        """Return one of them."""
-        pairs = self._pairs
-        strength = settings["strength"]
-        if strength not in self._plain:
-            self._plain[strength] = self._ridge.map(strength, unit=pairs.unit)
-        plain = self._plain[strength]
-        dim = plain.target_dim
-        if kind == "ridge":
-            bridge = Bridge(Identity(dim, dim), None, "identity")
-            return Forward(plain, bridge, pairs.new_metric, kind)
-        bridge, anchors = self._whitened(settings["floor"])
-        assert isinstance(bridge.map, Linear)
-        white = bridge.map.weight
-        documents = Linear(plain.weight @ white, plain.bias @ white, unit=True)
-        if kind == "white":
-            return Forward(documents, bridge, "cosine", kind)
-        nearest = min(NEAREST, len(anchors))
-        return Forward(Hubless(documents, anchors, nearest, POWER), bridge, "ip", kind)
-
-    def _whitened(self, floor: float) -> tuple[Bridge, Floats]:
-        """Return what takes queries under a whitening, and anchors that are there already."""
-        if floor not in self._white:
-            white = self._whitening.root(floor)
-            queries = Linear(white, np.zeros(len(white), np.float32), unit=True)
-            self._white[floor] = Bridge(queries, None, "white"), queries.apply(self._anchors)
-        return self._white[floor]
 
 
 def with_residuals(
@@ -234,61 +154,9 @@ def with_residuals(
     return replace(forward, residuals=residuals)
 
 
-def bridged_scores(bridge: Bridge, queries: Floats, held: Pairs) -> Floats:
-    """Return f32[q, n], what queries of the new space score the old vectors of some pairs."""
-    carried = bridge.apply(queries)
-    return carried.calibrated(similarities(carried.vectors, held.old, held.old_metric))
-
-
-def mapped_scores(forward: Forward, queries: Floats, held: Pairs) -> Floats:
-    """Return f32[q, n], what queries of the new space score the mapped vectors of some pairs."""
-    return _scored(forward, forward.bridge.apply(queries), held)
-
-
-class _MappedScores:
-    """`mapped_scores` that carries the same queries over the same bridge once.
-
-    The candidates of a fold share their bridges, and carrying queries is most of what one costs.
-    """
-
-    def __init__(self) -> None:
-        self._known: list[tuple[Bridge, Floats, Carried]] = []
-
-    def __call__(self, forward: Forward, queries: Floats, held: Pairs) -> Floats:
-        for bridge, asked, carried in self._known:
-            if bridge is forward.bridge and asked is queries:
-                return _scored(forward, carried, held)
-        carried = forward.bridge.apply(queries)
-        self._known = [*self._known[1 - FOLDS :], (forward.bridge, queries, carried)]
-        return _scored(forward, carried, held)
-
-
-def _scored(forward: Forward, carried: Carried, held: Pairs) -> Floats:
-    mapped = forward.apply(held.old)
-    return carried.calibrated(similarities(carried.vectors, mapped, forward.metric))
-
-
-def calibrated_bridge(bridge: Bridge, pairs: Pairs) -> dict[str, Bridge]:
-    """Return a bridge with every calibration, the simplest first."""
-    carried = bridge.map.apply(pairs.new)
-    return {
-        name: replace(bridge, calibration=each)
-        for name, each in calibrations(pairs, carried, pairs.old, pairs.old_metric).items()
-    }
-
-
-def calibrated_forward(forward: Forward, pairs: Pairs) -> dict[str, Forward]:
-    """Return a forward map with every calibration, the simplest first."""
-    carried, mapped = forward.bridge.map.apply(pairs.new), forward.apply(pairs.old)
-    return {
-        name: replace(forward, bridge=replace(forward.bridge, calibration=each))
-        for name, each in calibrations(pairs, carried, mapped, forward.metric).items()
-    }
-
-
 def _choose(
     pairs: Pairs,
-    family: type[Fits[T]],
+    family: Callable[[Pairs], Fits[T]],
     score: Score[T],
     calibrated: Callable[[T, Pairs], dict[str, T]],
     seed: int,
@@ -315,13 +183,19 @@ def _choose(
         ),
         key=lambda trial: -trial.found,  # stable: of equal ones the simpler
     )
-    running = _running(within)
+    sure = fits[0].sure if all(each.sure == fits[0].sure for each in fits) else None
+    running = _running(within) if sure is None else {sure}
     trials.sort(key=lambda trial: trial.kind not in running)
     best = _strongest(trials, every)
     made = [each.make(best.kind, best.settings) for each in fits]
     values = every[best.kind, tuple(best.settings.items())]
-    shuffled = _shuffled(pairs, parts, family, best, seed)
-    name, made = _calibration(made, rest, task, score, calibrated, seed)
+    if fits[0].fitted(best.kind):
+        chance = task.scores(_shuffled(pairs, parts, family, best, seed), score)
+    else:
+        chance = task.shuffled(task.scores(made, score), seed)
+    both = [calibrated(value, some) for value, some in zip(made, rest, strict=True)]
+    name = fits[0].calibration(best.kind) or _calibration(both, task, score, seed)
+    made = [each[name] for each in both]
     best = replace(best, interval=mean_interval(values, seed=seed), calibration=name)
     return Choice(
         calibrated(family(pairs).make(best.kind, best.settings), pairs)[name],
@@ -330,7 +204,7 @@ def _choose(
         task.agreement(made, score),
         task.old_agreement(),
         values,
-        task.found(task.scores(shuffled, score)),
+        task.found(chance),
         tuple(zip(parts, made, strict=True)),
     )
 
@@ -376,7 +250,7 @@ def _same(trial: Trial, other: Trial) -> bool:
 def _shuffled(
     pairs: Pairs,
     parts: Sequence[NDArray[np.int64]],
-    family: type[Fits[T]],
+    family: Callable[[Pairs], Fits[T]],
     best: Trial,
     seed: int,
 ) -> list[T]:
@@ -395,28 +269,21 @@ def _shuffled(
     return out
 
 
-def _calibration(
-    made: Sequence[T],
-    rest: Sequence[Pairs],
-    task: Task,
-    score: Score[T],
-    calibrated: Callable[[T, Pairs], dict[str, T]],
-    seed: int,
-) -> tuple[str, list[T]]:
+def _calibration(both: Sequence[Mapping[str, T]], task: Task, score: Score[T], seed: int) -> str:
     """Choose a calibration where half of the rows, at random, have their new vectors already.
 
     What lifts old rows finds more of them and pushes the new model's own best out of sight, and
     what lowers them does the reverse; so being found and agreement count alike.
     """
-    both = [calibrated(value, pairs) for value, pairs in zip(made, rest, strict=True)]
     done = np.random.default_rng(seed).permutation(len(task.rows))[::2]
     worth = {}
-    for name in both[0]:
+    for name in MEASURED:
+        if name not in both[0]:
+            continue
         values = [each[name] for each in both]
         found = task.found(task.scores(values, score, done=done))
         worth[name] = found.mean() + task.agreement(values, score, done=done).mean()
-    name = max(worth, key=lambda name: worth[name])  # of equal ones the first, the simplest
-    return name, [each[name] for each in both]
+    return max(worth, key=lambda name: worth[name])  # of equal ones the first, the simplest
 
 
 def _others(parts: Sequence[NDArray[np.int64]], rows: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -21,10 +21,15 @@ class Ridge:
     strength means the same for spaces of other lengths and for more pairs.
 
     weights: f64[n], how much each pair counts; None counts all the same.
+    towards: f32[s, t], the weight that a strong penalty ends at; None is zero.
     """
 
     def __init__(
-        self, source: Floats, target: Floats, weights: NDArray[np.floating] | None = None
+        self,
+        source: Floats,
+        target: Floats,
+        weights: NDArray[np.floating] | None = None,
+        towards: Floats | None = None,
     ) -> None:
         x, y = source.astype(np.float64), target.astype(np.float64)
         share = np.full(len(x), 1.0) if weights is None else np.asarray(weights, np.float64)
@@ -32,6 +37,9 @@ class Ridge:
         self._target_mean = share @ y / share.sum()
         x -= self._mean
         y -= self._target_mean
+        self._towards = None if towards is None else towards.astype(np.float64)
+        if self._towards is not None:
+            y -= x @ self._towards
         root = np.sqrt(share)[:, None]
         x *= root
         y *= root
@@ -71,7 +79,7 @@ class Ridge:
     def _weight(self, strength: float) -> Doubles:
         shrunk = self._projected / (self._values + strength * self._scale)[:, None]
         weight: Doubles = self._vectors @ shrunk
-        return weight
+        return weight if self._towards is None else weight + self._towards
 
 
 class Whitening:

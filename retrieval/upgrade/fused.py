@@ -26,8 +26,9 @@ def carrier(bridge: Bridge, metric: str) -> Callable[[Floats], Carried]:
     out. Beside that it does the same as `bridge.apply`, to 1e-5.
     """
     unit = metric == "cosine"
-    if isinstance(bridge.map, Linear) and bridge.calibration is not None:
-        return Fused(bridge.map, bridge.calibration, unit=unit).apply
+    map, calibration = bridge.map, bridge.calibration
+    if isinstance(map, Linear) and isinstance(calibration, Calibration) and calibration.linear:
+        return Fused(map, calibration, unit=unit).apply
     return (lambda queries: _unit(bridge.apply(queries))) if unit else bridge.apply
 
 

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from ..evaluation.intervals import mean_interval
 from ..evaluation.significance import Interval
 from .bridge import Bridge
-from .choose import Choice, bridged_scores, mapped_scores
+from .candidates import bridged_scores, mapped_scores
+from .choose import Choice
 from .forward import Forward
 from .maps import Doubles, Floats
 from .pairs import Pairs, similarities, stacked

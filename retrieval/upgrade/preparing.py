@@ -21,6 +21,7 @@ from ..progress import Progress
 from ..snapshot import Snapshot
 from ..store.shards import Rows, find_rows, merged_rows
 from ..types import Query
+from .calibration import Matched
 from .changes import Fitted, Vectors
 from .choose import Choice, choose_bridge, choose_forward
 from .gate import Judged, measure_gate
@@ -103,6 +104,7 @@ def prepare(
     asked: Asked,
     *,
     sample: int = SAMPLE,
+    both: bool | None = None,
     seed: int = 0,
     progress: Progress,
 ) -> Fitted:
@@ -112,8 +114,12 @@ def prepare(
     old:     loads the old one; where it cannot be, queries give no pairs and today's quality is
              not known.
 
+    both:    whether the old encoder is to encode what is searched for as well; None where judged
+             queries say that the bridge is worse than that.
+
     Raises:
-        InputError: there are too few rows with texts.
+        InputError: there are too few rows with texts, or the old encoder is asked for and not
+            there.
     """
     start = time.monotonic()
     space = snapshot.space
@@ -134,7 +140,7 @@ def prepare(
     _, there = gather([s for s in segments if s.entry.space == snapshot.manifest.space], sampled)
     pairs = Pairs(there, new, old_metric=space.metric, new_metric=encoder.space.metric)
     progress.update("fitting the bridges", len(sampled), len(sampled), len(sampled))
-    former, note = _old_encoder(old, asked)
+    former, note = _old_encoder(old, asked, needed=bool(both))
     judged = None
     if former is not None and asked.queries:
         pairs, judged = _with_queries(snapshot, pairs, former, encoder, asked, sampled)
@@ -143,9 +149,13 @@ def prepare(
     # Many small products: on a busy machine the threads of BLAS would wait for one another by
     # spinning, for ten times as long as one takes.
     with threadpool_limits(limits=1, user_api="blas"):
-        bridge, forward = choose_bridge(pairs, seed=seed), choose_forward(pairs, seed=seed)
+        bridge = choose_bridge(pairs, seed=seed)
+        forward = choose_forward(pairs, bridge, seed=seed)
         back = choose_bridge(_swapped(pairs.take(some)), seed=seed)
-        gate = measure_gate(pairs, bridge, forward, judged, seed=seed).to_json()
+        measured = measure_gate(pairs, bridge, forward, judged, seed=seed)
+    if both is None and measured.bridge_quality is not None:
+        both = measured.bridge_quality.compatible is False
+    gate = {**measured.to_json(), "both": bool(both)}
     gate["notes"] = [note] if note else []
     if modality == IMAGE and not pairs.queries:
         gate["notes"].append(
@@ -161,7 +171,7 @@ def prepare(
         space=encoder.space,
         encoder=loading,
         vectors=Vectors.of(sampled, modality, new),
-        bridge=bridge.value,
+        bridge=replace(bridge.value, both=Matched.of(pairs, seed)) if both else bridge.value,
         back=back.value,
         forward=forward.value,
         measured=tuple(
@@ -194,8 +204,10 @@ def _judged_rows(snapshot: Snapshot, asked: Asked, rows: Rows, most: int) -> Row
     return stratified(rows[find_rows(rows, found)], most, 0)
 
 
-def _old_encoder(old: Callable[[], Encoder], asked: Asked) -> tuple[Encoder | None, str | None]:
-    if not asked.queries:
+def _old_encoder(
+    old: Callable[[], Encoder], asked: Asked, *, needed: bool
+) -> tuple[Encoder | None, str | None]:
+    if not (asked.queries or needed):
         return None, None
     try:
         former = old()
@@ -204,6 +216,10 @@ def _old_encoder(old: Callable[[], Encoder], asked: Asked) -> tuple[Encoder | No
         reason = f"{former.name} encodes no text"
     except (RetrError, OSError) as error:
         reason = str(error)
+    if needed:
+        raise InputError(
+            f"upgrade: both encoders are asked for, and the old one cannot be used ({reason})"
+        )
     return None, (
         f"the old encoder cannot be used ({reason}), so the queries give no pairs and the quality "
         "of today is not known"

@@ -76,6 +76,8 @@ def _quality(gate: Mapping[str, Any]) -> Iterator[str]:
             f"  {'':<4}update gain {gain}; M(new,old) > M(old,old): {better}; "
             f"{found['flips']} queries worse, {found['better']} better"
         )
+    if gate.get("both"):
+        yield _line("at once, by both encoders: M(old,old)", bridge["old_old"])
     yield _line("after the backfill: M(new,new)", bridge["new_new"])
 
 
@@ -98,10 +100,7 @@ def verdict(report: Mapping[str, Any]) -> str:
         if quality["new_new"]["mean"] <= quality["old_old"]["mean"]:
             return "the new model is no better than the old one on these queries"
         if quality["compatible"] is False:
-            return (
-                "at once it gets worse than it is; it gets better with the map and the backfill, "
-                "or build another collection and go over when it is whole"
-            )
+            return _worse(gate)
         if quality["compatible"]:
             return "it gets better at once, and more so with the map and the backfill"
         return "at once it stays as it is, as far as can be told; it gets better with the backfill"
@@ -113,12 +112,37 @@ def verdict(report: Mapping[str, Any]) -> str:
     )
 
 
+def _worse(gate: Mapping[str, Any]) -> str:
+    """Return what to do where the bridge is worse than the old model."""
+    if not gate.get("both"):
+        return (
+            "by the bridge alone it gets worse than it is: have the old encoder encode queries as "
+            "well (--both) while old vectors are there, or build another collection and go over "
+            "when it is whole"
+        )
+    left_out = " without the map, which is worse than that" if _no_map(gate) else ""
+    return (
+        "a bridge alone would make it worse, so the old encoder encodes queries as well while old "
+        f"vectors are there: at once it stays as it is, and gets better with the backfill{left_out}"
+    )
+
+
+def _no_map(gate: Mapping[str, Any]) -> bool:
+    """Return whether the old encoder is asked as well, and does better than mapped vectors."""
+    forward = gate["forward_quality"]
+    return bool(gate.get("both") and forward is not None and forward["compatible"] is False)
+
+
 def started_text(report: Mapping[str, Any], index: str) -> str:
     """Return what to do once an upgrade has begun."""
     to, where = plain(str(report["to"])), where_text(index)
+    gate = report["gate"]
+    also = " and by the old encoder" if gate.get("both") else ""
+    worse = "not here: it is worse than the old encoder"
+    said = worse if _no_map(gate) else "map the old vectors, no encoder called: better at once"
     return (
-        f"queries are encoded by {to} from now on; next, any of:\n"
-        f"  retr upgrade map{where}       map the old vectors, no encoder called: better at once\n"
+        f"queries are encoded by {to}{also} from now on; next, any of:\n"
+        f"  retr upgrade map{where}       {said}\n"
         f"  retr upgrade backfill{where}  embed them anew, the most useful first\n"
         f"  retr upgrade rollback{where}  go back"
     )

@@ -36,6 +36,7 @@ class Wanted:
     sample: int
     dry_run: bool
     force: bool
+    both: bool | None
     confirm: Callable[[Mapping[str, Any]], bool] | None
     seed: int
 
@@ -85,6 +86,7 @@ def start(
             old,
             Asked(queries, qrels),
             sample=wanted.sample,
+            both=wanted.both,
             seed=wanted.seed,
             progress=shown,
         )

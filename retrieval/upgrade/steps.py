@@ -184,22 +184,37 @@ def old_encoder(
         InputError: none is under way, or it cannot be loaded.
         SpaceMismatchError: the one given is another.
     """
-    from ..encoders import resolve
-
     upgrade = to_roll_back(snapshot.manifest, path)
     space = snapshot.spaces[upgrade.source]
     if given is None and space in known:
         return known[space]
+    try:
+        return former_encoder(snapshot, upgrade, path, given)
+    except InputError as error:
+        raise InputError(
+            f"{error}, and without it no text could be searched for; in Python give it: "
+            "rollback_upgrade(encoder=…)"
+        ) from error
+
+
+def former_encoder(
+    snapshot: Snapshot, upgrade: UpgradeEntry, path: object, given: str | Encoder | None = None
+) -> Encoder:
+    """Return the encoder of the space that an upgrade leaves, loaded.
+
+    Raises:
+        InputError: it cannot be.
+        SpaceMismatchError: the one given, or the one of its name by now, is another.
+    """
+    from ..encoders import resolve
+
     name = str(upgrade.encoder["name"])
     try:
         options = EncoderOptions(**upgrade.encoder.get("options", {}))
         encoder = resolve(name, options) if given is None else resolve(given)
     except (RetrError, OSError) as error:
-        raise InputError(
-            f"{path}: the old encoder {name} cannot be loaded ({error}), and without it no text "
-            "could be searched for; in Python give it: rollback_upgrade(encoder=…)"
-        ) from error
-    check_space(space, encoder.space, path)
+        raise InputError(f"{path}: the old encoder {name} cannot be loaded ({error})") from error
+    check_space(snapshot.spaces[upgrade.source], encoder.space, path)
     return encoder
 
 
@@ -260,7 +275,8 @@ def _expected(upgrade: UpgradeEntry | None, share: float, *, mapped: bool) -> di
         # The curve begins where everything is mapped; the bridge alone begins elsewhere.
         bridged = upgrade.gate["bridge"]["mean"]
         if judged:
-            bridged = upgrade.gate["bridge_quality"]["new_old"]["mean"]
+            which = "old_old" if upgrade.gate.get("both") else "new_old"
+            bridged = upgrade.gate["bridge_quality"][which]["mean"]
         now = bridged + (now - values[0]) / max(end - values[0], 1e-9) * (end - bridged)
     out["measure"] = "nDCG@10 over the sample" if judged else "agreement with the new model"
     out["now"], out["end"] = round(float(now), 4), round(float(end), 4)

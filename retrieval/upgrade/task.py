@@ -101,6 +101,14 @@ class Task:
         same = fold == fold[self.first][:, None]
         return self.found(np.where(same, scores, -np.inf))
 
+    def shuffled(self, scores: Floats, seed: int) -> Floats:
+        """Return f32[q, b] with the rows of each fold in another order: what chance would find."""
+        random = np.random.default_rng(seed)
+        order = np.arange(len(self.rows))
+        for part in self.parts:
+            order[part] = random.permutation(part)
+        return scores[:, order]
+
     def agreement(self, made: Sequence[T], score: Score[T], *, done: Rows | None = None) -> Doubles:
         """Return f64[a + s], the share of the new model's own best that are a candidate's best."""
         queries, own = self._plain()
