@@ -71,8 +71,8 @@ class BridgeFits:
     What a query is compared with there has unit length whatever it is about, so a bias would only
     favour rows near the mean: the maps have none.
 
-    One is not fitted: the first dimensions of the query, or all of it and zeros behind. Where the
-    old model is the new one cut short that is exact.
+    Where the old model is the new one cut short there is one that is exact and needs no fit: the
+    first dimensions of the query.
     """
 
     def __init__(self, pairs: Pairs) -> None:
@@ -82,11 +82,8 @@ class BridgeFits:
 
     def keys(self) -> Sequence[tuple[str, Settings]]:
         """Return kinds and settings."""
-        return [
-            (PREFIX, {}),
-            ("procrustes", {}),
-            *(("ridge", {"strength": s}) for s in STRENGTHS),
-        ]
+        fitted = [("procrustes", {}), *(("ridge", {"strength": s}) for s in STRENGTHS)]
+        return fitted if self.sure is None else [(PREFIX, {}), *fitted]
 
     def make(self, kind: str, settings: Settings) -> Bridge:
         """Return one of them."""
@@ -106,7 +103,7 @@ class BridgeFits:
 
 
 def prefix(pairs: Pairs) -> Linear:
-    """Return what keeps the first dimensions of a query, or puts zeros behind them."""
+    """Return what keeps the first dimensions of a query."""
     new, old = pairs.new.shape[1], pairs.old.shape[1]
     unit = pairs.old_metric == "cosine"
     return Linear(np.eye(new, old, dtype=np.float32), np.zeros(old, np.float32), unit)
@@ -181,10 +178,10 @@ class ForwardFits:
         assert isinstance(bridge.map, Linear)
         white = bridge.map.weight
         documents = Linear(plain.weight @ white, plain.bias @ white, unit=True)
+        hubless = Hubless(documents, anchors, min(NEAREST, len(anchors)), POWER)
         if kind == "white":
-            return Forward(documents, bridge, "cosine", kind)
-        nearest = min(NEAREST, len(anchors))
-        return Forward(Hubless(documents, anchors, nearest, POWER), bridge, "ip", kind)
+            return Forward(documents, bridge, "cosine", kind, near=hubless)
+        return Forward(hubless, bridge, "ip", kind)
 
     def calibration(self, kind: str) -> str | None:
         """Return the bridge's where the vectors are left to it.

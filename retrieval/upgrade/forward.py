@@ -65,6 +65,7 @@ class Forward:
     metric:    how queries and mapped vectors are compared: "cosine", "ip" or "l2".
     kind:      what the map is called in reports.
     residuals: predicts them for the order of backfill; None where that was not fitted.
+    near:      knows what each mapped vector's neighbours score, where `documents` does not.
     """
 
     documents: Map
@@ -72,6 +73,7 @@ class Forward:
     metric: str
     kind: str = "ridge"
     residuals: Residuals | None = None
+    near: Hubless | None = None
 
     def apply(self, old: Floats) -> Floats:
         """Return f32[n, mapped] for f32[n, old]."""
@@ -98,12 +100,12 @@ class Forward:
 
         old: [n, old], of any float type; may be mapped from a file.
         """
-        documents = self.documents
+        near = self.documents if isinstance(self.documents, Hubless) else self.near
 
         def useful(residuals: Residuals, block: Floats) -> Floats:
             moved: Floats = np.sqrt(np.maximum(residuals.predict(block), _LEAST))
-            if isinstance(documents, Hubless):
-                moved *= documents.usual(block) ** 2
+            if near is not None:
+                moved *= near.usual(block) ** 2
             return moved
 
         return self._predicted(old, size, useful)
