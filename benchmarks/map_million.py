@@ -40,6 +40,7 @@ from .grow import lifted
 from .results import write_json
 
 ROWS, OLD_DIM, SAMPLE = 1_000_000, 256, 5_000
+ANCHORS, NEAREST, POWER = 1_000, 3, 0.25
 Floats = NDArray[np.float32]
 
 
@@ -87,7 +88,7 @@ def run(
         "build": asdict(built),
         "start": asdict(begun),
         "collection": asdict(through),
-        "array": {name: asdict(took) for name, took in _over_array(forward, base)},
+        "array": over_array(forward, base),
     }
 
 
@@ -131,21 +132,32 @@ def _forward(found: Collection, path: Path) -> Forward:
     return Forward.read(path / entry.file)
 
 
-def _over_array(forward: Forward, base: NDArray[np.floating]) -> Iterator[tuple[str, Took]]:
-    """Yield what the map takes by itself, and without its correction for hubs where it has one."""
-    maps: dict[str, Map] = {"the map": forward.documents}
-    if isinstance(forward.documents, Hubless):
-        maps["the same without hubs corrected"] = forward.documents.inner
+def over_array(forward: Forward, base: NDArray[np.floating]) -> dict[str, Any]:
+    """Return what a map takes over an array, with hubs corrected and without.
+
+    Where it was chosen without the correction, one of the usual size is put behind it.
+
+    base: f32[n, d], of the new encoder.
+    """
+    documents = forward.documents
+    plain = documents.inner if isinstance(documents, Hubless) else documents
+    if not isinstance(documents, Hubless):
+        chosen = np.random.default_rng(0).permutation(len(base))[:ANCHORS]
+        anchors = forward.bridge.map.apply(np.ascontiguousarray(base[np.sort(chosen)]))
+        documents = Hubless(plain, anchors, NEAREST, POWER)
     old = np.concatenate(
         [lifted(base[at : at + BLOCK], OLD_DIM, 0) for at in range(0, len(base), BLOCK)]
     )
+    maps: dict[str, Map] = {"hubs corrected": documents, "not corrected": plain}
+    found = {}
     for name, each in maps.items():
 
         def work(each: Map = each) -> None:
             for start in range(0, len(old), BLOCK):
                 each.apply(old[start : start + BLOCK])
 
-        yield name, _measured(work)[1]
+        found[name] = asdict(_measured(work)[1])
+    return found
 
 
 def _measured(work: Callable[[], Any]) -> tuple[Any, Took]:
