@@ -73,16 +73,23 @@ class BridgeFits:
 
     Where the old model is the new one cut short there is one that is exact and needs no fit: the
     first dimensions of the query.
+
+    "white" compares under a whitening of the old space, half way, so that the few directions in
+    which all old vectors vary do not outweigh those that tell documents apart. What that does to
+    stored vectors can as well be done to the query.
     """
 
     def __init__(self, pairs: Pairs) -> None:
         self._pairs = pairs
         self._ridge = Ridge(pairs.new, pairs.old)
+        self._whitening = Whitening(pairs.old)
         self.sure = PREFIX if is_prefix(pairs) else None
 
     def keys(self) -> Sequence[tuple[str, Settings]]:
         """Return kinds and settings."""
-        fitted = [("procrustes", {}), *(("ridge", {"strength": s}) for s in STRENGTHS)]
+        white = [("white", {"floor": floor}) for floor in FLOORS]
+        ridge = [("ridge", {"strength": strength}) for strength in STRENGTHS]
+        fitted = [("procrustes", {}), *white, *ridge]
         return fitted if self.sure is None else [(PREFIX, {}), *fitted]
 
     def make(self, kind: str, settings: Settings) -> Bridge:
@@ -91,6 +98,11 @@ class BridgeFits:
             return Bridge(prefix(self._pairs), None, kind)
         if kind == "procrustes":
             return Bridge(procrustes(self._pairs.new, self._pairs.old), None, kind)
+        if kind == "white":
+            turned = procrustes(self._pairs.new, self._pairs.old)
+            weight = turned.weight @ self._whitening.root(settings["floor"])
+            unit = self._pairs.old_metric == "cosine"
+            return Bridge(Linear(weight, turned.bias, unit), None, kind)
         return Bridge(self._ridge.map(settings["strength"]), None, kind)
 
     def calibration(self, kind: str) -> str | None:
