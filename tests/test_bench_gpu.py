@@ -12,7 +12,7 @@ from retr.benchmarks import gpu
 from retr.benchmarks.gpu import encodings, main, table
 from retr.indexes import _gpu
 
-KEPT = Path(gpu.__file__).parent / "results" / "gpu.json"
+KEPT = Path(__file__).parents[1] / "benchmarks" / "results" / "gpu.json"
 
 
 def test_without_a_gpu_it_says_what_to_install(tmp_path: Path) -> None:

@@ -65,9 +65,10 @@ def test_all_kinds_are_tried_in_both_steps(pairs: Pairs) -> None:
     assert len(more_maps.best(found)) == 1 + len(kinds)
 
 
-def test_the_million_in_small(tmp_path: Path) -> None:
+def test_the_million_in_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not (DATA / "vectors").is_dir():
         pytest.skip("there are no test vectors: set RETR_TEST_DATA")
+    monkeypatch.setenv("RETR_TEST_DATA", str(DATA))
     result = map_million.run(tmp_path, rows=3_000, sample=400, note=lambda _: None)
     assert result["mapped"] == 2_600
     assert result["dims"] == [256, 384]
