@@ -68,8 +68,9 @@ class Fits(Protocol[Made]):
 class BridgeFits:
     """Maps of a query to the old space.
 
-    What a query is compared with there has unit length whatever it is about, so a bias would only
-    favour rows near the mean: the maps have none.
+    What a query is compared with there has unit length whatever it is about, so Procrustes and
+    white maps have no bias, which would only favour rows near the mean. A ridge is fitted with its
+    intercept all the same, for it is chosen only where it finds more.
 
     Where the old model is the new one cut short there is one that is exact and needs no fit: the
     first dimensions of the query.
