@@ -14,7 +14,8 @@ _Value = Callable[[Point], float]
 HOW = (
     "Recall is worked out from the row numbers a system answers with and the true scores, ties "
     "counted as found; nothing a system says of itself is used. One query: the median over "
-    "queries of the CPU time of the whole process on one pinned thread, after a warm-up. Batch: "
+    "queries of the CPU time of the whole process on one pinned thread, after a warm-up; settings "
+    "take turns of a hundred queries, each other ones than the setting before it. Batch: "
     "all queries in one call, on all threads. A figure at a recall is that of the cheapest "
     "setting measured which has that recall or more, never interpolated. Other systems are swept "
     "over their own knob and take their best setting in hindsight; `auto` was tuned on other "

@@ -26,12 +26,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..indexes.base import Floats, Metric
+from ..indexes.curve import turns
 from .ann_process import Spent, measured, memory, peak_memory, pin
 from .peers import name_of, peer
 from .peers.base import Peer, Setting, Task
 
-_TURN = 100  # queries searched for at one setting before it is another's turn; all warm up once
-_WARM = 20  # of them are searched for before the clock runs, in each further turn
+_TURN = 100  # queries searched for at one setting before it is another's turn
+_WARM = 20  # others are searched for before the clock runs, in each turn
+_WARMING = 5.0  # seconds in which all queries are searched for, before the first turn
 _REPEATS = 3  # of a batch, at least
 _SLOW = 10.0  # but not where it took so many seconds at once
 
@@ -128,21 +130,33 @@ def _one_by_one(
     asked = [queries[i : i + 1] for i in range(len(queries))]
     times = np.empty((len(settings), 2, len(asked)), np.int64)
     spent = [Spent() for _ in settings]
-    # In turns, so that what else the machine does falls on all settings alike.
-    for start in range(0, len(asked), _TURN):
-        turn = range(start, min(start + _TURN, len(asked)))
-        for number, setting in enumerate(settings):
-            system.use(setting)
-            for query in asked[: _WARM if start else _TURN]:
-                one(query)
-            with measured(spent[number]):
-                for i in turn:
-                    wall, cpu = wall_clock(), cpu_clock()
-                    rows = one(asked[i])
-                    times[number, 0, i] = cpu_clock() - cpu
-                    times[number, 1, i] = wall_clock() - wall
-                    answers[number, i] = rows
+    _warm(system, settings[-1], asked)  # the last is the widest
+    # In turns, so that what else the machine does falls on all settings alike, and of unlike
+    # queries, so that none finds in the cache what the setting before it has read: a system with
+    # one setting never would.
+    starts = range(0, len(asked), _TURN)
+    for number, block in turns(len(settings), len(starts)):
+        system.use(settings[number])
+        for i in range(starts[block] - _WARM, starts[block]):
+            one(asked[i % len(asked)])
+        with measured(spent[number]):
+            for i in range(starts[block], min(starts[block] + _TURN, len(asked))):
+                wall, cpu = wall_clock(), cpu_clock()
+                rows = one(asked[i])
+                times[number, 0, i] = cpu_clock() - cpu
+                times[number, 1, i] = wall_clock() - wall
+                answers[number, i] = rows
     return [_summary(*pair, len(asked)) for pair in zip(times / 1e3, spent, strict=True)]
+
+
+def _warm(system: Peer, setting: Setting, asked: list[Floats]) -> None:
+    """Search for each query once, as far as the time for it goes."""
+    end = time.monotonic() + _WARMING
+    system.use(setting)
+    for query in asked:
+        system.one(query)
+        if time.monotonic() > end:
+            return
 
 
 def _summary(times: NDArray[np.float64], spent: Spent, count: int) -> dict[str, Any]:

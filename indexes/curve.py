@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -149,16 +149,32 @@ class Trial:
 
 
 def in_turns(indexes: Sequence[Index], queries: Floats) -> list[float]:
-    """Return the median CPU microseconds of a single query with each, at its default point."""
+    """Return the median CPU microseconds of a single query with each, at its default point.
+
+    No index is asked what another has just been asked: it would find the vectors it re-ranks in
+    the processor's cache, and the longer a shortlist is, the more that would favour it.
+    """
     times: list[list[int]] = [[] for _ in indexes]
+    starts = range(0, min(_TIMED, len(queries)), _TURN)
     with on_device("cpu"):
-        for start in range(0, min(_TIMED, len(queries)), _TURN):
-            for index, spent in zip(indexes, times, strict=True):
-                for query in queries[start : start + _TURN]:
-                    begin = time.process_time_ns()
-                    index.search(query[None], K)
-                    spent.append(time.process_time_ns() - begin)
+        for number, block in turns(len(indexes), len(starts)):
+            for query in queries[starts[block] : starts[block] + _TURN]:
+                begin = time.process_time_ns()
+                indexes[number].search(query[None], K)
+                times[number].append(time.process_time_ns() - begin)
     return [float(np.median(each)) / 1000 for each in times]
+
+
+def turns(count: int, blocks: int) -> Iterator[tuple[int, int]]:
+    """Yield who is asked which block, until each of `count` was asked each, by turns.
+
+    A Latin square, as far apart as can be: what one is asked, the others were asked a while ago
+    or are asked later, and nobody is always the first.
+    """
+    for start in range(blocks):
+        for number in range(count):
+            apart = number * blocks // count if count <= blocks else number
+            yield number, (start + apart) % blocks
 
 
 def curve_of(trial: Trial, recall: float, own: bool) -> tuple[list[Measured], int]:

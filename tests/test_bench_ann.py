@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from retr.benchmarks import ann_worker
 from retr.benchmarks.ann import Settings, run, split
 from retr.benchmarks.ann_command import ann
 from retr.benchmarks.ann_data import MINILM, prepare, read
@@ -200,3 +202,29 @@ def test_commas_inside_brackets_stay():
     assert split(["hnswlib, scann", "retr:hnsw@192(ef_build=80,m=24),usearch"]) == [
         "hnswlib", "scann", "retr:hnsw@192(ef_build=80,m=24)", "usearch",
     ]  # fmt: skip
+
+
+def test_no_setting_is_asked_what_the_one_before_it_was_just_asked(tmp_path):
+    class Recorder:
+        def __init__(self):
+            self.now, self.calls = None, []
+
+        def use(self, setting):
+            self.now = setting["n"]
+
+        def one(self, query):
+            self.calls.append((self.now, int(query[0, 0])))
+            return np.full(10, query[0, 0], np.int64)
+
+    queries = np.arange(1000, dtype=np.float32)[:, None]
+    answers = np.empty((7, 1000, 10), np.int64)
+    recorder = Recorder()
+    found = ann_worker._one_by_one(recorder, [{"n": n} for n in range(7)], queries, answers)
+    assert len(found) == 7
+    assert (answers == np.arange(1000)[None, :, None]).all()  # each asked all, in its own place
+    assert [query for _, query in recorder.calls[:1000]] == list(range(1000))  # the warm-up
+    clocked = [recorder.calls[i + 20 : i + 120] for i in range(1000, len(recorder.calls), 120)]
+    assert len(clocked) == 70
+    for before, after in pairwise(clocked):
+        assert before[0][0] != after[0][0]
+        assert not {query for _, query in before} & {query for _, query in after}

@@ -16,7 +16,7 @@ from retr.indexes import kind
 from retr.indexes import tune as tuning
 from retr.indexes.arrays import ArraySource
 from retr.indexes.base import Hits, Metric
-from retr.indexes.curve import K, Measured, recalls
+from retr.indexes.curve import K, Measured, recalls, turns
 from retr.indexes.exact import scan
 from retr.indexes.points import OperatingPoint, aimed
 from retr.indexes.spec import IndexSpec
@@ -152,6 +152,17 @@ def test_a_recall_that_cannot_be_had_is_said() -> None:
     assert again.recall < 0.999
     assert not again.is_met
     assert len(again.curve) == 1
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8, 13])
+@pytest.mark.parametrize("blocks", [5, 8, 10])
+def test_turns_are_of_each_block_once_and_never_of_the_one_just_asked(
+    count: int, blocks: int
+) -> None:
+    order = list(turns(count, blocks))
+    assert sorted(order) == [(each, block) for each in range(count) for block in range(blocks)]
+    asked = [block for _, block in order]
+    assert all(len({*asked[i : i + 2]}) == 2 for i in range(len(asked) - 1))
 
 
 def test_few_vectors_are_compared_one_by_one() -> None:
