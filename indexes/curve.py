@@ -28,6 +28,7 @@ _BISECTIONS: Final = 3
 _LONGER: Final = 2.5  # what else the length of a shortlist is tried with
 _TURN: Final = 25  # queries asked at one point before it is another's turn
 _TIMED: Final = 200
+_BATCHES: Final = 3
 _Z: Final = 1.96
 
 
@@ -163,6 +164,18 @@ def in_turns(indexes: Sequence[Index], queries: Floats) -> list[float]:
                 indexes[number].search(query[None], K)
                 times[number].append(time.process_time_ns() - begin)
     return [float(np.median(each)) / 1000 for each in times]
+
+
+def batches_in_turns(indexes: Sequence[Index], queries: Floats) -> list[float]:
+    """Return the median CPU seconds of a batch with each, at its default point."""
+    times: list[list[float]] = [[] for _ in indexes]
+    with on_device("cpu"):
+        for _ in range(_BATCHES):
+            for index, spent in zip(indexes, times, strict=True):
+                begin = time.process_time()
+                index.search(queries, K)
+                spent.append(time.process_time() - begin)
+    return [float(np.median(each)) for each in times]
 
 
 def turns(count: int, blocks: int) -> Iterator[tuple[int, int]]:

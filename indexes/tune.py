@@ -10,6 +10,7 @@ Where no queries are given they are made from the vectors, see `made_queries`.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from . import kind
 from ._checkpoint import Checkpoint
 from .base import Floats, Index, Metric, Progress, VectorSource
 from .candidates import candidates
-from .curve import K, Measured, Questions, Trial, curve_of, in_turns
+from .curve import K, Measured, Questions, Trial, batches_in_turns, curve_of, in_turns
 from .points import aimed
 from .scanning import scan
 from .spec import IndexSpec
@@ -83,8 +84,8 @@ class Tuned:
 
         The other is the better bet: it is built sooner, and batches are faster with it.
 
-        share: what a query takes, in parts of what it takes with the other, where both were asked
-               in turns; None takes what was measured of each by itself.
+        share: what a query takes, alone and in a batch, in parts of what it takes with the other,
+               where both were asked in turns; None takes what was measured of each by itself.
         """
         if self.is_met != other.is_met:
             return self.is_met
@@ -231,11 +232,18 @@ def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _share(one: Tuned, other: Tuned, queries: Floats) -> float | None:
-    """Return what a query takes with one, in parts of what it takes with the other."""
+    """Return what a query takes with one, in parts of what it takes with the other.
+
+    What it takes alone and what it takes in a batch count alike: their geometric mean. A graph
+    that is somewhat faster for one query takes far longer for many.
+    """
     if one.index is None or other.index is None:
         return None
-    time_of_one, time_of_other = in_turns([one.index, other.index], queries)
-    return time_of_one / max(time_of_other, 1e-9)
+    pair = [one.index, other.index]
+    alone, of_other_alone = in_turns(pair, queries)
+    many, of_other_many = batches_in_turns(pair, queries)
+    ratios = (alone / max(of_other_alone, 1e-9), many / max(of_other_many, 1e-9))
+    return math.sqrt(ratios[0] * ratios[1])
 
 
 def _most_queries(rows: int) -> int:

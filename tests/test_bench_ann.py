@@ -204,7 +204,9 @@ def test_commas_inside_brackets_stay():
     ]  # fmt: skip
 
 
-def test_no_setting_is_asked_what_the_one_before_it_was_just_asked(tmp_path):
+def test_no_setting_is_asked_what_the_one_before_it_was_just_asked(monkeypatch):
+    monkeypatch.setattr(ann_worker, "_LEAST", 0.0)
+
     class Recorder:
         def __init__(self):
             self.now, self.calls = None, []
