@@ -130,7 +130,8 @@ def _one_by_one(
     one, cpu_clock, wall_clock = system.one, time.process_time_ns, time.perf_counter_ns
     asked = [queries[i : i + 1] for i in range(len(queries))]
     _warm(system, settings[-1], asked)  # the last is the widest
-    passes, spent = [], [Spent() for _ in settings]
+    passes: list[NDArray[np.int64]] = []
+    spent = [Spent() for _ in settings]
     end = time.monotonic() + _LEAST
     while not passes or time.monotonic() < end:
         times = np.empty((len(settings), 2, len(asked)), np.int64)

@@ -16,7 +16,7 @@ from retr.indexes import kind
 from retr.indexes import tune as tuning
 from retr.indexes.arrays import ArraySource
 from retr.indexes.base import Hits, Metric
-from retr.indexes.curve import K, Measured, recalls, turns
+from retr.indexes.curve import K, Measured, batches_in_turns, recalls, turns
 from retr.indexes.exact import scan
 from retr.indexes.points import OperatingPoint, aimed
 from retr.indexes.spec import IndexSpec
@@ -152,6 +152,34 @@ def test_a_recall_that_cannot_be_had_is_said() -> None:
     assert again.recall < 0.999
     assert not again.is_met
     assert len(again.curve) == 1
+
+
+@pytest.mark.parametrize(
+    ("alone", "many", "share"),
+    [((85.0, 100.0), (1.6, 1.0), 1.166), ((85.0, 100.0), (0.8, 1.0), 0.825), ((1, 1), (1, 1), 1)],
+)
+def test_a_query_alone_and_one_in_a_batch_count_alike(
+    monkeypatch: pytest.MonkeyPatch,
+    alone: tuple[float, float],
+    many: tuple[float, float],
+    share: float,
+) -> None:
+    source = ArraySource(clustered()[0][:500], Metric.COSINE)
+    index = kind("flat").build(source, IndexSpec("flat"))
+    one = Tuned(index, (), 0.9, 10, True, 0.0, 0.0)
+    monkeypatch.setattr(tuning, "in_turns", lambda *_: list(alone))
+    monkeypatch.setattr(tuning, "batches_in_turns", lambda *_: list(many))
+    queries = clustered()[1]
+    assert tuning._share(one, one, queries) == pytest.approx(share, abs=1e-3)
+    assert tuning._share(one, replace(one, index=None), queries) is None
+
+
+def test_batches_of_both_are_timed() -> None:
+    source = ArraySource(clustered()[0], Metric.COSINE)
+    flat = kind("flat").build(source, IndexSpec("flat"))
+    lists = kind("ivfpq").build(source, IndexSpec.parse("ivfpq@192"))
+    times = batches_in_turns([flat, lists], clustered()[1])
+    assert len(times) == 2 and min(times) > 0
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8, 13])
