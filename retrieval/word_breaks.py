@@ -70,7 +70,10 @@ def _pattern(inside: str, joints: str) -> str:
 
 _ASCII_CHUNKS = LatePattern(_pattern("A-Za-z0-9_", "'-"))
 _CHUNKS = LatePattern(_pattern(_INSIDE, _APOSTROPHES + _DASHES))
-RUNS = LatePattern(rf"([{_PAIRED}]+)|([{_EMOJI}])|[^{_PAIRED}{_EMOJI}]+")
+# Marks stay with the letter they follow, of whatever script: normalising puts them in an order.
+RUNS = LatePattern(
+    rf"([{_PAIRED}]+)|([{_EMOJI}])|[^{_PAIRED}{_EMOJI}](?:[^{_PAIRED}{_EMOJI}]|[{_MARKS}])*"
+)
 # A character with what belongs to it: marks, the rest of a Hangul syllable, half-width voicing.
 CLUSTERS = LatePattern(
     rf"(?:[^{_MARKS}{IGNORED}]|^)[{_MARKS}{IGNORED}\u1160-\u11ff\ud7b0-\ud7fb\uff9e\uff9f]*"
