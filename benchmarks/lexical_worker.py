@@ -74,7 +74,7 @@ class Retr:
         """Search as a collection does in the mode `lexical`, to the rows."""
         from collections import Counter
 
-        from ..retrieval.sides import LexicalSide
+        from ..retrieval.word_sides import LexicalSide
 
         asked = Counter(self._analyzer.query_terms(text))
         segments = self._snapshot.lexical

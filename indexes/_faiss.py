@@ -111,10 +111,28 @@ def write_index(index: Any, path: Path) -> None:
     Raises:
         OSError: it cannot be written.
     """
+    write_plain(index, path)
+    add_trailer(path)
+
+
+def write_plain(index: Any, path: Path) -> None:
+    """Write what FAISS writes and no more.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     try:
         load_faiss().write_index(index, str(path))
     except RuntimeError as error:
-        raise OSError(f"cannot write the index {path}: {_reason(error)}") from error
+        raise OSError(f"cannot write the index {path}: {reason(error)}") from error
+
+
+def add_trailer(path: Path) -> None:
+    """Write the last bytes of a file, which say that it is whole.
+
+    Raises:
+        OSError: they cannot be written.
+    """
     with path.open("r+b") as file:
         head = file.read(_HEAD)
         length = file.seek(0, 2)
@@ -136,10 +154,12 @@ def read_index(path: Path, source: VectorSource, class_name: str, *, whole: bool
         raise IndexFileError(f"there is no index file {path}")
     _check_ends(path)
     try:
-        flags = getattr(faiss, "IO_FLAG_MMAP_IFC", 0) if whole else 0
+        # Lists that lie behind the index are mapped by _lists.py, which knows where the file is.
+        flags = faiss.IO_FLAG_SKIP_IVF_DATA
+        flags |= getattr(faiss, "IO_FLAG_MMAP_IFC", 0) if whole else 0
         index = faiss.read_index(str(path), flags)
     except (RuntimeError, MemoryError) as error:
-        raise IndexFileError(f"the index file {path} is damaged: {_reason(error)}") from error
+        raise IndexFileError(f"the index file {path} is damaged: {reason(error)}") from error
     found = (index.d, index.ntotal, index.metric_type)
     rows = len(source) if whole else min(index.ntotal, len(source))
     wanted = (source.dim, rows, faiss_metric(source.metric))
@@ -175,6 +195,6 @@ def _check_ends(path: Path) -> None:
         raise IndexFileError(f"the index file {path} is damaged: its checksum is another")
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """Return the last clause of a FAISS message, which starts with a C++ signature and a path."""
     return str(error).strip().splitlines()[0].rpartition("Error: ")[2] or type(error).__name__

@@ -19,11 +19,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from ._card import Card
 from ._faiss import load_faiss
 from .base import MissingFaissError
+
+if TYPE_CHECKING:
+    from ._card import Card
 
 _DEVICE: ContextVar[str | None] = ContextVar("retr_device", default=None)
 
@@ -113,6 +115,8 @@ _FORKED: Final[set[int]] = set()  # the processes that used CUDA when they were 
 def _opened(number: int) -> Gpu:
     with _OPENING:
         if number not in _OPENED:
+            from ._card import Card
+
             faiss = load_faiss()
             resources = faiss.StandardGpuResources()
 

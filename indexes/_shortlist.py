@@ -263,7 +263,11 @@ class ShortlistIndex(Index):
         Raises:
             OSError: it cannot be written.
         """
-        write_index(self._index, path)
+        self._write(self._index, path)
+
+    @classmethod
+    def _write(cls, index: Any, path: Path) -> None:
+        write_index(index, path)
 
     @classmethod
     def load(
@@ -289,7 +293,12 @@ class ShortlistIndex(Index):
                 f"the index file {path} is not of kind {cls.kind}: "
                 f"it holds a {type(structure).__name__}"
             )
+        cls._opened(structure, path)
         return cls(index, source, spec, projection, points, default_effort)
+
+    @classmethod
+    def _opened(cls, structure: Any, path: Path) -> None:
+        """Do what is left to do of a structure that was read from `path`."""
 
     @classmethod
     @abstractmethod

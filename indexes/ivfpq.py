@@ -17,12 +17,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Final, cast
 
 import numpy as np
 
 from ._faiss import load_faiss
 from ._gpu import train
+from ._lists import like, map_lists, write_mapped
 from ._rerank import Room
 from ._shortlist import Choices, Plan, ShortlistIndex, multiply
 from .base import Floats
@@ -149,6 +151,14 @@ class IvfpqIndex(ShortlistIndex):
     def _is_structure(cls, structure: Any) -> bool:
         return isinstance(structure, load_faiss().IndexIVFPQFastScan)
 
+    @classmethod
+    def _write(cls, index: Any, path: Path) -> None:
+        write_mapped(index, path)
+
+    @classmethod
+    def _opened(cls, structure: Any, path: Path) -> None:
+        map_lists(structure, path)
+
     def _parameters(
         self, point: OperatingPoint, shortlist: int, stretch: float, selector: Any
     ) -> Any:
@@ -171,7 +181,7 @@ class IvfpqIndex(ShortlistIndex):
         gap, probes, sqrt = probing.gap / _GAPS * self._unit, probing.probes, math.sqrt
         swig_ptr, squared_length = faiss.swig_ptr, faiss.fvec_norm_L2sqr
         at_closeness, greater_equal = swig_ptr(closeness), np.greater_equal
-        search = structure.search_preassigned_c
+        search, partition = structure.search_preassigned_c, np.partition
 
         def find() -> None:
             length = 1.0
@@ -191,9 +201,11 @@ class IvfpqIndex(ShortlistIndex):
             keys = is_near.nonzero()[0]
             near = closeness.take(keys)
             if len(keys) > probes:
-                order = near.argsort()[::-1]
-                order = order[: np.count_nonzero(near >= near[order[probes - 1]])]
-                keys, near = keys.take(order), near.take(order)
+                # Those as close as the last one are scanned, too, whatever their order.
+                last = len(keys) - probes
+                bar[0] = partition(near, last).item(last)
+                kept = (near >= bar).nonzero()[0]
+                keys, near = keys.take(kept), near.take(kept)
             if is_l2:
                 np.negative(near, near)
             parameters.nprobe = len(keys)
@@ -259,16 +271,7 @@ def _twin(structure: Any) -> Any:
 
     FAISS holds the way in the index, not in the parameters of a search.
     """
-    faiss = load_faiss()
-    twin = faiss.IndexIVFPQFastScan(
-        structure.quantizer, structure.d, structure.nlist, structure.pq.M, structure.pq.nbits,
-        structure.metric_type,
-    )  # fmt: skip
-    twin.pq = structure.pq
-    twin.by_residual = structure.by_residual
-    twin.replace_invlists(structure.invlists, False)
-    twin.ntotal = structure.ntotal
-    twin.is_trained = True
+    twin = like(structure, structure.invlists)
     twin.implem = _ONE_BY_ONE
     return twin
 

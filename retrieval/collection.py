@@ -19,9 +19,7 @@ import numpy as np
 
 from ..indexes._gpu import on_device
 from ..indexes.base import MissingFaissError
-from . import commits
 from .allowed import allowed_rows
-from .commits import Birth
 from .encoders.base import Encoder, EncoderOptions, Space
 from .errors import InputError, ReadOnlyError, RetrError
 from .index_wish import IndexWish, check_recall, check_spec
@@ -34,10 +32,8 @@ from .queries import as_queries
 from .rerank import DEFAULT_DEPTH, Reranker, Reranking, Score, open_reranker
 from .search import QUERY_BLOCK, check_k, search
 from .snapshot import Snapshot
-from .sources.base import Source
 from .store.manifest import Role
 from .store.store import Store
-from .terms import TermSettings
 from .types import Query, Results
 
 log = logging.getLogger("retr.collection")
@@ -46,6 +42,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from .sources import SourceOptions
+    from .sources.base import Source
+    from .terms import TermSettings
     from .upgrade.backfill import BackfillReport
 
 
@@ -269,6 +267,7 @@ class Collection:
         vanish: bool,
     ) -> IngestReport:
         """Take in a source that is open; `add` and `retr.build` are the ways to call it."""
+        from .commits import Birth
         from .ingest import Ingest
 
         self._check_writable()
@@ -295,6 +294,7 @@ class Collection:
 
     def delete(self, ids: str | Sequence[str]) -> int:
         """Delete documents by id; return how many there were. Unknown ids are passed over."""
+        from .commits import delete_rows
         from .merging import merge_small
 
         wanted = list(dict.fromkeys([ids] if isinstance(ids, str) else ids))
@@ -310,7 +310,7 @@ class Collection:
             documents = len(found)
             return np.concatenate(found) if found else np.empty(0, np.int64)
 
-        changed, _ = commits.delete_rows(self._store, select, self._snapshot)
+        changed, _ = delete_rows(self._store, select, self._snapshot)
         if changed is not None:
             self._move_to(merge_small(self._store, changed))
             self._clear_away()
@@ -323,7 +323,7 @@ class Collection:
             InputError: the spec does not parse, there is no such kind, or there are no vectors.
             MissingFaissError: faiss is not installed.
         """
-        from . import indexing
+        from . import commits, indexing
 
         spec = check_spec(spec)
         commits.check_settings(self.space, {"spec": spec})
@@ -343,7 +343,8 @@ class Collection:
         terms:    how texts become terms, where the collection does not keep their words yet.
         progress: show it on stderr; None does on a terminal.
         """
-        from . import indexing
+        from . import commits, indexing
+        from .terms import TermSettings
 
         commits.check_settings(self.space, settings)
         encoder = self.encoder

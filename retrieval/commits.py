@@ -17,8 +17,9 @@ import numpy as np
 from ..indexes.base import Floats
 from ..indexes.spec import IndexSpec
 from .encoders.base import IMAGE, TEXT, Space, Weights
-from .errors import CollectionNotFoundError, DamagedError, InputError, SpaceMismatchError
+from .errors import CollectionNotFoundError, DamagedError, InputError
 from .modality import encode_mean
+from .opening import check_space
 from .snapshot import Snapshot
 from .store.documents import DocumentShard, StoredRow, write_documents
 from .store.manifest import Manifest, Role, SegmentEntry
@@ -83,20 +84,6 @@ class Birth:
             space="s1",
             spaces={"s1": self.space.to_json()},
             settings=self.settings,
-        )
-
-
-def check_space(stored: Space, given: Space, path: object) -> None:
-    """Refuse to mix two embedding spaces.
-
-    Raises:
-        SpaceMismatchError: they differ; both are printed.
-    """
-    if stored != given:
-        raise SpaceMismatchError(
-            f"{path}: the collection's vectors are of another space: it has [{stored}], "
-            f"the encoder given makes [{given}]; leave the encoder and its options out, or go "
-            f"over to the other one: retr upgrade start --to {given.encoder} --index {path}"
         )
 
 

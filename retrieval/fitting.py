@@ -14,9 +14,10 @@ from .evaluation import Run, evaluate
 from .fusion import POOL, Fusion
 from .modes import Mode, Sides
 from .search import QUERY_BLOCK
-from .sides import Candidates, best
+from .sides import best
 from .snapshot import Snapshot
 from .types import Query
+from .word_sides import Candidates
 
 MEASURE = "nDCG@10"
 LEAST_QUERIES = 20

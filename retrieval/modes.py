@@ -1,24 +1,32 @@
-"""Which sides of a collection answer a query: its vectors, its words, or both fused."""
+"""Which sides of a collection answer a query: its vectors, its words, or both fused.
+
+What has to do with words is imported where a collection has some.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
 from enum import StrEnum
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .analysis import Analyzer
 from .encoders.base import Encoder, Weights
 from .errors import InputError
 from .queries import encode, encode_weights
-from .sides import DenseSide, EachItsOwn, FusedSide, LexicalSide, Side
+from .sides import DenseSide, EachItsOwn, Side
 from .snapshot import Snapshot
 from .store.shards import Rows
-from .terms import TermSettings
 from .types import Explanation, Query
 from .views import CentredViews, Own, open_views
+
+if TYPE_CHECKING:
+    from .analysis import Analyzer
+    from .terms import TermSettings
+    from .word_sides import FusedSide, LexicalSide
 
 
 class Mode(StrEnum):
@@ -72,7 +80,6 @@ class Sides:
         self._encoder = encoder
         self._former = former
         self._allowed = allowed
-        self._terms = TermSettings.of(snapshot.manifest.settings)
         self._analyzer: Analyzer | None = None
         self._chosen = mode is not None
         self.mode = mode or self._usual()
@@ -80,6 +87,13 @@ class Sides:
         self._dense: DenseSide | LexicalSide | None = None
         self._weights: list[Weights] = []
         self._words: LexicalSide | None = None
+
+    @cached_property
+    def _terms(self) -> TermSettings | None:
+        """How texts became terms; None where their words are not kept."""
+        from .terms import TermSettings
+
+        return TermSettings.of(self.snapshot.manifest.settings)
 
     @property
     def side(self) -> Side:
@@ -95,6 +109,8 @@ class Sides:
     @property
     def fused(self) -> FusedSide:
         """Both sides, weighed as the collection's settings say."""
+        from .word_sides import FusedSide
+
         return FusedSide(self.dense, self.words, self.snapshot.fusion)
 
     def _side_of(self, query: Query, fused: Side) -> Side:
@@ -145,6 +161,8 @@ class Sides:
         return {upgrade.source: Own(vectors, there)}
 
     def _side_of_weights(self) -> LexicalSide:
+        from .word_sides import LexicalSide
+
         self._weights = encode_weights(self.queries, self._encoder)
         sparse = self.snapshot.sparse
         return LexicalSide(self.snapshot, sparse, self._weights, None, self._allowed)
@@ -153,6 +171,8 @@ class Sides:
     def words(self) -> LexicalSide:
         """The side of the words."""
         if self._words is None:
+            from .word_sides import LexicalSide
+
             assert self._terms is not None  # _check has seen to it
             self._analyzer = self._terms.open_analyzer()
             terms = [
@@ -177,7 +197,7 @@ class Sides:
             tokens = [self._shared(query, row) for row in rows]
             if isinstance(self.dense, DenseSide):
                 by = self.dense.found_by(query, numbers)
-        if self._terms is not None and self.queries[query].text:
+        if self.queries[query].text and self._terms is not None:
             lexical = [float(s) for s in self.words.scores(query, numbers)]
             words = [self._held(query, row) for row in rows]
         reasons = zip(dense, lexical, words, tokens, by, strict=True)
@@ -185,7 +205,7 @@ class Sides:
 
     def _shared(self, query: int, row: int) -> tuple[str, ...]:
         """Return the words that a sparse encoder gave a weight in a query and in a row."""
-        if not isinstance(self.dense, LexicalSide):
+        if isinstance(self.dense, DenseSide):
             return ()
         weights = self._weights[query]
         return tuple(sorted(self.dense.held(query, row), key=lambda term: -weights[term]))
@@ -209,7 +229,7 @@ class Sides:
 
     def _usual(self) -> Mode:
         plain = [query for query in self.queries if query.text and not query.is_composed]
-        if self._terms is None or not plain:
+        if not plain or self._terms is None:
             return Mode.DENSE
         no_texts = self.snapshot.documents and not self.snapshot.lexical
         if no_texts and not self._can_encode:  # it says what to do instead

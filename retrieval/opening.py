@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from pathlib import Path
 
-from .commits import check_space
-from .encoders.base import Encoder, EncoderOptions, family_of
-from .errors import DamagedError
+from .encoders.base import Encoder, EncoderOptions, Space, family_of
+from .errors import DamagedError, SpaceMismatchError
 from .snapshot import Snapshot
 from .store.store import Store
 
@@ -59,3 +58,17 @@ def stored_encoder(
         encoder = resolve(given, kept if family_of(given) == space.family else asked)
     check_space(space, encoder.space, path)
     return encoder
+
+
+def check_space(stored: Space, given: Space, path: object) -> None:
+    """Refuse to mix two embedding spaces.
+
+    Raises:
+        SpaceMismatchError: they differ; both are printed.
+    """
+    if stored != given:
+        raise SpaceMismatchError(
+            f"{path}: the collection's vectors are of another space: it has [{stored}], "
+            f"the encoder given makes [{given}]; leave the encoder and its options out, or go "
+            f"over to the other one: retr upgrade start --to {given.encoder} --index {path}"
+        )

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .composing import compose
 from .encoders.base import Encoder, Space, SparseEncoder, Weights
 from .errors import InputError
 from .types import Query
@@ -58,6 +57,8 @@ def encode(
     out = np.empty((len(queries), space.dim), np.float32)
     asked = [i for i, query in enumerate(queries) if query.vector is None]
     if asked:
+        from .composing import compose
+
         out[asked] = compose([queries[i] for i in asked], space, encoder)
     for i, query in enumerate(queries):
         if query.vector is not None:

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 from ..indexes.base import IndexFileError, Metric, count_allowed
 from .encoders.base import Space
 from .errors import DamagedError
-from .fusion import Fusion
-from .lexical import LexicalSegment
 from .modality import Usual, usual_of
 from .segment import DenseSegment, allow
 from .store.documents import DocumentShard, StoredRow, hash_id
@@ -28,6 +26,8 @@ from .store.staging import check_file
 from .store.store import Store
 
 if TYPE_CHECKING:
+    from .fusion import Fusion
+    from .lexical import LexicalSegment
     from .upgrade.opening import Crossing
 
 
@@ -98,11 +98,11 @@ class Snapshot:
             self.crossings = open_bridges(store.path, manifest, previous)
         words = {s.entry.id: s for s in (*previous.lexical, *previous.sparse)} if previous else {}
         self.lexical: list[LexicalSegment] = [
-            words.get(entry.id) or LexicalSegment(store.path, entry)
+            words.get(entry.id) or _open_words(store.path, entry)
             for entry in manifest.of_role(Role.LEXICAL)
         ]
         self.sparse: list[LexicalSegment] = [
-            words.get(entry.id) or LexicalSegment(store.path, entry)
+            words.get(entry.id) or _open_words(store.path, entry)
             for entry in manifest.of_role(Role.SPARSE)
         ]
         rows = [open_rows(store.path / name) for name in manifest.deletes]
@@ -183,6 +183,8 @@ class Snapshot:
         While the encoder is being replaced the weight goes over with the vectors, unless it was
         fitted on judged queries meanwhile.
         """
+        from .fusion import Fusion
+
         settings, upgrade = self.manifest.settings, self.manifest.upgrade
         own = Fusion.of(settings, self.space.family)
         if upgrade is None or "fusion" in settings:
@@ -304,3 +306,9 @@ def _no_document(row: int) -> DamagedError:
         f"row {row} has a vector and no document: a file of the collection is damaged; "
         "see which with: retr index verify"
     )
+
+
+def _open_words(path: Path, entry: SegmentEntry) -> LexicalSegment:
+    from .lexical import LexicalSegment
+
+    return LexicalSegment(path, entry)

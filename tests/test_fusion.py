@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from retr.retrieval.fusion import POOL, Fusion, default_fusion, normalised, normalised_words
-from retr.retrieval.sides import EachItsOwn, FusedSide, Ranking, best
+from retr.retrieval.sides import EachItsOwn, Ranking, best
+from retr.retrieval.word_sides import FusedSide
 
 Scores = NDArray[np.float64]
 HALF = Fusion(0.5)

@@ -261,7 +261,7 @@ def test_plain_faiss_searches_the_prefixes(text: str, tmp_path: Path) -> None:
     path = tmp_path / "index.faiss"
     built(text, Metric.COSINE).save(path)
     source, queries = data(Metric.COSINE)
-    index = faiss.read_index(str(path))
+    index = faiss.read_index(str(path), faiss.IO_FLAG_ONDISK_SAME_DIR | faiss.IO_FLAG_READ_ONLY)
     _, found = index.search(queries, 100)
     wanted = scan(source, queries, 1).positions
     assert (found == wanted).any(axis=1).mean() > 0.8

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..commits import check_space
 from ..encoders.base import TEXT, Encoder, EncoderOptions, Space
 from ..errors import InputError, RetrError
+from ..opening import check_space
 from ..progress import Progress, Silent
 from ..segment import DenseSegment
 from ..snapshot import Snapshot

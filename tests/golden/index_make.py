@@ -20,7 +20,10 @@ from retr.indexes.base import Floats, Metric
 HERE = Path(__file__).parent
 EXPECTED = HERE / "index_expected.json"
 N, DIM, QUERIES, K = 300, 32, 5, 5
-SPECS = ("binary", "flat", "flat@16", "flat@8/16", "hnsw@16", "hnsw@8/16", "ivfpq", "ivfpq@8/16")
+SPECS = (
+    "binary", "flat", "flat@16", "flat@8/16", "hnsw@16", "hnsw@8/16", "ivfpq", "ivfpq@16",
+    "ivfpq@8/16",
+)  # fmt: skip
 
 
 def vectors() -> Floats:
