@@ -9,8 +9,9 @@
       DATASET/SYSTEM/*.npy                   the rows that were answered, i64[settings, q, k]
       DATASET/SYSTEM/failed.json             why there is no result, where there is none
 
-Each system runs in processes of its own, in rounds: every system once, then every system again,
-so that what else the machine does falls on all of them alike. What is there is not run again.
+Each system runs in processes of its own, in rounds: every system once, then every system again.
+Within a round they take turns of a quarter of a second (ann_turns.py), so that what else the
+machine does falls on all of them alike. What is there is not run again.
 """
 
 from __future__ import annotations
@@ -20,9 +21,6 @@ import logging
 import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +31,8 @@ import numpy as np
 from ..retrieval.errors import InputError
 from ..retrieval.store.disk import storage_errors
 from .ann_data import Prepared
-from .ann_process import variables
 from .ann_truth import judge
+from .ann_turns import Worker, take_turns
 from .environment import describe
 from .peers import name_of, peer
 from .results import write_json
@@ -56,6 +54,8 @@ class Settings:
     rounds:  how often each system is opened and searched.
     timeout: seconds that one process may take.
     seconds: for how long a batch is repeated at each setting, at least.
+    least:   for how long a system is searched, at least: what else a machine does changes.
+    together: how many systems are open at once; they take turns.
     fresh:   run again what is there.
     searches: whether to search; else indexes are built, for a later run that does.
     keeps:   whether indexes stay for later rounds.
@@ -66,9 +66,11 @@ class Settings:
     rounds: int = 3
     timeout: float = TIMEOUT
     seconds: float = 0.5
+    least: float = 4.0
     fresh: bool = False
     searches: bool = True
     keeps: bool = False
+    together: int = 1000
 
 
 class FailedError(Exception):
@@ -107,11 +109,29 @@ def run(
         if not settings.searches:
             return folder
         for number in range(settings.rounds):
-            for each in runs:
-                each.round(number)
+            for phase, threads in (("single", 1), ("batch", settings.threads)):
+                for start in range(0, len(runs), settings.together):
+                    some = runs[start : start + settings.together]
+                    _in_turns(some, phase, threads, f"{phase}-{number}.json")
         for each in [] if settings.keeps else runs:
             shutil.rmtree(each.index, ignore_errors=True)
     return folder
+
+
+def _in_turns(runs: Sequence[_Run], phase: str, threads: int, name: str) -> None:
+    """Let systems search by turns; one that fails leaves the others to go on."""
+    open_ones = [each for each in runs if each.lacks(name)]
+    workers = []
+    try:
+        for each in open_ones:
+            workers.append(each.start(phase, threads, each.folder / f"{Path(name).stem}.npy"))
+            workers[-1].turn()  # until it is open and warm
+        take_turns(workers)
+    finally:
+        for worker in workers:
+            worker.end()
+    for each, worker in zip(open_ones, workers, strict=True):
+        each.finish(phase, str(worker.ended), name)
 
 
 def usable_cores() -> int:
@@ -158,12 +178,13 @@ class _Run:
             return
         self._guarded(self._build)
 
-    def round(self, number: int) -> None:
-        """Open and search, one query at a time and in a batch."""
-        for phase, threads in (("single", 1), ("batch", self.settings.threads)):
-            name = f"{phase}-{number}.json"
-            if not (self.folder / FAILED).exists() and self._known(name) is None:
-                self._guarded(lambda p=phase, t=threads, n=name: self._search(p, t, n))
+    def lacks(self, name: str) -> bool:
+        """Return whether a result is still to be made."""
+        return not (self.folder / FAILED).exists() and self._known(name) is None
+
+    def finish(self, phase: str, ended: str, name: str) -> None:
+        """Judge and keep what a worker found, or why there is nothing."""
+        self._guarded(lambda: self._judge(self._result(phase, ended), name))
 
     def _guarded(self, step: Any) -> None:
         try:
@@ -191,9 +212,8 @@ class _Run:
         record["environment"] = describe()
         write_json(record, self.folder / BUILD)
 
-    def _search(self, phase: str, threads: int, name: str) -> None:
+    def _judge(self, found: dict[str, Any], name: str) -> None:
         answers = self.folder / f"{Path(name).stem}.npy"
-        found = self._phase(phase, threads, answers)
         kth = self.data.kth(self.settings.k)
         for point, rows in zip(found["points"], np.load(answers), strict=True):
             worth = judge(self.base, self.queries, self.data.metric, kth, rows)
@@ -211,7 +231,13 @@ class _Run:
         same = isinstance(found, dict) and all(found.get(n) == v for n, v in self.key.items())
         return found if same else None
 
-    def _phase(self, phase: str, threads: int, answers: Path | None = None) -> dict[str, Any]:
+    def _phase(self, phase: str, threads: int) -> dict[str, Any]:
+        worker = self.start(phase, threads)
+        take_turns([worker])
+        return self._result(phase, str(worker.ended))
+
+    def start(self, phase: str, threads: int, answers: Path | None = None) -> Worker:
+        """Start the process of a phase; answers: where it leaves them."""
         about, job = self.data.about, self.folder / f"{phase}.job"
         result = self.folder / f"{phase}.result"
         result.unlink(missing_ok=True)
@@ -221,10 +247,15 @@ class _Run:
             "answers": str(answers.resolve()) if answers else None, "k": self.settings.k,
             "threads": threads, "rows": about["rows"], "dim": about["dim"],
             "metric": about["metric"], "seconds": self.settings.seconds,
+            "least": self.settings.least,
         }  # fmt: skip
         job.write_text(json.dumps(asked))
         log.info("%s: is %s", self.system, _DOING[phase])
-        ended = spawn(job.resolve(), threads, self.settings.timeout, self.folder / f"{phase}.log")
+        log_file = self.folder / f"{phase}.log"
+        return Worker(job.resolve(), threads, self.settings.timeout, log_file)
+
+    def _result(self, phase: str, ended: str) -> dict[str, Any]:
+        job, result = self.folder / f"{phase}.job", self.folder / f"{phase}.result"
         try:
             found: dict[str, Any] = json.loads(result.read_bytes())
         except (OSError, ValueError):
@@ -234,34 +265,6 @@ class _Run:
         for path in (job, result):
             path.unlink()
         return found
-
-
-def spawn(job: Path, threads: int, timeout: float, log_file: Path) -> str:
-    """Run a worker to its end, or to the time limit; return how it ended, in words."""
-    command = [sys.executable, "-m", "retr.benchmarks.ann_worker", str(job)]
-    environment = {**os.environ, **variables(threads)}
-    with log_file.open("wb") as output:
-        # In a session of its own, so that what it may have started ends with it; from another
-        # folder, so that nothing is imported from the working directory.
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-            env=environment, cwd="/", start_new_session=True,
-        )  # fmt: skip
-        try:
-            status = process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            return f"took more than {timeout:g} s"
-        finally:
-            _end(process)
-    if status < 0:
-        return f"died of {signal.Signals(-status).name}"
-    return f"ended with status {status}"
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def split(values: Iterable[str]) -> list[str]:

@@ -89,6 +89,9 @@ def ann(
     keep: Annotated[
         bool, _option("--keep", help="Keep the indexes when all rounds are done, for more rounds.")
     ] = False,
+    alone: Annotated[
+        bool, _option("--alone", help="Open one system at a time: less memory, less fair.")
+    ] = False,
     fresh: Annotated[bool, _option("--fresh", help="Run again what is there already.")] = False,
     as_json: Annotated[
         bool, _option("--json", help="Print JSON, one object a line, on a terminal too.")
@@ -131,6 +134,7 @@ def ann(
             fresh=fresh,
             searches=not build_only,
             keeps=keep,
+            **({"together": 1} if alone else {}),
         )
         chosen = chosen or default_systems(prepared.about["dim"])
         benchmark.run(prepared, out, place, chosen, settings)

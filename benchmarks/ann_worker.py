@@ -1,11 +1,12 @@
 """One process of `retr bench ann`: a system is tuned, built, or opened and searched.
 
-    python -m retr.benchmarks.ann_worker JOB.json
+    python -m retr.benchmarks.ann_worker JOB.json [PIPE]
 
 A job names the system, the phase and the folders. What comes out is a JSON file, and for the
 phases that search also the numbers of all rows that were answered, i64[settings, q, k]; whether
 they are right is for the parent to say. The phases are processes of their own, so that the memory
-of a search is not that of a build, and one query is asked where one thread is all there is.
+of a search is not that of a build, and one query is asked where one thread is all there is. With a
+pipe, those that search rest now and then and let others work (ann_turns.py).
 """
 
 from __future__ import annotations
@@ -28,25 +29,27 @@ from numpy.typing import NDArray
 from ..indexes.base import Floats, Metric
 from ..indexes.curve import turns
 from .ann_process import Spent, measured, memory, peak_memory, pin
+from .ann_turns import Turn
 from .peers import name_of, peer
 from .peers.base import Peer, Setting, Task
 
 _TURN = 100  # queries searched for at one setting before it is another's turn
-_WARM = 20  # others are searched for before the clock runs, in each turn
+_WARM = 20  # others are searched for before the clock runs, each time
+_COLD = 100  # and so many where another process has worked before
 _WARMING = 5.0  # seconds in which all queries are searched for, before the first turn
-_LEAST = 3.0  # seconds of turns, for the speed of a machine changes with what its neighbours do
 _REPEATS = 3  # of a batch, at least
 _SLOW = 10.0  # but not where it took so many seconds at once
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Do the job; exit with 0 where a result was written, be it that the system failed."""
-    (given,) = sys.argv[1:] if arguments is None else arguments
+    given, *pipe = sys.argv[1:] if arguments is None else arguments
     job: dict[str, Any] = json.loads(Path(given).read_bytes())
+    turn = Turn(int(pipe[0])) if pipe else Turn()
     faulthandler.enable()
     cores = pin(job["threads"])
     try:
-        result = _PHASES[job["phase"]](job)
+        result = _PHASES[job["phase"]](job, turn)
     except ImportError as error:
         traceback.print_exc()
         result = {"failed": f"not installed: pip install 'retr[bench]' ({error})"}
@@ -58,7 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
     Path(job["out"]).write_text(json.dumps(result))
 
 
-def tune(job: dict[str, Any]) -> dict[str, Any]:
+def tune(job: dict[str, Any], _: Turn) -> dict[str, Any]:
     """Let the system choose what is to be built."""
     system, base = _system(job), _base(job)
     queries: Floats = np.load(Path(job["data"]) / "tuning.npy")
@@ -68,7 +71,7 @@ def tune(job: dict[str, Any]) -> dict[str, Any]:
     return {"chosen": chosen, "cpu_s": spent.cpu, "wall_s": spent.wall}
 
 
-def build(job: dict[str, Any]) -> dict[str, Any]:
+def build(job: dict[str, Any], _: Turn) -> dict[str, Any]:
     """Build and save; the vectors are in the page cache before the clock runs."""
     system, base, folder = _system(job), _base(job), Path(job["index"])
     before = _size(folder)
@@ -87,20 +90,20 @@ def build(job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def single(job: dict[str, Any]) -> dict[str, Any]:
+def single(job: dict[str, Any], turn: Turn) -> dict[str, Any]:
     """Search for one query after the other at each setting, on one thread."""
-    return _searched(job, _one_by_one)
+    return _searched(job, turn, partial(_one_by_one, least=job["least"]))
 
 
-def batch(job: dict[str, Any]) -> dict[str, Any]:
+def batch(job: dict[str, Any], turn: Turn) -> dict[str, Any]:
     """Search for all queries at once at each setting."""
-    return _searched(job, partial(_at_once, seconds=job["seconds"]))
+    return _searched(job, turn, partial(_at_once, seconds=job["seconds"], least=job["least"]))
 
 
-Measure = Callable[[Peer, list[Setting], Floats, NDArray[np.int64]], list[dict[str, Any]]]
+Measure = Callable[[Peer, list[Setting], Floats, NDArray[np.int64], Turn], list[dict[str, Any]]]
 
 
-def _searched(job: dict[str, Any], measure: Measure) -> dict[str, Any]:
+def _searched(job: dict[str, Any], turn: Turn, measure: Measure) -> dict[str, Any]:
     system = _system(job)
     queries: Floats = np.load(Path(job["data"]) / "queries.npy")
     before = memory()
@@ -110,7 +113,7 @@ def _searched(job: dict[str, Any], measure: Measure) -> dict[str, Any]:
     settings: list[Setting] = list(system.settings())
     answers = np.empty((len(settings), len(queries), job["k"]), np.int64)
     gc.disable()
-    found = measure(system, settings, queries, answers)
+    found = measure(system, settings, queries, answers, turn)
     gc.enable()
     after = memory()
     np.save(job["answers"], answers)
@@ -125,23 +128,29 @@ def _searched(job: dict[str, Any], measure: Measure) -> dict[str, Any]:
 
 
 def _one_by_one(
-    system: Peer, settings: list[Setting], queries: Floats, answers: NDArray[np.int64]
+    system: Peer,
+    settings: list[Setting],
+    queries: Floats,
+    answers: NDArray[np.int64],
+    turn: Turn,
+    least: float,
 ) -> list[dict[str, Any]]:
     one, cpu_clock, wall_clock = system.one, time.process_time_ns, time.perf_counter_ns
     asked = [queries[i : i + 1] for i in range(len(queries))]
     _warm(system, settings[-1], asked)  # the last is the widest
+    turn.rest(at_once=True)
     passes: list[NDArray[np.int64]] = []
     spent = [Spent() for _ in settings]
-    end = time.monotonic() + _LEAST
-    while not passes or time.monotonic() < end:
+    while not passes or sum(each.wall for each in spent) < least:
         times = np.empty((len(settings), 2, len(asked)), np.int64)
         # In turns, so that what else the machine does falls on all settings alike, and of unlike
         # queries, so that none finds in the cache what the setting before it has read: a system
         # with one setting never would.
         starts = range(0, len(asked), _TURN)
         for number, block in turns(len(settings), len(starts)):
+            warm = _COLD if turn.rest() else _WARM
             system.use(settings[number])
-            for i in range(starts[block] - _WARM, starts[block]):
+            for i in range(starts[block] - warm, starts[block]):
                 one(asked[i % len(asked)])
             with measured(spent[number]):
                 for i in range(starts[block], min(starts[block] + _TURN, len(asked))):
@@ -182,31 +191,35 @@ def _at_once(
     settings: list[Setting],
     queries: Floats,
     answers: NDArray[np.int64],
+    turn: Turn,
     seconds: float,
+    least: float,
 ) -> list[dict[str, Any]]:
-    found = []
-    for setting, rows in zip(settings, answers, strict=True):
-        system.use(setting)
-        with measured(Spent()) as first:
-            rows[...] = system.batch(queries)
-        cpu: list[float] = []
-        wall: list[float] = []
-        total = 0.0
-        while not wall or (first.wall + total < _SLOW and len(wall) < _REPEATS) or total < seconds:
-            with measured(Spent()) as spent:
-                system.batch(queries)
-            cpu.append(spent.cpu)
-            wall.append(spent.wall)
-            total += spent.wall
-        rates = [len(queries) / each for each in wall]
-        found.append(
-            {
-                "qps": round(float(np.median(rates)), 2),
-                "qps_all": [round(rate, 2) for rate in rates],
-                "cpu_us": round(1e6 * float(np.median(cpu)) / len(queries), 3),
-            }
-        )
-    return found
+    rates: list[list[float]] = [[] for _ in settings]
+    cpu: list[list[float]] = [[] for _ in settings]
+    total = 0.0
+    while total < least or not rates[-1]:
+        for number, setting in enumerate(settings):
+            turn.rest()
+            system.use(setting)
+            with measured(Spent()) as first:
+                answers[number] = system.batch(queries)
+            own, times = 0.0, 0
+            while not times or (first.wall + own < _SLOW and times < _REPEATS) or own < seconds:
+                with measured(Spent()) as spent:
+                    system.batch(queries)
+                cpu[number].append(spent.cpu)
+                rates[number].append(len(queries) / spent.wall)
+                own, times = own + spent.wall, times + 1
+            total += own
+    return [
+        {
+            "qps": round(float(np.median(of_one)), 2),
+            "qps_all": [round(rate, 2) for rate in of_one],
+            "cpu_us": round(1e6 * float(np.median(spent_cpu)) / len(queries), 3),
+        }
+        for of_one, spent_cpu in zip(rates, cpu, strict=True)
+    ]
 
 
 def _system(job: dict[str, Any]) -> Peer:

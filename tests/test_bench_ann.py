@@ -11,16 +11,17 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from retr.benchmarks import ann_worker
+from retr.benchmarks import ann_turns, ann_worker
 from retr.benchmarks.ann import Settings, run, split
 from retr.benchmarks.ann_command import ann
 from retr.benchmarks.ann_data import MINILM, prepare, read
 from retr.benchmarks.ann_report import write
 from retr.benchmarks.ann_results import Measure
 from retr.benchmarks.ann_text import text_of
+from retr.benchmarks.ann_turns import Turn, Worker, take_turns
 from retr.retrieval.errors import InputError
 
-ONCE = Settings(k=10, threads=1, rounds=1, timeout=120, seconds=0.01)
+ONCE = Settings(k=10, threads=1, rounds=1, timeout=120, seconds=0.01, least=0.01)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,9 @@ def test_what_is_there_is_not_run_again_unless_asked(prepared, tmp_path):
 
     first = ran(ONCE, "exact:blas")
     more = ran(
-        Settings(k=10, threads=1, rounds=2, timeout=120, seconds=0.01), "exact:blas", "retr:flat"
+        Settings(k=10, threads=1, rounds=2, timeout=120, seconds=0.01, least=0.01),
+        "exact:blas",
+        "retr:flat",
     )
     kept = {name: when for name, when in more.items() if name in first}
     assert {n: w for n, w in kept.items() if "build" not in n} == {
@@ -81,12 +84,16 @@ def test_what_is_there_is_not_run_again_unless_asked(prepared, tmp_path):
     }
     assert {"exact_blas/single-1.json", "retr_flat/batch-1.json"} <= more.keys()
     again = ran(
-        Settings(k=10, threads=1, rounds=2, timeout=120, seconds=0.01), "exact:blas", "retr:flat"
+        Settings(k=10, threads=1, rounds=2, timeout=120, seconds=0.01, least=0.01),
+        "exact:blas",
+        "retr:flat",
     )
     assert again == more
     fresh = ran(Settings(k=10, threads=1, rounds=1, timeout=120, fresh=True), "exact:blas")
     assert fresh["exact_blas/single-0.json"] > first["exact_blas/single-0.json"]
-    other = ran(Settings(k=5, threads=1, rounds=1, timeout=120, seconds=0.01), "exact:blas")
+    other = ran(
+        Settings(k=5, threads=1, rounds=1, timeout=120, seconds=0.01, least=0.01), "exact:blas"
+    )
     assert other["exact_blas/build.json"] > fresh["exact_blas/build.json"]
     # Results for another k would not compare.
     assert not (tmp_path / "out" / prepared.about["name"] / "exact_blas/single-1.json").exists()
@@ -204,9 +211,7 @@ def test_commas_inside_brackets_stay():
     ]  # fmt: skip
 
 
-def test_no_setting_is_asked_what_the_one_before_it_was_just_asked(monkeypatch):
-    monkeypatch.setattr(ann_worker, "_LEAST", 0.0)
-
+def test_no_setting_is_asked_what_the_one_before_it_was_just_asked():
     class Recorder:
         def __init__(self):
             self.now, self.calls = None, []
@@ -221,7 +226,9 @@ def test_no_setting_is_asked_what_the_one_before_it_was_just_asked(monkeypatch):
     queries = np.arange(1000, dtype=np.float32)[:, None]
     answers = np.empty((7, 1000, 10), np.int64)
     recorder = Recorder()
-    found = ann_worker._one_by_one(recorder, [{"n": n} for n in range(7)], queries, answers)
+    found = ann_worker._one_by_one(
+        recorder, [{"n": n} for n in range(7)], queries, answers, Turn(), 0.0
+    )
     assert len(found) == 7
     assert (answers == np.arange(1000)[None, :, None]).all()  # each asked all, in its own place
     assert [query for _, query in recorder.calls[:1000]] == list(range(1000))  # the warm-up
@@ -230,3 +237,66 @@ def test_no_setting_is_asked_what_the_one_before_it_was_just_asked(monkeypatch):
     for before, after in pairwise(clocked):
         assert before[0][0] != after[0][0]
         assert not {query for _, query in before} & {query for _, query in after}
+
+
+# Notes when it begins and ends a piece of work, and never rests for less than a turn.
+TAKES_TURNS = """
+import os, sys, time
+from pathlib import Path
+from retr.benchmarks.ann_turns import Turn
+turn = Turn(int(sys.argv[2]))
+notes = Path(sys.argv[1]).open("a", buffering=1)
+for number in range(int(os.environ["TURNS"])):
+    notes.write(f"{os.getpid()} begins {number}\\n")
+    time.sleep(0.02)
+    notes.write(f"{os.getpid()} ends {number}\\n")
+    turn.rest(at_once=True)
+"""
+
+
+@pytest.fixture
+def workers(tmp_path, monkeypatch):
+    """Return how to start workers that note what they do in a file of this name."""
+    (tmp_path / "takes_turns.py").write_text(TAKES_TURNS)
+    monkeypatch.setattr(ann_turns, "_WORKER", "takes_turns")
+    path = [str(tmp_path), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, path)))
+
+    def started(turns: int, timeout: float = 60) -> Worker:
+        monkeypatch.setenv("TURNS", str(turns))
+        return Worker(tmp_path / "notes", 1, timeout, tmp_path / f"{turns}.log")
+
+    return started
+
+
+def test_one_works_at_a_time_and_all_to_the_end(workers, tmp_path):
+    some = []
+    for turns in (3, 6):
+        some.append(workers(turns))
+        assert some[-1].turn()
+    take_turns(some)
+    assert [worker.ended for worker in some] == ["ended with status 0"] * 2
+    notes = [line.split() for line in (tmp_path / "notes").read_text().splitlines()]
+    for begun, over in zip(notes[::2], notes[1::2], strict=True):
+        assert begun[0] == over[0]
+        assert (begun[1], over[1]) == ("begins", "ends")
+    who = [begun[0] for begun in notes[::2]]
+    first, second = who[0], who[1]
+    assert who == [first, second] * 3 + [second] * 3
+
+
+def test_a_worker_whose_turns_take_too_long_is_ended(workers):
+    worker, other = workers(1000, timeout=1.0), workers(2)
+    take_turns([worker, other])
+    assert worker.ended == "took more than 1 s"
+    assert other.ended == "ended with status 0"
+
+
+def test_workers_end_with_the_one_they_work_for(workers, tmp_path):
+    worker = workers(3)
+    assert worker.turn()
+    assert worker._process.stdin is not None
+    worker._process.stdin.close()  # as when the parent is killed
+    assert worker._process.wait(20) == 1
+    assert "has ended" in (tmp_path / "3.log").read_text()
+    worker.end()
