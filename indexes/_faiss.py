@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import struct
 import sys
 import zlib
@@ -26,7 +27,8 @@ _HEAD: Final = 1 << 16
 _MAGIC: Final = b"retridx1"
 _TRAILER: Final = struct.Struct("<8sQI")
 _MISSING: Final = "an index needs FAISS: pip install 'retr[cpu]', or 'retr[gpu]' for NVIDIA cards"
-
+_OLD: Final = "an index needs FAISS 1.14 or later, and {} is installed: pip install -U 'retr[cpu]'"
+_LEAST: Final = (1, 14)  # those before cannot read fast-scan lists that lie outside the index
 
 _CORE_TYPE: Final = "OPENBLAS_CORETYPE"
 _AVX512: Final = {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
@@ -37,13 +39,16 @@ def load_faiss() -> Any:
     """Return the module `faiss`.
 
     Raises:
-        MissingFaissError: it is not installed, or cannot be loaded.
+        MissingFaissError: it is not installed, cannot be loaded, or is too old.
     """
     try:
         with _told_core_type():
             import faiss
     except ImportError as error:
         raise MissingFaissError(_MISSING) from error
+    numbers = re.match(r"(\d+)\.(\d+)", getattr(faiss, "__version__", ""))
+    if numbers and (int(numbers[1]), int(numbers[2])) < _LEAST:
+        raise MissingFaissError(_OLD.format(faiss.__version__))
     if sys.platform == "darwin":
         # torch brings an OpenMP of its own; with both in one process only a single thread is safe.
         faiss.omp_set_num_threads(1)

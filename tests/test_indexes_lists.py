@@ -14,8 +14,9 @@ import pytest
 from numpy.typing import NDArray
 
 from retr.indexes import IndexSpec, kind
+from retr.indexes._faiss import load_faiss
 from retr.indexes.arrays import ArraySource
-from retr.indexes.base import Floats, Index, IndexFileError, Metric
+from retr.indexes.base import Floats, Index, IndexFileError, Metric, MissingFaissError
 
 N, DIM = 4000, 32
 SPEC = IndexSpec.parse("ivfpq@16(lists=40)")
@@ -153,3 +154,15 @@ def test_plain_faiss_finds_the_lists_beside_the_file(file: Path) -> None:
     _, found = index.search(data()[1], 60)
     first = answers(built())[:, :1]
     assert (found == first).any(axis=1).mean() > 0.95
+
+
+def test_a_faiss_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    import faiss
+
+    load_faiss.cache_clear()
+    monkeypatch.setattr(faiss, "__version__", "1.13.2")
+    with pytest.raises(MissingFaissError, match=r"FAISS 1\.14 or later, and 1\.13\.2 is"):
+        load_faiss()
+    monkeypatch.setattr(faiss, "__version__", "1.14.0+cuda")
+    assert load_faiss() is faiss
+    load_faiss.cache_clear()
