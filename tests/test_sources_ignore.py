@@ -73,6 +73,8 @@ needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not i
 @example(["foo/a", "bar/foo/a"], {"": ["foo"], "bar": ["!foo"]})
 @example(["a/foo.txt", "a/b/foo.txt"], {"": ["*.txt"], "a/b": ["!*.txt", "["]})
 @example(["a", "b"], {"": ["!", "a"]})
+@example(["#a/a"], {"": ["!*", "a/a", "\\#a"]})
+@example(["b/a.md"], {"": ["*.md"], "b": ["a"]})
 def test_the_same_files_as_git(paths: list[str], ignores: dict[str, list[str]]) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary, "work").resolve()

@@ -41,7 +41,7 @@ class Ignored:
         left out; its parent folder is not.
         """
         for folder, spec in reversed(self.rules):
-            decided = spec.check_file(path[len(folder) :]).include
+            decided = _decided(spec, path[len(folder) :])
             if decided is not None:
                 return decided
         return False
@@ -113,6 +113,24 @@ def _joined(specs: Iterable[GitIgnoreSpec]) -> GitIgnoreSpec:
     from pathspec import GitIgnoreSpec
 
     return GitIgnoreSpec([pattern for spec in specs for pattern in spec.patterns])
+
+
+def _decided(spec: GitIgnoreSpec, path: str) -> bool | None:
+    """Return what the last pattern that matches a path says; None where none does.
+
+    What a pattern says of a folder is of no interest below it: whoever asks has not gone into a
+    folder that is left out. `GitIgnoreSpec` has such patterns yield to others, for the folder, too.
+    """
+    for pattern in reversed(spec.patterns):
+        found = None if pattern.include is None else pattern.match_file(path)
+        if found is not None and not _is_of_parent(found.match, path):
+            return pattern.include
+    return None
+
+
+def _is_of_parent(match: re.Match[str], path: str) -> bool:
+    """Return whether it is a folder on the way to the path that was matched."""
+    return match.groupdict().get("ps_d") == "/" and match.end() < len(path)
 
 
 def _slashed(folder: Path) -> str:
