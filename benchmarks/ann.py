@@ -120,18 +120,18 @@ def run(
 
 def _in_turns(runs: Sequence[_Run], phase: str, threads: int, name: str) -> None:
     """Let systems search by turns; one that fails leaves the others to go on."""
-    open_ones = [each for each in runs if each.lacks(name)]
-    workers = []
+    own: dict[Worker, _Run] = {}
     try:
-        for each in open_ones:
-            workers.append(each.start(phase, threads, each.folder / f"{Path(name).stem}.npy"))
-            workers[-1].turn()  # until it is open and warm
-        take_turns(workers)
+        for each in runs:
+            if each.lacks(name):
+                worker = each.start(phase, threads, each.folder / f"{Path(name).stem}.npy")
+                own[worker] = each
+                worker.turn()  # until it is open and warm
+        # Kept as soon as it is there, in case that the run is interrupted.
+        take_turns([*own], lambda one: own[one].finish(phase, str(one.ended), name))
     finally:
-        for worker in workers:
+        for worker in own:
             worker.end()
-    for each, worker in zip(open_ones, workers, strict=True):
-        each.finish(phase, str(worker.ended), name)
 
 
 def usable_cores() -> int:

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -110,12 +110,14 @@ class Worker:
         os.close(self._pipe)
 
 
-def take_turns(workers: Sequence[Worker]) -> None:
-    """Let each work by turns until all have ended."""
+def take_turns(workers: Sequence[Worker], ended: Callable[[Worker], None] = lambda _: None) -> None:
+    """Let each work by turns until all have ended; `ended` is called with each that has."""
     try:
         working = list(workers)
         while working:
-            working = [worker for worker in working if worker.turn()]
+            for worker in [each for each in working if not each.turn()]:
+                working.remove(worker)
+                ended(worker)
     finally:
         for worker in workers:
             worker.end()

@@ -161,7 +161,7 @@ def read_index(path: Path, source: VectorSource, class_name: str, *, whole: bool
     try:
         # Lists that lie behind the index are mapped by _lists.py, which knows where the file is.
         flags = faiss.IO_FLAG_SKIP_IVF_DATA
-        flags |= getattr(faiss, "IO_FLAG_MMAP_IFC", 0) if whole else 0
+        flags |= faiss.IO_FLAG_MMAP_IFC if whole else 0
         index = faiss.read_index(str(path), flags)
     except (RuntimeError, MemoryError) as error:
         raise IndexFileError(f"the index file {path} is damaged: {reason(error)}") from error

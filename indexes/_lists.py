@@ -106,13 +106,14 @@ def _outside(structure: Any, name: str) -> tuple[Any, _Table]:
 
 
 def _place(table: _Table, start: int, code_size: int) -> int:
-    """Fill in where the lists lie from `start` on, and return where they end."""
+    """Fill in where the lists lie from `start` on, one behind the other; return where they end.
+
+    They have whole blocks of 32 vectors, so each starts at a multiple of `_ALIGNED` as well.
+    """
     lengths = table[:, 1] * np.uint64(code_size + _ID)
-    lengths = (lengths + np.uint64(_ALIGNED - 1)) // np.uint64(_ALIGNED) * np.uint64(_ALIGNED)
     ends = start + np.cumsum(lengths)
     table[:, 2] = np.where(table[:, 0] > 0, ends - lengths, _NOWHERE)
-    last = table[table[:, 0] > 0][-1:]
-    return int((last[:, 2] + last[:, 1] * np.uint64(code_size + _ID)).sum()) or start
+    return int(ends[-1])
 
 
 def _write_list(file: Any, structure: Any, number: int, size: int, capacity: int) -> None:

@@ -131,7 +131,7 @@ def test_what_was_built_before_is_searched_later(prepared, tmp_path):
     assert len(records) == 2
     assert not list(built.glob("*/*-0.json"))
     seen = [path.stat().st_mtime_ns for path in records]
-    run(prepared, tmp_path / "out", tmp_path, systems, ONCE)
+    run(prepared, tmp_path / "out", tmp_path, systems, replace(ONCE, together=1))
     assert len(list(built.glob("*/*-0.json"))) == 4
     assert [path.stat().st_mtime_ns for path in records] == seen
     assert not list(tmp_path.glob("indexes/*/*"))
@@ -274,12 +274,14 @@ def test_one_works_at_a_time_and_all_to_the_end(workers, tmp_path):
     for turns in (3, 6):
         some.append(workers(turns))
         assert some[-1].turn()
-    take_turns(some)
+    over: list[tuple[Worker, str | None]] = []
+    take_turns(some, lambda worker: over.append((worker, some[1].ended)))
+    assert over == [(some[0], None), (some[1], "ended with status 0")]  # told as soon as it ends
     assert [worker.ended for worker in some] == ["ended with status 0"] * 2
     notes = [line.split() for line in (tmp_path / "notes").read_text().splitlines()]
-    for begun, over in zip(notes[::2], notes[1::2], strict=True):
-        assert begun[0] == over[0]
-        assert (begun[1], over[1]) == ("begins", "ends")
+    for begun, done in zip(notes[::2], notes[1::2], strict=True):
+        assert begun[0] == done[0]
+        assert (begun[1], done[1]) == ("begins", "ends")
     who = [begun[0] for begun in notes[::2]]
     first, second = who[0], who[1]
     assert who == [first, second] * 3 + [second] * 3

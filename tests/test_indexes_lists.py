@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import errno
+import resource
 import shutil
 import struct
 import zlib
@@ -125,16 +125,17 @@ def test_a_file_that_lacks_its_last_lists_is_found(file: Path) -> None:
         opened(file)
 
 
-def test_a_disk_that_is_full_is_said(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from retr.indexes import _lists
-
-    def fail(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(_lists, "_write_list", fail)
-    with pytest.raises(OSError, match="No space left"):
-        built().save(file)
-    with pytest.raises(IndexFileError, match="cut short"):
+@pytest.mark.parametrize("missing", [40, 20_000, 10**9])  # in the trailer, the lists, the index
+def test_a_file_that_cannot_grow_is_said(file: Path, missing: int) -> None:
+    room = max(100, file.stat().st_size - missing)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        with pytest.raises(OSError, match=r"File too large|cannot write the index"):
+            built().save(file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with pytest.raises(IndexFileError, match="damaged"):
         opened(file)
 
 
