@@ -16,42 +16,36 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .retrieval.build import build
     from .retrieval.collection import Collection, open
-    from .retrieval.encoders.base import (
-        Encoder,
-        EncoderOptions,
-        ImageEncoder,
-        Space,
-        SparseEncoder,
-    )
+    from .retrieval.encoders.base import Encoder, EncoderOptions, ImageEncoder, Space, SparseEncoder
     from .retrieval.encoders.functions import from_functions
-    from .retrieval.errors import RetrError
-    from .retrieval.ingest_report import IngestReport
-    from .retrieval.rerank import CrossEncoderReranker, Reranker
+    from .retrieval.search.rerank import CrossEncoderReranker, Reranker
     from .retrieval.sources.options import SourceOptions
-    from .retrieval.types import Document, Hit, ImageAt, Query, Results
-    from .retrieval.version import __version__
+    from .retrieval.values.errors import RetrError
+    from .retrieval.values.report import IngestReport
+    from .retrieval.values.types import Document, Hit, ImageAt, Query, Results
+    from .retrieval.values.version import __version__
 
 _WHERE = {
     "build": ".retrieval.build",
     "open": ".retrieval.collection",
     "Collection": ".retrieval.collection",
-    "Document": ".retrieval.types",
-    "Query": ".retrieval.types",
-    "Hit": ".retrieval.types",
-    "ImageAt": ".retrieval.types",
-    "Results": ".retrieval.types",
+    "Document": ".retrieval.values.types",
+    "Query": ".retrieval.values.types",
+    "Hit": ".retrieval.values.types",
+    "ImageAt": ".retrieval.values.types",
+    "Results": ".retrieval.values.types",
     "Encoder": ".retrieval.encoders.base",
     "EncoderOptions": ".retrieval.encoders.base",
     "ImageEncoder": ".retrieval.encoders.base",
     "Space": ".retrieval.encoders.base",
     "SparseEncoder": ".retrieval.encoders.base",
-    "Reranker": ".retrieval.rerank",
-    "CrossEncoderReranker": ".retrieval.rerank",
+    "Reranker": ".retrieval.search.rerank",
+    "CrossEncoderReranker": ".retrieval.search.rerank",
     "from_functions": ".retrieval.encoders.functions",
-    "IngestReport": ".retrieval.ingest_report",
-    "RetrError": ".retrieval.errors",
+    "IngestReport": ".retrieval.values.report",
+    "RetrError": ".retrieval.values.errors",
     "SourceOptions": ".retrieval.sources.options",
-    "__version__": ".retrieval.version",
+    "__version__": ".retrieval.values.version",
 }
 
 __all__ = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-_INTERRUPTED = 130  # as in retrieval/console.py, which need not have loaded yet
+_INTERRUPTED = 130  # as in commands/console.py, which need not have loaded yet
 
 
 def main() -> None:

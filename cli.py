@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from . import cli_options as o
-from .benchmarks.commands import app as measuring
-from .cli_index import app as indexing
-from .cli_options import DEFAULT_INDEX, OptionalText, argument, flag, value
-from .cli_upgrade import app as upgrading
-from .retrieval import console
-from .retrieval.errors import InputError
+from .commands import console
+from .commands import options as o
+from .commands.bench import app as measuring
+from .commands.index import app as indexing
+from .commands.options import DEFAULT_INDEX, OptionalText, argument, flag, value
+from .commands.upgrade import app as upgrading
+from .retrieval.values.errors import InputError
 
 if TYPE_CHECKING:
-    from .retrieval.runs import SearchOptions
+    from .commands.runs import SearchOptions
 
 # Usage errors are click's: its package to older releases of typer, a copy inside to newer ones.
 _ClickError = cast(type[Exception], typer.BadParameter.__mro__[2])
@@ -46,7 +46,7 @@ def root(
       retr search "how do I delete a document?"
     """
     if version:
-        from .retrieval.version import __version__
+        from .retrieval.values.version import __version__
 
         console.write(f"retr {__version__}")
         raise typer.Exit
@@ -147,7 +147,7 @@ def search(
       retr search "at night" --image beach.jpg --without people --html hits.html
     """
     console.listen(quiet, verbose)
-    from .retrieval import inputs, rendering, runs
+    from .commands import inputs, rendering, runs
 
     inputs.check_run(run, queries, passages)
     if html is not None and run is not None:

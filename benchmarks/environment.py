@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from ..retrieval.version import __version__
+from ..retrieval.values.version import __version__
 
 _PACKAGES = (
     "numpy",

@@ -23,7 +23,7 @@ from .points import OperatingPoint, check_points
 from .spec import IndexSpec
 
 if TYPE_CHECKING:
-    from ._checkpoint import Checkpoint
+    from .checkpoint import Checkpoint
 
 Floats = NDArray[np.float32]
 Scores = NDArray[np.floating]

@@ -74,7 +74,7 @@ def aimed(recall: float, own: bool) -> float:
 
     own: whether the queries are of the kind that will be asked. Queries made from the vectors
          need not be: those of another modality, or between clusters, miss up to twice as much
-         (benchmarks/recalls.py), and so half of what may be missed is aimed for.
+         (benchmarks/studies/recalls.py), and so half of what may be missed is aimed for.
     """
     return recall if own else recall + _MARGIN * (1 - recall)
 

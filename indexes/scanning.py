@@ -1,14 +1,14 @@
 """Exact search where it is done soonest: on a GPU that FAISS has, or on the CPU; answers are alike.
 
 A GPU is begun with, and vectors are brought there, only for as many comparisons as make up for
-that; both stay for later searches. What is measured of it: `python -m retr.benchmarks.gpu`.
+that; both stay for later searches. What is measured of it: `python -m retr.benchmarks.studies.gpu`.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from . import _gpu, exact
+from . import exact
 from .base import (
     Bitmap,
     Floats,
@@ -19,6 +19,7 @@ from .base import (
     check_queries,
     count_allowed,
 )
+from .gpu import gpu as _gpu
 
 # Multiplications from which on a GPU is faster than 16 cores (benchmarks/results/gpu.json).
 _BEGUN: Final = 2e11  # to begin with one takes a second

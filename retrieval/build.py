@@ -8,22 +8,22 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..indexes._gpu import on_device
-from .analysis import analyzer
+from ..indexes.gpu.gpu import on_device
 from .collection import Collection, source_options
-from .commits import Birth, check_settings
 from .encoders.base import Encoder, EncoderOptions
-from .errors import InputError
-from .fusion import default_fusion
-from .index_wish import AUTO, check_memory, check_recall, check_spec
-from .ingest import Ingest
-from .ingest_report import IngestReport
-from .progress import choose_progress
 from .sources.base import Skipped, Source
 from .store.shards import DTYPES
 from .store.store import Store
-from .terms import DEFAULT_LANGUAGE, TermSettings
-from .types import Document
+from .text.analysis import analyzer
+from .values.errors import InputError
+from .values.fusion import default_fusion
+from .values.progress import choose_progress
+from .values.report import IngestReport
+from .values.settings import AUTO, check_memory, check_recall, check_spec
+from .values.types import Document
+from .writing.commits import Birth, check_settings
+from .writing.ingest import Ingest
+from .writing.terms import DEFAULT_LANGUAGE, TermSettings
 
 if TYPE_CHECKING:
     from .sources import SourceOptions

@@ -17,24 +17,24 @@ from typing import TYPE_CHECKING, Any, Self, overload
 
 import numpy as np
 
-from ..indexes._gpu import on_device
 from ..indexes.base import MissingFaissError
-from .allowed import allowed_rows
+from ..indexes.gpu.gpu import on_device
 from .encoders.base import Encoder, EncoderOptions, Space
-from .errors import InputError, ReadOnlyError, RetrError
-from .index_wish import IndexWish, check_recall, check_spec
-from .ingest_report import IngestReport
-from .modes import Sides, check_mode
-from .opening import open_newest, stored_encoder
-from .overview import overview
-from .progress import choose_progress
-from .queries import as_queries
-from .rerank import DEFAULT_DEPTH, Reranker, Reranking, Score, open_reranker
-from .search import QUERY_BLOCK, check_k, search
-from .snapshot import Snapshot
+from .filters.allowed import allowed_rows
+from .info import overview
+from .search.path import QUERY_BLOCK, check_k, search
+from .search.plan import Sides, check_mode
+from .search.queries import as_queries
+from .search.rerank import DEFAULT_DEPTH, Reranker, Reranking, Score, open_reranker
+from .segments.opening import open_newest, stored_encoder
+from .segments.snapshot import Snapshot
 from .store.manifest import Role
 from .store.store import Store
-from .types import Query, Results
+from .values.errors import InputError, ReadOnlyError, RetrError
+from .values.progress import choose_progress
+from .values.report import IngestReport
+from .values.settings import IndexWish, check_recall, check_spec
+from .values.types import Query, Results
 
 log = logging.getLogger("retr.collection")
 
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
     from .sources import SourceOptions
     from .sources.base import Source
-    from .terms import TermSettings
     from .upgrade.backfill import BackfillReport
+    from .writing.terms import TermSettings
 
 
 class Collection:
@@ -267,8 +267,8 @@ class Collection:
         vanish: bool,
     ) -> IngestReport:
         """Take in a source that is open; `add` and `retr.build` are the ways to call it."""
-        from .commits import Birth
-        from .ingest import Ingest
+        from .writing.commits import Birth
+        from .writing.ingest import Ingest
 
         self._check_writable()
         self.refresh()
@@ -294,8 +294,8 @@ class Collection:
 
     def delete(self, ids: str | Sequence[str]) -> int:
         """Delete documents by id; return how many there were. Unknown ids are passed over."""
-        from .commits import delete_rows
-        from .merging import merge_small
+        from .writing.commits import delete_rows
+        from .writing.merging import merge_small
 
         wanted = list(dict.fromkeys([ids] if isinstance(ids, str) else ids))
         wrong = next((id for id in wanted if not isinstance(id, str)), None)
@@ -323,7 +323,7 @@ class Collection:
             InputError: the spec does not parse, there is no such kind, or there are no vectors.
             MissingFaissError: faiss is not installed.
         """
-        from . import commits, indexing
+        from .writing import commits, indexing
 
         spec = check_spec(spec)
         commits.check_settings(self.space, {"spec": spec})
@@ -343,8 +343,8 @@ class Collection:
         terms:    how texts become terms, where the collection does not keep their words yet.
         progress: show it on stderr; None does on a terminal.
         """
-        from . import commits, indexing
-        from .terms import TermSettings
+        from .writing import commits, indexing
+        from .writing.terms import TermSettings
 
         commits.check_settings(self.space, settings)
         encoder = self.encoder
@@ -567,8 +567,8 @@ class Collection:
 
     def compact(self) -> None:
         """Merge the segments, leave out the deleted rows, and clear away what is not needed."""
-        from .indexing import index_all
-        from .merging import merge_all
+        from .writing.indexing import index_all
+        from .writing.merging import merge_all
 
         self._check_writable()
         self.refresh()

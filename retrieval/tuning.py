@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from . import commits, indexing
 from .encoders.base import Encoder
-from .errors import InputError
-from .index_wish import AUTO, IndexWish, summary
-from .queries import encode
-from .snapshot import Snapshot
+from .search.queries import encode
+from .segments.snapshot import Snapshot
 from .store.store import Store
-from .types import Query
+from .values.errors import InputError
+from .values.settings import AUTO, IndexWish, summary
+from .values.types import Query
+from .writing import commits, indexing
 
 
 def tune(
@@ -37,7 +37,7 @@ def tune(
         )
     fusion = None
     if qrels is not None:
-        from .fitting import fit_fusion
+        from .search.fitting import fit_fusion
 
         if queries is None:
             raise InputError("tune: judgments need their queries; give both")

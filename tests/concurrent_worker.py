@@ -18,10 +18,10 @@ from pathlib import Path
 from toys import ToyEncoder
 
 import retr
-from retr.retrieval.errors import InputError
 from retr.retrieval.store.lock import writer_lock
 from retr.retrieval.store.store import Store
-from retr.retrieval.types import Document
+from retr.retrieval.values.errors import InputError
+from retr.retrieval.values.types import Document
 
 MANY = 20
 

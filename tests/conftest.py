@@ -52,7 +52,7 @@ def trained_clip(
     """Return the folder of a CLIP that was trained, in seconds, on the pictures: `clip:FOLDER`."""
     pytest.importorskip("open_clip")
     torch = pytest.importorskip("torch")
-    from retr.benchmarks.train_clip import Recipe, of_names, train
+    from retr.benchmarks.images.train_clip import Recipe, of_names, train
 
     recipe = Recipe(
         size=32,

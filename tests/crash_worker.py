@@ -33,18 +33,18 @@ from numpy.typing import NDArray
 from toys import ToyEncoder
 
 import retr
-from retr.retrieval import commits, indexing, merging
-from retr.retrieval.commits import Birth
-from retr.retrieval.index_wish import IndexWish
-from retr.retrieval.ingest import WINDOW_BATCHES, Ingest
-from retr.retrieval.progress import Silent
-from retr.retrieval.snapshot import Snapshot
+from retr.retrieval.segments.snapshot import Snapshot
 from retr.retrieval.sources import SourceOptions, open_source
 from retr.retrieval.store.manifest import Manifest
 from retr.retrieval.store.staging import Staging
 from retr.retrieval.store.store import Store
-from retr.retrieval.terms import TermSettings
-from retr.retrieval.types import Document
+from retr.retrieval.values.progress import Silent
+from retr.retrieval.values.settings import IndexWish
+from retr.retrieval.values.types import Document
+from retr.retrieval.writing import commits, indexing, merging
+from retr.retrieval.writing.commits import Birth
+from retr.retrieval.writing.ingest import WINDOW_BATCHES, Ingest
+from retr.retrieval.writing.terms import TermSettings
 
 Contents = dict[str, str]
 

@@ -17,7 +17,7 @@ from collections import Counter
 from pathlib import Path
 
 import retr
-from retr.retrieval.errors import RetrError
+from retr.retrieval.values.errors import RetrError
 
 TOO_LONG = 30
 

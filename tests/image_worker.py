@@ -17,11 +17,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from toy_images import ToyImageEncoder
 
-from retr.retrieval.commits import Birth
-from retr.retrieval.ingest import Ingest
-from retr.retrieval.progress import Silent
 from retr.retrieval.sources import open_source
 from retr.retrieval.store.store import Store
+from retr.retrieval.values.progress import Silent
+from retr.retrieval.writing.commits import Birth
+from retr.retrieval.writing.ingest import Ingest
 
 
 class Slow(ToyImageEncoder):

@@ -10,18 +10,13 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from retr.retrieval.lexical import LexicalSegment
+from retr.retrieval.segments.lexical import LexicalSegment
 from retr.retrieval.store.disk import Disk
 from retr.retrieval.store.manifest import Role, SegmentEntry
 from retr.retrieval.store.postings import block_of, write_postings
 from retr.retrieval.store.staging import Staging
 from retr.retrieval.store.store import Store
-from retr.retrieval.terms import (
-    StagedTerms,
-    TermSettings,
-    merge_terms,
-    stage_terms,
-)
+from retr.retrieval.writing.terms import StagedTerms, TermSettings, merge_terms, stage_terms
 
 PLAIN = TermSettings("none:1")
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from retr.retrieval.analysis import LANGUAGES, analyzer
-from retr.retrieval.errors import InputError
-from retr.retrieval.stop_words import STOP_WORDS
+from retr.retrieval.text.analysis import LANGUAGES, analyzer
+from retr.retrieval.text.stop_words import STOP_WORDS
+from retr.retrieval.values.errors import InputError
 
 english = analyzer()
 LINES = (
@@ -78,7 +78,7 @@ def test_a_vocabulary_numbers_the_same_terms(batches: list[list[str]]) -> None:
 
 
 def test_more_words_than_are_kept_get_the_same_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("retr.retrieval.analysis._KEPT", 3)
+    monkeypatch.setattr("retr.retrieval.text.analysis._KEPT", 3)
     vocabulary = english.vocabulary()
     words = [f"word{chr(97 + i)}" for i in range(10)]
     first, _ = vocabulary.add([" ".join(words)])

@@ -11,15 +11,16 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from retr.benchmarks import ann_turns, ann_worker
-from retr.benchmarks.ann import Settings, run, split
-from retr.benchmarks.ann_command import ann
-from retr.benchmarks.ann_data import MINILM, prepare, read
-from retr.benchmarks.ann_report import write
-from retr.benchmarks.ann_results import Measure
-from retr.benchmarks.ann_text import text_of
-from retr.benchmarks.ann_turns import Turn, Worker, take_turns
-from retr.retrieval.errors import InputError
+from retr.benchmarks.ann import turns as ann_turns
+from retr.benchmarks.ann import worker as ann_worker
+from retr.benchmarks.ann.data import MINILM, prepare, read
+from retr.benchmarks.ann.report import write
+from retr.benchmarks.ann.results import Measure
+from retr.benchmarks.ann.suite import Settings, run, split
+from retr.benchmarks.ann.text import text_of
+from retr.benchmarks.ann.turns import Turn, Worker, take_turns
+from retr.commands.bench_ann import ann
+from retr.retrieval.values.errors import InputError
 
 ONCE = Settings(k=10, threads=1, rounds=1, timeout=120, seconds=0.01, least=0.01)
 
@@ -243,7 +244,7 @@ def test_no_setting_is_asked_what_the_one_before_it_was_just_asked():
 TAKES_TURNS = """
 import os, sys, time
 from pathlib import Path
-from retr.benchmarks.ann_turns import Turn
+from retr.benchmarks.ann.turns import Turn
 turn = Turn(int(sys.argv[2]))
 notes = Path(sys.argv[1]).open("a", buffering=1)
 for number in range(int(os.environ["TURNS"])):

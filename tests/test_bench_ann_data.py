@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from retr.benchmarks import grow as growing
-from retr.benchmarks.ann_data import prepare, read
-from retr.benchmarks.grow import grow, lifted
+from retr.benchmarks.ann import grow as growing
+from retr.benchmarks.ann.data import prepare, read
+from retr.benchmarks.ann.grow import grow, lifted
 from retr.indexes.base import Metric
-from retr.retrieval.errors import DamagedError, InputError
+from retr.retrieval.values.errors import DamagedError, InputError
 
 RNG = np.random.default_rng(5)
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from retr.benchmarks.ann_truth import judge, nearest
-from retr.benchmarks.peers import default_systems, name_of, peer, peers
-from retr.benchmarks.peers.base import Task
+from retr.benchmarks.ann.peers import default_systems, name_of, peer, peers
+from retr.benchmarks.ann.peers.base import Task
+from retr.benchmarks.ann.truth import judge, nearest
 from retr.indexes.base import Metric
-from retr.retrieval.errors import InputError
+from retr.retrieval.values.errors import InputError
 
 SYSTEMS = {
     "exact:faiss": "faiss",

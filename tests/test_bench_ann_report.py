@@ -6,11 +6,11 @@ from itertools import pairwise
 
 import pytest
 
-from retr.benchmarks.ann_report import html_of, is_comparison, write
-from retr.benchmarks.ann_results import Measure, collect
-from retr.benchmarks.ann_text import markdown_of, records, text_of
+from retr.benchmarks.ann.report import html_of, is_comparison, write
+from retr.benchmarks.ann.results import Measure, collect
+from retr.benchmarks.ann.text import markdown_of, records, text_of
 from retr.benchmarks.environment import describe
-from retr.retrieval.errors import DamagedError, InputError
+from retr.retrieval.values.errors import DamagedError, InputError
 
 ABOUT = {"name": "tiny-2k", "title": "tiny", "rows": 2000, "dim": 384, "metric": "cosine",
          "queries": 10, "tuning": 5, "real": 500, "lift": None, "seed": 0, "digest": "d",

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retr.benchmarks.ann_truth import judge, nearest
+from retr.benchmarks.ann.truth import judge, nearest
 from retr.indexes.base import Metric
 
 METRICS = st.sampled_from(list(Metric))
@@ -73,7 +73,7 @@ def test_truth_does_not_depend_on_how_the_base_is_cut(data, monkeypatch):
     base = np.load(data / "vectors/minilm55k.base.f16.npy")[:3000].astype(np.float32)
     queries = np.load(data / "vectors/minilm55k.queries.f16.npy")[:20].astype(np.float32)
     whole = nearest(base, queries, Metric.L2, 10)[1]
-    monkeypatch.setattr("retr.benchmarks.ann_truth._BLOCK", 20 * 97)
+    monkeypatch.setattr("retr.benchmarks.ann.truth._BLOCK", 20 * 97)
     assert np.array_equal(nearest(base, queries, Metric.L2, 10)[1], whole)
     distances = ((queries[:, None].astype(np.float64) - base[None]) ** 2).sum(axis=2)
     assert np.allclose(np.sort(distances, axis=1)[:, :10], -whole, rtol=1e-12)

@@ -11,19 +11,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retr.benchmarks import beir, systems
-from retr.benchmarks.cache import exact_collection, indexed_collection, share
-from retr.benchmarks.folders import Prepared, prepare
-from retr.benchmarks.results import RUN, Entry, load
-from retr.benchmarks.systems import space_key
+from retr.benchmarks.beir import suite as beir
+from retr.benchmarks.beir import systems
+from retr.benchmarks.beir.cache import exact_collection, indexed_collection, share
+from retr.benchmarks.beir.folders import Prepared, prepare
+from retr.benchmarks.beir.results import RUN, Entry, load
+from retr.benchmarks.beir.systems import space_key
 from retr.retrieval import build as building
-from retr.retrieval import fusion
 from retr.retrieval.collection import Collection
 from retr.retrieval.encoders.base import Encoder, EncoderOptions, Space, SparseEncoder
-from retr.retrieval.errors import InputError, StorageError
 from retr.retrieval.evaluation import evaluate, read_run
 from retr.retrieval.sources import open_source
-from retr.retrieval.types import Document
+from retr.retrieval.values import fusion
+from retr.retrieval.values.errors import InputError, StorageError
+from retr.retrieval.values.types import Document
 
 from .toys import ToyEncoder, build_without_words
 

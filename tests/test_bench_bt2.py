@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from retr.benchmarks import bt2, bt2_data, upgrades_report
-from retr.benchmarks.bt2_data import Labelled
-from retr.benchmarks.bt2_encoders import Recipe
-from retr.retrieval.errors import DamagedError, InputError
+from retr.benchmarks.upgrades import bt2, bt2_data
+from retr.benchmarks.upgrades import report as upgrades_report
+from retr.benchmarks.upgrades.bt2_data import Labelled
+from retr.benchmarks.upgrades.bt2_encoders import Recipe
+from retr.retrieval.values.errors import DamagedError, InputError
 
 Image = pytest.importorskip("PIL.Image")
 COLOURS = {

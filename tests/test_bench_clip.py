@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retr.benchmarks import clip_agreement, image_throughput, train_clip
-from retr.benchmarks.train_clip import Pair, Recipe, of_karpathy, of_names, train
+from retr.benchmarks.images import clip_agreement, train_clip
+from retr.benchmarks.images import throughput as image_throughput
+from retr.benchmarks.images.train_clip import Pair, Recipe, of_karpathy, of_names, train
 from retr.retrieval.encoders import ImageEncoder, resolve
-from retr.retrieval.errors import InputError
+from retr.retrieval.values.errors import InputError
 
 open_clip = pytest.importorskip("open_clip")
 torch = pytest.importorskip("torch")

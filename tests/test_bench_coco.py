@@ -23,16 +23,23 @@ from numpy.typing import NDArray
 from PIL import Image
 from typer.testing import CliRunner
 
-from retr.benchmarks import coco
-from retr.benchmarks.coco_data import COCO, FLICKR30K, PUBLISHED, fetch, read
-from retr.benchmarks.coco_published import published
-from retr.benchmarks.crossmodal import CUTOFFS, Recalls, folds, found_by_matrix, mean, recalls
-from retr.benchmarks.datasets_download import DownloadError
+from retr.benchmarks.beir.download import DownloadError
+from retr.benchmarks.images import suite as coco
+from retr.benchmarks.images.crossmodal import (
+    CUTOFFS,
+    Recalls,
+    folds,
+    found_by_matrix,
+    mean,
+    recalls,
+)
+from retr.benchmarks.images.data import COCO, FLICKR30K, PUBLISHED, fetch, read
+from retr.benchmarks.images.published import published
 from retr.cli import app
 from retr.retrieval.encoders import EncoderOptions, ImageEncoder, Space
 from retr.retrieval.encoders._preparation import Preparation
-from retr.retrieval.errors import InputError
-from retr.retrieval.images import open_image
+from retr.retrieval.values.errors import InputError
+from retr.retrieval.values.images import open_image
 
 # ---------------------------------------------------------------- the protocol
 

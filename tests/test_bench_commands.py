@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from retr.benchmarks.commands import app
-from retr.benchmarks.judging import judge, text_of
+from retr.commands.bench import app
+from retr.commands.judging import judge, text_of
 from retr.retrieval.encoders import resolve
-from retr.retrieval.errors import InputError, RetrError
 from retr.retrieval.evaluation import compare, evaluate
+from retr.retrieval.values.errors import InputError, RetrError
 
 QRELS = {"q1": {"a": 2, "b": 1}, "q2": {"c": 1}, "q3": {"d": 1}}
 BASE = {"q1": {"a": 3.0, "x": 2.0, "b": 1.0}, "q2": {"x": 2.0, "c": 1.0}}
@@ -226,7 +226,7 @@ def test_bench_datasets_lists_the_registry():
 
 def test_nothing_heavy_is_imported_for_the_help():
     code = (
-        "import sys; from retr.benchmarks.commands import app; "
+        "import sys; from retr.commands.bench import app; "
         "import typer; typer.main.get_command(app); "
         "print([m for m in ('numpy', 'pyarrow', 'scipy', 'ir_measures', 'faiss', 'torch') "
         "if m in sys.modules])"

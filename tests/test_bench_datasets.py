@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from retr.benchmarks.datasets import DATASETS, FORUMS, PUBLIC, Group, cache_folder, expand
-from retr.benchmarks.datasets_published import (
+from retr.benchmarks.beir.datasets import DATASETS, FORUMS, PUBLIC, Group, cache_folder, expand
+from retr.benchmarks.beir.published import (
     PUBLISHED,
     TRAINING,
     figure,
@@ -14,7 +14,7 @@ from retr.benchmarks.datasets_published import (
     published_for,
     training_of,
 )
-from retr.retrieval.errors import InputError
+from retr.retrieval.values.errors import InputError
 
 MINILM = {
     "family": "st",

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from retr.benchmarks.datasets_download import DownloadError, download, fetch_dataset, unpack
+from retr.benchmarks.beir.download import DownloadError, download, fetch_dataset, unpack
 
 BODY = random.Random(0).randbytes(300_000)
 MD5 = hashlib.md5(BODY).hexdigest()

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retr.benchmarks import gpu
-from retr.benchmarks.gpu import encodings, main, table
-from retr.indexes import _gpu
+from retr.benchmarks.studies import gpu
+from retr.benchmarks.studies.gpu import encodings, main, table
+from retr.indexes.gpu import gpu as _gpu
 
 KEPT = Path(__file__).parents[1] / "benchmarks" / "results" / "gpu.json"
 

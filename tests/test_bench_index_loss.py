@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retr.benchmarks.index_loss import recall, recalls
+from retr.benchmarks.beir.index_loss import recall, recalls
 
 # Few values, so that ties are many.
 SCORES = st.lists(st.sampled_from([0.1, 0.2, 0.3, 0.4, 0.5]), min_size=1, max_size=30)

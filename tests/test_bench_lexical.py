@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from retr.benchmarks import zipf
-from retr.benchmarks.lexical import build_seconds, figures, measure, table
-from retr.benchmarks.lexical_worker import SYSTEMS, Sampler
+from retr.benchmarks.studies import zipf
+from retr.benchmarks.studies.lexical import build_seconds, figures, measure, table
+from retr.benchmarks.studies.lexical_worker import SYSTEMS, Sampler
 
 PEERS = {"bm25s": "bm25s", "tantivy": "tantivy"}
 

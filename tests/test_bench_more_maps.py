@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retr.benchmarks import map_million, more_maps
-from retr.benchmarks.bridge_families import MoreBridges, MoreForwards, held_out
-from retr.benchmarks.upgrades_steps import Arrays
+from retr.benchmarks.upgrades import map_million, more_maps
+from retr.benchmarks.upgrades.bridge_families import MoreBridges, MoreForwards, held_out
+from retr.benchmarks.upgrades.steps import Arrays
+from retr.retrieval.bridges.maps import unit_rows
 from retr.retrieval.upgrade.candidates import BridgeFits, ForwardFits, bridged_scores
-from retr.retrieval.upgrade.maps import unit_rows
 from retr.retrieval.upgrade.pairs import Pairs
 
 DATA = Path(os.environ.get("RETR_TEST_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))

@@ -13,20 +13,14 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from retr.benchmarks import report
-from retr.benchmarks.datasets import DATASETS, FORUMS, PUBLIC
-from retr.benchmarks.pairs import over_sets
-from retr.benchmarks.report_html import html_of
-from retr.benchmarks.report_text import (
-    describe,
-    markdown_of,
-    records,
-    setting_items,
-    table_of,
-)
-from retr.benchmarks.results import Entry, load, save
-from retr.retrieval.errors import DamagedError, InputError
+from retr.benchmarks.beir import report
+from retr.benchmarks.beir.datasets import DATASETS, FORUMS, PUBLIC
+from retr.benchmarks.beir.html import html_of
+from retr.benchmarks.beir.pairs import over_sets
+from retr.benchmarks.beir.results import Entry, load, save
+from retr.benchmarks.beir.text import describe, markdown_of, records, setting_items, table_of
 from retr.retrieval.evaluation import evaluate, write_run
+from retr.retrieval.values.errors import DamagedError, InputError
 
 MINILM = {
     "encoder": "st:some/where",

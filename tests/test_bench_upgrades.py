@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from retr.benchmarks import upgrades, upgrades_report
-from retr.benchmarks.lsa import fit_lsa
-from retr.benchmarks.remembering import RememberingEncoder
-from retr.benchmarks.upgrades_plots import plot
+from retr.benchmarks.upgrades import report as upgrades_report
+from retr.benchmarks.upgrades import suite as upgrades
+from retr.benchmarks.upgrades.lsa import fit_lsa
+from retr.benchmarks.upgrades.plots import plot
+from retr.benchmarks.upgrades.remembering import RememberingEncoder
 from retr.retrieval.encoders import resolve
-from retr.retrieval.errors import InputError
 from retr.retrieval.upgrade.gate import SHARES
+from retr.retrieval.values.errors import InputError
 
 from .toys import ToyEncoder
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from retr.indexes import IndexSpec, kind
 from retr.indexes.arrays import ArraySource
 from retr.indexes.base import Metric
-from retr.indexes.candidates import bytes_of, candidates
+from retr.indexes.tuning.candidates import bytes_of, candidates
 
 sizes = st.integers(1, 10**8)
 dims = st.integers(1, 4096)

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from retr.indexes import exact
-from retr.indexes._card import MOST_FETCHED, Card
 from retr.indexes.arrays import ArraySource
 from retr.indexes.base import Floats, Metric
+from retr.indexes.gpu.vectors import MOST_FETCHED, Card
 
 from .test_exact_scan import assert_same, cases, packed
 
@@ -176,8 +176,8 @@ def test_the_longest_unused_makes_room() -> None:
 
 
 def test_more_than_there_is_room_for_is_brought_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("retr.indexes._card._TILE", 24 * 700)
-    monkeypatch.setattr("retr.indexes._card._BLOCK", 24 * 256)
+    monkeypatch.setattr("retr.indexes.gpu.vectors._TILE", 24 * 700)
+    monkeypatch.setattr("retr.indexes.gpu.vectors._BLOCK", 24 * 256)
     rows = source()
     for there in (card(), card(room=size(rows) - 1)):
         for k in (10, 900):

@@ -21,7 +21,7 @@ from rich.cells import cell_len
 
 import retr
 from retr import cli
-from retr.retrieval import console
+from retr.commands import console
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs" / "cli.md"

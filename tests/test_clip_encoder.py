@@ -29,8 +29,8 @@ from retr.retrieval.encoders._clip_loading import Loaded
 from retr.retrieval.encoders._clip_texts import Tokens, stretched_positions
 from retr.retrieval.encoders._preparation import Preparation
 from retr.retrieval.encoders.clip import ClipEncoder, batch_for
-from retr.retrieval.errors import InputError
-from retr.retrieval.images import open_image
+from retr.retrieval.values.errors import InputError
+from retr.retrieval.values.images import open_image
 
 from .broken_images import photograph
 from .clips import OPENAI, TINY, tiny_model, write_folder
@@ -658,7 +658,7 @@ class Absent:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 sys.meta_path.insert(0, Absent())
 from retr.retrieval.encoders import resolve
-from retr.retrieval.images import open_image
+from retr.retrieval.values.images import open_image
 for ask in (lambda: resolve("clip:ViT-B-32/openai"), lambda: open_image("a.png")):
     try:
         ask()

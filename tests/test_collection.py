@@ -14,7 +14,7 @@ import pytest
 
 import retr
 from retr.retrieval.encoders.vectors import VectorsEncoder
-from retr.retrieval.errors import (
+from retr.retrieval.values.errors import (
     CollectionNotFoundError,
     InputError,
     RetrError,

@@ -27,11 +27,11 @@ from hypothesis.stateful import (
 from numpy.typing import NDArray
 
 import retr
-from retr.retrieval.analysis import analyzer
-from retr.retrieval.fusion import POOL, default_fusion
-from retr.retrieval.merging import MERGE_FACTOR
-from retr.retrieval.passages import split
-from retr.retrieval.types import Document, Hit
+from retr.retrieval.text.analysis import analyzer
+from retr.retrieval.text.passages import split
+from retr.retrieval.values.fusion import POOL, default_fusion
+from retr.retrieval.values.types import Document, Hit
+from retr.retrieval.writing.merging import MERGE_FACTOR
 
 from .oracles import assert_best, bm25
 

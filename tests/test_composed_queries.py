@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import retr
-from retr.retrieval.composing import compose
-from retr.retrieval.errors import InputError
-from retr.retrieval.types import WITHOUT_WEIGHT, Document, Query
+from retr.retrieval.search.composing import compose
+from retr.retrieval.values.errors import InputError
+from retr.retrieval.values.types import WITHOUT_WEIGHT, Document, Query
 
 from .toy_images import COLOURS, ToyImageEncoder, data_of, picture, save
 from .toys import ToyEncoder

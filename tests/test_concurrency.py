@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 import retr
-from retr.retrieval.errors import CollectionNotFoundError, LockedError, RetrError
-from retr.retrieval.merging import MERGE_FACTOR
 from retr.retrieval.store.store import Store
-from retr.retrieval.types import Document
+from retr.retrieval.values.errors import CollectionNotFoundError, LockedError, RetrError
+from retr.retrieval.values.types import Document
+from retr.retrieval.writing.merging import MERGE_FACTOR
 
 from .toys import ToyEncoder
 

@@ -30,7 +30,7 @@ from retr.retrieval.encoders import (
     from_functions,
     resolve,
 )
-from retr.retrieval.errors import InputError
+from retr.retrieval.values.errors import InputError
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 

@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as arrays
 
 from retr.retrieval.encoders import EncoderOptions, families, from_functions, resolve
 from retr.retrieval.encoders.vectors import VectorsEncoder
-from retr.retrieval.errors import InputError, RetrError
+from retr.retrieval.values.errors import InputError, RetrError
 
 
 def ones(texts: list[str]) -> Any:

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retr.retrieval.errors import InputError
 from retr.retrieval.evaluation import (
     Absent,
     Evaluation,
@@ -23,6 +22,7 @@ from retr.retrieval.evaluation import (
     moved_queries,
 )
 from retr.retrieval.evaluation.significance import holm
+from retr.retrieval.values.errors import InputError
 
 
 def evaluation(values, name: str = "run", measure: str = "AP", first: int = 0) -> Evaluation:

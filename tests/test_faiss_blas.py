@@ -8,14 +8,14 @@ import sys
 import numpy as np
 import pytest
 
-from retr.indexes._faiss import core_type_of
+from retr.indexes.faiss import core_type_of
 
 INTEL = "processor\t: 0\nvendor_id\t: GenuineIntel\nmodel\t\t: 207\nflags\t\t: fpu {}\n"
 AVX512 = "avx2 fma avx512f avx512dq avx512cd avx512bw avx512vl"
 CHECK = """
 import json, os, sys, numpy
 before = os.environ.get("OPENBLAS_CORETYPE")
-from retr.indexes._faiss import load_faiss
+from retr.indexes.faiss import load_faiss
 load_faiss()
 from threadpoolctl import threadpool_info
 print(json.dumps({

@@ -22,14 +22,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import retr
-from retr.retrieval import filter_engine
-from retr.retrieval.errors import DamagedError, InputError, MissingExtraError
-from retr.retrieval.filters import rows_where
-from retr.retrieval.snapshot import DocumentSegment
+from retr.retrieval.filters import engine as filter_engine
+from retr.retrieval.filters.rows import rows_where
+from retr.retrieval.segments.snapshot import DocumentSegment
 from retr.retrieval.store.documents import BATCH_ROWS, StoredRow, write_documents
 from retr.retrieval.store.manifest import Role, SegmentEntry
 from retr.retrieval.store.store import Store
-from retr.retrieval.types import Document
+from retr.retrieval.values.errors import DamagedError, InputError, MissingExtraError
+from retr.retrieval.values.types import Document
 
 pytest.importorskip("duckdb")
 
@@ -666,7 +666,9 @@ def test_an_empty_collection_has_no_rows(tmp_path: Path) -> None:
 
 
 def test_duckdb_is_loaded_when_it_is_needed(monkeypatch: pytest.MonkeyPatch, library: Any) -> None:
-    code = "import json, sys, retr.retrieval.filters; print(json.dumps('duckdb' in sys.modules))"
+    code = (
+        "import json, sys, retr.retrieval.filters.rows; print(json.dumps('duckdb' in sys.modules))"
+    )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(ran.stdout) is False
     monkeypatch.setattr(filter_engine, "_shared", None)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import retr
-from retr.retrieval.errors import InputError
-from retr.retrieval.types import Document, Query
+from retr.retrieval.values.errors import InputError
+from retr.retrieval.values.types import Document, Query
 
 pytest.importorskip("ir_measures")
 

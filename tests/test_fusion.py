@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from retr.retrieval.fusion import POOL, Fusion, default_fusion, normalised, normalised_words
-from retr.retrieval.sides import EachItsOwn, Ranking, best
-from retr.retrieval.word_sides import FusedSide
+from retr.retrieval.search.rankers import EachItsOwn, Ranking, best
+from retr.retrieval.search.words import FusedSide
+from retr.retrieval.values.fusion import POOL, Fusion, default_fusion, normalised, normalised_words
 
 Scores = NDArray[np.float64]
 HALF = Fusion(0.5)

@@ -14,11 +14,11 @@ from PIL import Image
 
 import retr
 from retr.cli import run_command
-from retr.retrieval.errors import InputError
-from retr.retrieval.gallery import SIDE, page
-from retr.retrieval.thumbnails import Protocol, choose, protocol_of
-from retr.retrieval.thumbnails import picture as terminal_picture
-from retr.retrieval.types import Document, Hit, ImageAt, Query, Results
+from retr.commands.thumbnails import Protocol, choose, protocol_of
+from retr.commands.thumbnails import picture as terminal_picture
+from retr.retrieval.results.page import SIDE, page
+from retr.retrieval.values.errors import InputError
+from retr.retrieval.values.types import Document, Hit, ImageAt, Query, Results
 
 from .toy_images import COLOURS, ToyImageEncoder, picture, save
 

@@ -14,7 +14,7 @@ import pytest
 import retr
 from retr.retrieval.store.manifest import FORMAT, parse_manifest
 from retr.retrieval.store.store import Store
-from retr.retrieval.types import Document
+from retr.retrieval.values.types import Document
 
 GOLDEN = Path(__file__).with_name("golden")
 EXPECTED: dict[str, Any] = {

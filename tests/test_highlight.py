@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retr.retrieval.highlight import Words, snippet
+from retr.retrieval.text.highlight import Words, snippet
 
 WORDS = ("delete", "Deleting", "documents,", "café.", "東京", "x", "the", "index_of", "運")
 TEXTS = st.lists(st.sampled_from(WORDS), max_size=40).map(" ".join)

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 import retr
-from retr.retrieval.errors import InputError
-from retr.retrieval.modality import decode_mean
-from retr.retrieval.snapshot import Snapshot
+from retr.retrieval.segments.means import decode_mean
+from retr.retrieval.segments.snapshot import Snapshot
 from retr.retrieval.store.manifest import Role
 from retr.retrieval.store.store import Store
-from retr.retrieval.types import Document, ImageAt
+from retr.retrieval.values.errors import InputError
+from retr.retrieval.values.types import Document, ImageAt
 
 from .broken_images import bad
 from .toy_images import COLOURS, ToyImageEncoder, picture, save

@@ -17,9 +17,9 @@ import pytest
 from PIL import Image
 
 from retr.retrieval.encoders._preparation import Preparation
-from retr.retrieval.errors import InputError
-from retr.retrieval.image_pipeline import ImagePipeline, Unreadable, encode_stream
-from retr.retrieval.images import UnreadableImageError
+from retr.retrieval.values.errors import InputError
+from retr.retrieval.values.images import UnreadableImageError
+from retr.retrieval.writing.image_pipeline import ImagePipeline, Unreadable, encode_stream
 
 from .broken_images import encoded, photograph, write_all
 from .toys import ToyImageEncoder
@@ -218,7 +218,7 @@ def test_a_plain_script_needs_no_main_guard(tmp_path: Path) -> None:
             from pathlib import Path
             import numpy as np
             from retr.retrieval.encoders import ImageEncoder, Space
-            from retr.retrieval.image_pipeline import encode_stream
+            from retr.retrieval.writing.image_pipeline import encode_stream
 
             class Mine(ImageEncoder):
                 family = "mine"

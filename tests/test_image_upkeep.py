@@ -10,11 +10,11 @@ import pytest
 
 import retr
 from retr.cli import run_command
-from retr.retrieval import rendering
-from retr.retrieval.modes import Mode
+from retr.commands import rendering
+from retr.retrieval.search.plan import Mode
 from retr.retrieval.store.manifest import Role
 from retr.retrieval.store.store import Store
-from retr.retrieval.types import Document, Hit, ImageAt, Query
+from retr.retrieval.values.types import Document, Hit, ImageAt, Query
 
 from .toy_images import COLOURS, ToyImageEncoder, picture, save
 from .toys import ToyEncoder

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from PIL import Image
 
-from retr.retrieval.errors import InputError
-from retr.retrieval.images import SUFFIXES, UnreadableImageError, open_image
+from retr.retrieval.values.errors import InputError
+from retr.retrieval.values.images import SUFFIXES, UnreadableImageError, open_image
 
 from .broken_images import BLUE, RED, bad, bomb, encoded, good, halves, photograph
 

@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 
 import retr
-from retr.indexes import IndexSpec, _gpu, exact, kind
-from retr.indexes._card import Card
-from retr.indexes._gpu import gpu_number, on_device
+from retr.indexes import IndexSpec, exact, kind
 from retr.indexes.arrays import ArraySource
 from retr.indexes.base import Metric
+from retr.indexes.gpu import gpu as _gpu
+from retr.indexes.gpu.gpu import gpu_number, on_device
+from retr.indexes.gpu.vectors import Card
 from retr.indexes.scanning import is_worth, scan
 
 from .test_exact_scan import assert_same, packed
@@ -197,7 +198,7 @@ def test_memory_that_others_have_is_said(caplog: pytest.LogCaptureFixture) -> No
 FORK = """
 import os, sys
 import numpy as np
-from retr.indexes import _gpu
+from retr.indexes.gpu import gpu as _gpu
 from retr.indexes.arrays import ArraySource
 from retr.indexes.base import Metric
 from retr.indexes.scanning import scan

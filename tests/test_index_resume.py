@@ -15,14 +15,15 @@ import pytest
 from numpy.typing import NDArray
 
 import retr
-from retr.indexes import IndexSpec, _shortlist, kind
-from retr.indexes import tune as tuning
-from retr.indexes._checkpoint import Checkpoint
+from retr.indexes import IndexSpec, kind
 from retr.indexes.arrays import ArraySource
 from retr.indexes.base import Metric
+from retr.indexes.checkpoint import Checkpoint
 from retr.indexes.exact import scan
-from retr.retrieval.index_wish import IndexWish
+from retr.indexes.kinds import _shortlist
+from retr.indexes.tuning import tune as tuning
 from retr.retrieval.store.store import Store
+from retr.retrieval.values.settings import IndexWish
 
 pytest.importorskip("faiss")
 
@@ -126,8 +127,10 @@ WORKER = """
 import os, signal, sys
 import numpy as np
 import retr
-from retr.indexes import _checkpoint, _shortlist, tune as tuning
-from retr.retrieval import indexing
+from retr.indexes import checkpoint as _checkpoint
+from retr.indexes.kinds import _shortlist
+from retr.indexes.tuning import tune as tuning
+from retr.retrieval.writing import indexing
 
 path, when = sys.argv[1], int(sys.argv[2])
 _shortlist._BLOCK_VALUES, _checkpoint._SECONDS = 32_000, 0.0

@@ -14,9 +14,9 @@ import pytest
 from numpy.typing import NDArray
 
 from retr.indexes import IndexSpec, kind
-from retr.indexes._faiss import load_faiss
 from retr.indexes.arrays import ArraySource
 from retr.indexes.base import Floats, Index, IndexFileError, Metric, MissingFaissError
+from retr.indexes.faiss import load_faiss
 
 N, DIM = 4000, 32
 SPEC = IndexSpec.parse("ivfpq@16(lists=40)")
@@ -93,7 +93,7 @@ def test_a_file_that_was_moved_opens(file: Path) -> None:
 
 
 def test_a_file_of_before_opens_and_is_saved_as_one_of_now(tmp_path: Path, file: Path) -> None:
-    from retr.indexes._faiss import write_index
+    from retr.indexes.faiss import write_index
 
     old, again = tmp_path / "old.faiss", tmp_path / "again" / file.name
     write_index(built()._index, old)  # type: ignore[attr-defined]

@@ -363,7 +363,7 @@ def test_what_is_no_point_is_refused(value: Any) -> None:
 
 
 def test_rotation_is_chosen_where_it_measures_better() -> None:
-    from retr.indexes import matryoshka
+    from retr.indexes.kinds import matryoshka
 
     source, _ = data(Metric.IP)
     sample: Floats = source.vectors.view(np.float32)

@@ -11,14 +11,14 @@ import pytest
 
 import retr
 from retr.retrieval.build import build
-from retr.retrieval.commits import Birth
-from retr.retrieval.errors import InputError
-from retr.retrieval.ingest import WINDOW_BATCHES, Ingest
-from retr.retrieval.progress import Silent
-from retr.retrieval.snapshot import Snapshot
+from retr.retrieval.segments.snapshot import Snapshot
 from retr.retrieval.sources import open_source
 from retr.retrieval.sources.base import Skipped, Source
 from retr.retrieval.store.store import Store
+from retr.retrieval.values.errors import InputError
+from retr.retrieval.values.progress import Silent
+from retr.retrieval.writing.commits import Birth
+from retr.retrieval.writing.ingest import WINDOW_BATCHES, Ingest
 
 from .toys import ToyEncoder, words_to_vector
 

@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from retr.retrieval.analysis import analyzer
 from retr.retrieval.evaluation.measures import evaluate
-from retr.retrieval.lexical import Bm25, LexicalSegment, Scoring, Terms, idf, search_all
-from retr.retrieval.terms import TermSettings
+from retr.retrieval.segments.lexical import Bm25, LexicalSegment, Scoring, Terms, idf, search_all
+from retr.retrieval.text.analysis import analyzer
+from retr.retrieval.writing.terms import TermSettings
 
 from .oracles import assert_best, bm25
 from .segments import Segments

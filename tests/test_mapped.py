@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import retr
-from retr.indexes import arrays, tune
+from retr.indexes import arrays
 from retr.indexes.arrays import ArraySource
 from retr.indexes.base import Metric
+from retr.indexes.tuning import tune
 
 pytest.importorskip("faiss")
 

@@ -17,7 +17,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from retr.retrieval.errors import DamagedError, InputError
 from retr.retrieval.store.metadata import (
     NO_FIELD,
     cast_metadata,
@@ -26,6 +25,7 @@ from retr.retrieval.store.metadata import (
     unify_fields,
 )
 from retr.retrieval.store.shards import check_offsets, damage
+from retr.retrieval.values.errors import DamagedError, InputError
 
 Record = dict[str, Any]
 

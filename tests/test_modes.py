@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 import retr
-from retr.retrieval import fusion as fusions
-from retr.retrieval import indexing
-from retr.retrieval.analysis import analyzer
-from retr.retrieval.errors import InputError
-from retr.retrieval.fusion import Fusion, default_fusion
 from retr.retrieval.store.store import Store
-from retr.retrieval.terms import TermSettings
-from retr.retrieval.types import Document, Query
+from retr.retrieval.text.analysis import analyzer
+from retr.retrieval.values import fusion as fusions
+from retr.retrieval.values.errors import InputError
+from retr.retrieval.values.fusion import Fusion, default_fusion
+from retr.retrieval.values.types import Document, Query
+from retr.retrieval.writing import indexing
+from retr.retrieval.writing.terms import TermSettings
 
 from .oracles import assert_best, bm25
 from .toys import ToyEncoder, build_without_words, words_to_vector

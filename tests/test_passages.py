@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retr.retrieval.errors import InputError
-from retr.retrieval.passages import KINDS, SIZE, Passage, split
+from retr.retrieval.text.passages import KINDS, SIZE, Passage, split
+from retr.retrieval.values.errors import InputError
 
 LINES = ("text", "code", "markdown")
 
@@ -167,7 +167,7 @@ def test_long_texts_end(kind: str, text: str) -> None:
 
 def test_the_splitter_is_imported_only_where_it_cuts() -> None:
     code = (
-        "import sys; from retr.retrieval.passages import split; split('text', None);"
+        "import sys; from retr.retrieval.text.passages import split; split('text', None);"
         "sys.exit('semantic_text_splitter' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

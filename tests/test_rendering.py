@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from retr.retrieval import console, rendering
-from retr.retrieval.errors import DamagedError, InputError, StorageError
-from retr.retrieval.ingest_report import IngestReport
-from retr.retrieval.shown import shorter_path
+from retr.commands import console, rendering
 from retr.retrieval.sources.base import Skipped
-from retr.retrieval.types import Hit, Query, Results
+from retr.retrieval.values.errors import DamagedError, InputError, StorageError
+from retr.retrieval.values.report import IngestReport
+from retr.retrieval.values.shown import shorter_path
+from retr.retrieval.values.types import Hit, Query, Results
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=200)
 NASTY = st.text(

@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 
 import retr
-from retr.retrieval.commits import Birth
 from retr.retrieval.encoders.vectors import VectorsEncoder
-from retr.retrieval.errors import CollectionNotFoundError
-from retr.retrieval.ingest import Ingest
-from retr.retrieval.progress import Silent
 from retr.retrieval.sources import open_source
-from retr.retrieval.terms import TermSettings
-from retr.retrieval.types import Document
+from retr.retrieval.values.errors import CollectionNotFoundError
+from retr.retrieval.values.progress import Silent
+from retr.retrieval.values.types import Document
+from retr.retrieval.writing.commits import Birth
+from retr.retrieval.writing.ingest import Ingest
+from retr.retrieval.writing.terms import TermSettings
 
 from .disks import Operation, RecordingDisk, RecordingStore, Variant, every_prefix, lay_out
 

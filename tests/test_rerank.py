@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 
 import retr
 from retr.cli import app
-from retr.retrieval import rerank as reranking
-from retr.retrieval.errors import InputError
-from retr.retrieval.rerank import CrossEncoderReranker, open_reranker
+from retr.retrieval.search import rerank as reranking
+from retr.retrieval.search.rerank import CrossEncoderReranker, open_reranker
+from retr.retrieval.values.errors import InputError
 
 from .toys import ToyEncoder
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import retr
-from retr.retrieval import inputs, runs
-from retr.retrieval.errors import InputError, StorageError
-from retr.retrieval.types import Query
+from retr.commands import inputs, runs
+from retr.retrieval.values.errors import InputError, StorageError
+from retr.retrieval.values.types import Query
 
 # --- a run over a collection
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retr.retrieval.passages import split
 from retr.retrieval.sources import Skipped, open_source
 from retr.retrieval.sources.extract import Unreadable
 from retr.retrieval.sources.html import text_of_html
-from retr.retrieval.types import Document
+from retr.retrieval.text.passages import split
+from retr.retrieval.values.types import Document
 
 
 def one(path: Path) -> Document | Skipped:

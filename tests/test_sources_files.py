@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retr.retrieval.errors import InputError
-from retr.retrieval.passages import KINDS
 from retr.retrieval.sources import Skipped, Source, SourceOptions, open_source
-from retr.retrieval.types import Document
+from retr.retrieval.text.passages import KINDS
+from retr.retrieval.values.errors import InputError
+from retr.retrieval.values.types import Document
 
 as_user = pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 

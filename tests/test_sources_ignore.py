@@ -10,10 +10,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from retr.retrieval.errors import InputError
 from retr.retrieval.sources import SourceOptions, open_source
 from retr.retrieval.sources.base import Skipped
-from retr.retrieval.types import Document
+from retr.retrieval.values.errors import InputError
+from retr.retrieval.values.types import Document
 
 NAMES = st.sampled_from(["a", "b", "foo", "bar", "foo.txt", "a.md", "b c", "été", "x[1]", "#a"])
 PATHS = st.lists(NAMES, min_size=1, max_size=4).map("/".join)

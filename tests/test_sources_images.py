@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import retr
-from retr.retrieval.errors import InputError
-from retr.retrieval.images import bytes_at, open_image
 from retr.retrieval.sources import Format, Skipped, SourceOptions, open_source
-from retr.retrieval.types import Document, ImageAt
+from retr.retrieval.values.errors import InputError
+from retr.retrieval.values.images import bytes_at, open_image
+from retr.retrieval.values.types import Document, ImageAt
 
 from .broken_images import bad, good, write_all
 from .toy_images import COLOURS, ToyImageEncoder, data_of, picture, save

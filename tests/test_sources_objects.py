@@ -16,9 +16,9 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from retr.retrieval.errors import InputError
 from retr.retrieval.sources import SourceOptions, open_source
-from retr.retrieval.types import Document
+from retr.retrieval.values.errors import InputError
+from retr.retrieval.values.types import Document
 
 
 def read(source: object, **options: Any) -> list[Document]:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retr.retrieval.errors import InputError
 from retr.retrieval.sources import SourceOptions, open_source
-from retr.retrieval.types import Document
+from retr.retrieval.values.errors import InputError
+from retr.retrieval.values.types import Document
 
 
 def read(source: object, **options: Any) -> list[Document]:

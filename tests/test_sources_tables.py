@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from retr.retrieval.errors import InputError
 from retr.retrieval.sources import SourceOptions, open_source
-from retr.retrieval.types import Document
+from retr.retrieval.values.errors import InputError
+from retr.retrieval.values.types import Document
 
 ROWS = {"id": ["a", "b"], "title": ["T", None], "text": ["x", "y"], "year": [2020, None]}
 EXPECTED = [

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from retr.retrieval.errors import InputError
 from retr.retrieval.sources import SourceOptions, open_source
-from retr.retrieval.types import Document
+from retr.retrieval.values.errors import InputError
+from retr.retrieval.values.types import Document
 
 
 def read(source: object, **options: Any) -> list[Document]:

@@ -24,8 +24,8 @@ import retr
 from retr.cli import app
 from retr.retrieval.encoders import EncoderOptions, resolve
 from retr.retrieval.encoders.base import Space, SparseEncoder
-from retr.retrieval.errors import InputError, SpaceMismatchError
 from retr.retrieval.store.manifest import Role
+from retr.retrieval.values.errors import InputError, SpaceMismatchError
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 pytest.importorskip("sentence_transformers")

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from retr.retrieval.encoders import Encoder, EncoderOptions, resolve
 from retr.retrieval.encoders._fingerprint import fingerprint
-from retr.retrieval.errors import InputError, MissingExtraError
+from retr.retrieval.values.errors import InputError, MissingExtraError
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 

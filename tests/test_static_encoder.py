@@ -20,16 +20,10 @@ from hypothesis import strategies as some
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from retr.retrieval.encoders import (
-    Encoder,
-    EncoderOptions,
-    distill_static,
-    resolve,
-    static,
-    train_static,
-    train_static_corpus,
-)
-from retr.retrieval.errors import InputError
+from retr.retrieval.encoders import Encoder, EncoderOptions, resolve, static
+from retr.retrieval.values.errors import InputError
+from retr.training import corpus as train_static_corpus
+from retr.training import distill_static, train_static
 
 FOLDERS = {v: Path(static.__file__).with_name(f"static_{v}") for v in static.DIMENSIONS}
 DATA = Path(

@@ -20,21 +20,16 @@ import numpy as np
 import pytest
 
 import retr
-from retr.retrieval.errors import (
+from retr.retrieval.store.manifest import FORMAT, ManifestDamagedError, is_canonical, parse_manifest
+from retr.retrieval.store.store import Store
+from retr.retrieval.values.errors import (
     CollectionNotFoundError,
     DamagedError,
     InputError,
     ReadOnlyError,
     StorageError,
 )
-from retr.retrieval.store.manifest import (
-    FORMAT,
-    ManifestDamagedError,
-    is_canonical,
-    parse_manifest,
-)
-from retr.retrieval.store.store import Store
-from retr.retrieval.types import Document
+from retr.retrieval.values.types import Document
 
 WORKER = Path(__file__).with_name("damage_worker.py")
 VECTORS = np.random.default_rng(5).standard_normal((40, 4)).astype(np.float32)

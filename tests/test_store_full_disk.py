@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 
 import retr
-from retr.retrieval.commits import Birth
 from retr.retrieval.encoders.vectors import VectorsEncoder
-from retr.retrieval.errors import CollectionNotFoundError, StorageError
-from retr.retrieval.ingest import Ingest
-from retr.retrieval.progress import Silent
 from retr.retrieval.sources import open_source
 from retr.retrieval.store.staging import kept_work
 from retr.retrieval.store.store import Store
-from retr.retrieval.terms import TermSettings
-from retr.retrieval.types import Document
+from retr.retrieval.values.errors import CollectionNotFoundError, StorageError
+from retr.retrieval.values.progress import Silent
+from retr.retrieval.values.types import Document
+from retr.retrieval.writing.commits import Birth
+from retr.retrieval.writing.ingest import Ingest
+from retr.retrieval.writing.terms import TermSettings
 
 from .disks import FullDisk
 from .toys import build_without_words
@@ -154,7 +154,7 @@ LIMITED = """
 import resource, sys
 import numpy as np
 import retr
-from retr.retrieval.types import Document
+from retr.retrieval.values.types import Document
 
 path, step, limit = sys.argv[1], sys.argv[2], int(sys.argv[3])
 vectors = np.random.default_rng(1).standard_normal((2000, 16)).astype(np.float32)

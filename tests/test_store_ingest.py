@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 import retr
-from retr.retrieval.commits import Birth
-from retr.retrieval.errors import InputError
-from retr.retrieval.ingest import CHUNK_DOCUMENTS, WINDOW_BATCHES, Ingest
-from retr.retrieval.merging import MERGE_FACTOR
-from retr.retrieval.progress import Silent
-from retr.retrieval.snapshot import Snapshot
+from retr.retrieval.segments.snapshot import Snapshot
 from retr.retrieval.sources import open_source
 from retr.retrieval.store.store import Store
-from retr.retrieval.types import Document
+from retr.retrieval.values.errors import InputError
+from retr.retrieval.values.progress import Silent
+from retr.retrieval.values.types import Document
+from retr.retrieval.writing.commits import Birth
+from retr.retrieval.writing.ingest import CHUNK_DOCUMENTS, WINDOW_BATCHES, Ingest
+from retr.retrieval.writing.merging import MERGE_FACTOR
 
 from .toys import ToyEncoder
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retr.retrieval.merging import DEAD_SHARE, MERGE_FACTOR, SMALLEST_TIER, due_for_merge
+from retr.retrieval.writing.merging import DEAD_SHARE, MERGE_FACTOR, SMALLEST_TIER, due_for_merge
 
 
 @dataclass

@@ -36,7 +36,7 @@ from retr.retrieval.store.shards import (
 )
 from retr.retrieval.store.staging import Staging
 from retr.retrieval.store.store import Store
-from retr.retrieval.types import Document
+from retr.retrieval.values.types import Document
 
 COUNT = 2 * BATCH_ROWS + 1000
 

@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 
 import retr
 from retr.indexes import kind
-from retr.indexes import tune as tuning
 from retr.indexes.arrays import ArraySource
 from retr.indexes.base import Hits, Metric
-from retr.indexes.curve import K, Measured, batches_in_turns, recalls, turns
 from retr.indexes.exact import scan
 from retr.indexes.points import OperatingPoint, aimed
 from retr.indexes.spec import IndexSpec
-from retr.indexes.tune import Tuned, made_queries, measure, tune
-from retr.retrieval.errors import InputError
-from retr.retrieval.index_wish import check_memory, check_recall
+from retr.indexes.tuning import tune as tuning
+from retr.indexes.tuning.curve import K, Measured, batches_in_turns, recalls, turns
+from retr.indexes.tuning.tune import Tuned, made_queries, measure, tune
+from retr.retrieval.values.errors import InputError
+from retr.retrieval.values.settings import check_memory, check_recall
 
 pytest.importorskip("faiss")
 

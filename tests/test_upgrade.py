@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 import retr
-from retr.retrieval.commits import Birth
-from retr.retrieval.errors import InputError, SpaceMismatchError
-from retr.retrieval.fusion import default_fusion
-from retr.retrieval.ingest import Ingest
-from retr.retrieval.progress import Silent
 from retr.retrieval.sources import open_source
 from retr.retrieval.store.store import Store
-from retr.retrieval.types import Document
+from retr.retrieval.values.errors import InputError, SpaceMismatchError
+from retr.retrieval.values.fusion import default_fusion
+from retr.retrieval.values.progress import Silent
+from retr.retrieval.values.types import Document
+from retr.retrieval.writing.commits import Birth
+from retr.retrieval.writing.ingest import Ingest
 
 from .upgrades import (
     QUERIES,
@@ -605,10 +605,10 @@ def test_a_writer_that_began_before_goes_on(built: Path, tmp_path: Path) -> None
 
 
 def test_the_weight_goes_over_with_the_vectors(collection: retr.Collection) -> None:
-    fitted = retr.retrieval.fusion.Fusion(0.9, "30 judged queries", 0.1)  # type: ignore[attr-defined]
+    fitted = retr.retrieval.values.fusion.Fusion(0.9, "30 judged queries", 0.1)  # type: ignore[attr-defined]
     store = Store(collection.path)
     manifest = snapshot_of(collection).manifest
-    from retr.retrieval.commits import change_settings
+    from retr.retrieval.writing.commits import change_settings
 
     change_settings(store, {"fusion": fitted.to_json()}, manifest.encoder, snapshot_of(collection))
     collection.refresh()

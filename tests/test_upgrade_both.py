@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 import retr
 from retr.cli import app
-from retr.retrieval.errors import InputError
-from retr.retrieval.types import Query
+from retr.retrieval.values.errors import InputError
+from retr.retrieval.values.types import Query
 
 from .upgrades import (
     QUERIES,

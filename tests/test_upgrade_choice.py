@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from retr.retrieval.errors import InputError
-from retr.retrieval.upgrade.bridge import Bridge
-from retr.retrieval.upgrade.calibration import Matched
+from retr.retrieval.bridges.bridge import Bridge
+from retr.retrieval.bridges.calibration import Matched
+from retr.retrieval.bridges.forward import Forward
+from retr.retrieval.bridges.maps import Hubless, unit_rows
 from retr.retrieval.upgrade.candidates import (
     KEPT,
     BridgeFits,
@@ -26,11 +27,10 @@ from retr.retrieval.upgrade.choose import (
     choose_forward,
     with_residuals,
 )
-from retr.retrieval.upgrade.forward import Forward
 from retr.retrieval.upgrade.gate import Judged, measure_gate, mixed, ndcg, quality
-from retr.retrieval.upgrade.maps import Hubless, unit_rows
 from retr.retrieval.upgrade.pairs import Pairs, similarities
 from retr.retrieval.upgrade.task import Task, agreement
+from retr.retrieval.values.errors import InputError
 
 Floats = NDArray[np.float32]
 

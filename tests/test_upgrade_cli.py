@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from retr.retrieval.errors import InputError
-from retr.retrieval.upgrade.inputs import read_clicks, read_seconds
+from retr.commands.upgrade_inputs import read_clicks, read_seconds
+from retr.retrieval.values.errors import InputError
 
 from .upgrades import text_of
 

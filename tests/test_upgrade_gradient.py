@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from retr.benchmarks.bt2 import retrieval
-from retr.retrieval.upgrade.bridge import dilate
+from retr.benchmarks.upgrades.bt2 import retrieval
+from retr.benchmarks.upgrades.gradient import fit_mlp, refine
+from retr.retrieval.bridges.bridge import dilate
+from retr.retrieval.bridges.maps import Linear, unit_rows
 from retr.retrieval.upgrade.fits import procrustes
-from retr.retrieval.upgrade.gradient import fit_mlp, refine
-from retr.retrieval.upgrade.maps import Linear, unit_rows
 
 pytest.importorskip("torch")
 Floats = NDArray[np.float32]

@@ -32,7 +32,7 @@ def test_its_commands_and_its_program_run(tmp_path: Path) -> None:
 
 
 def test_it_shows_every_command() -> None:
-    from retr.cli_upgrade import app
+    from retr.commands.upgrade import app
 
     names = {str(command.name or command.callback.__name__) for command in app.registered_commands}
     assert names == set(re.findall(r"^retr upgrade (\w+)", GUIDE, re.MULTILINE))

@@ -9,8 +9,8 @@ import pytest
 
 import retr
 from retr.retrieval.encoders.base import Space
-from retr.retrieval.errors import InputError
-from retr.retrieval.types import Document, ImageAt
+from retr.retrieval.values.errors import InputError
+from retr.retrieval.values.types import Document, ImageAt
 
 from .toy_images import COLOURS, ToyImageEncoder, save
 from .upgrades import assert_same_answers, new_encoder

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 import retr
-from retr.retrieval.errors import InputError, StorageError
-from retr.retrieval.progress import Silent
 from retr.retrieval.store.store import Store
 from retr.retrieval.upgrade.backfill import Backfill
+from retr.retrieval.values.errors import InputError, StorageError
+from retr.retrieval.values.progress import Silent
 
 from .disks import FullDisk
 from .upgrades import (

@@ -10,13 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from retr.retrieval.errors import DamagedError
-from retr.retrieval.upgrade.bridge import Bridge, dilate
-from retr.retrieval.upgrade.calibration import Calibration
-from retr.retrieval.upgrade.fits import Ridge, procrustes
-from retr.retrieval.upgrade.forward import Forward
-from retr.retrieval.upgrade.fused import carrier
-from retr.retrieval.upgrade.maps import (
+from retr.retrieval.bridges.bridge import Bridge, dilate
+from retr.retrieval.bridges.calibration import Calibration
+from retr.retrieval.bridges.forward import Forward
+from retr.retrieval.bridges.fused import carrier
+from retr.retrieval.bridges.maps import (
     Composed,
     Hubless,
     Identity,
@@ -26,6 +24,8 @@ from retr.retrieval.upgrade.maps import (
     ResidualMlp,
     unit_rows,
 )
+from retr.retrieval.upgrade.fits import Ridge, procrustes
+from retr.retrieval.values.errors import DamagedError
 
 Floats = NDArray[np.float32]
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 import retr
-from retr.retrieval.errors import InputError
+from retr.retrieval.values.errors import InputError
 
 from .upgrades import (
     ModelEncoder,

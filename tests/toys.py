@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 import retr
-from retr.retrieval.commits import Birth
 from retr.retrieval.encoders._preparation import Preparation
 from retr.retrieval.encoders.base import Encoder, ImageEncoder, Space
-from retr.retrieval.ingest import Ingest
-from retr.retrieval.progress import Silent
 from retr.retrieval.sources import open_source
 from retr.retrieval.store.store import Store
-from retr.retrieval.types import Document
+from retr.retrieval.values.progress import Silent
+from retr.retrieval.values.types import Document
+from retr.retrieval.writing.commits import Birth
+from retr.retrieval.writing.ingest import Ingest
 
 
 def words_to_vector(text: str, dim: int) -> NDArray[np.float32]:

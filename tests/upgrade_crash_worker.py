@@ -33,10 +33,10 @@ from upgrades import (
 )
 
 import retr
-from retr.retrieval.errors import InputError
-from retr.retrieval.progress import Silent
 from retr.retrieval.store.store import Store
 from retr.retrieval.upgrade.backfill import Backfill
+from retr.retrieval.values.errors import InputError
+from retr.retrieval.values.progress import Silent
 
 Texts = dict[str, str | None]
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 import retr
 from retr.retrieval.encoders.base import Encoder, Space
-from retr.retrieval.snapshot import Snapshot
-from retr.retrieval.types import Document
+from retr.retrieval.segments.snapshot import Snapshot
+from retr.retrieval.values.types import Document
 
 TOPICS = 12
 

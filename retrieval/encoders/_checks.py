@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..values.errors import InputError
 
 METRICS = ("cosine", "ip", "l2")
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
+from ..values.errors import InputError
 from ._checks import existing_folder
 from ._st_loading import _first_line
 from .base import EncoderOptions

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, RetrError, missing_extra
+from ..values.errors import InputError, RetrError, missing_extra
 from ._checks import settle_openmp
 from ._clip_finding import CONFIG, find, is_torchscript, json_of
 from ._st_loading import _LOADING, _first_line, _why

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from ..errors import InputError
+from ..values.errors import InputError
 
 # Without a space. Byte-pair encoding takes time in the square of a word's length, and no model
 # reads as much of one.

@@ -15,16 +15,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, missing_extra
+from ..values.errors import InputError, missing_extra
 from ._checks import existing_folder
-from ._st_loading import (
-    _LOADING,
-    _first_line,
-    _missing_weights,
-    _overheard,
-    _refuse_own_code,
-    _why,
-)
+from ._st_loading import _LOADING, _first_line, _missing_weights, _overheard, _refuse_own_code, _why
 from .base import EncoderOptions
 
 log = logging.getLogger("retr.encoders.splade")

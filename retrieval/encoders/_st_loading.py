@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, missing_extra
+from ..values.errors import InputError, missing_extra
 from .base import EncoderOptions
 
 log = logging.getLogger("retr.encoders.st")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..errors import InputError
+from ..values.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -216,7 +216,7 @@ class ImageEncoder(Encoder):
         """
         import numpy as np
 
-        from ..images import UnreadableImageError, open_image
+        from ..values.images import UnreadableImageError, open_image
 
         if isinstance(images, str | bytes | os.PathLike) or not isinstance(images, Iterable):
             raise InputError(f"encoder {self.name!r}: give a list of images, not one")

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
+from ..values.errors import InputError
 from ._checks import checked_texts, existing_folder
 from ._clip_finding import HUB
 from ._clip_loading import Loaded, load

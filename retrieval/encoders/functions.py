@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
+from ..values.errors import InputError
 from ._checks import checked_metric, checked_texts
 from .base import Encoder, EncoderOptions, Space, family_of
 

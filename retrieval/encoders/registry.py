@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import InputError
+from ..values.errors import InputError
 from ._checks import checked_metric, existing_folder
 from .base import Encoder, EncoderOptions, SparseEncoder, cut_of, family_of
 

@@ -13,19 +13,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..errors import InputError
+from ..values.errors import InputError
 from ._checks import checked_texts, existing_folder
 from ._fingerprint import fingerprint
 from ._splade_loading import SPARSE, find, load
 from .base import EncoderOptions, Space, SparseEncoder, Weights, cut_of
-from .st import (
-    _DOCUMENT_PROMPTS,
-    _QUERY_PROMPTS,
-    _check_room,
-    _limit,
-    _prompt,
-    _set_max_length,
-)
+from .st import _DOCUMENT_PROMPTS, _QUERY_PROMPTS, _check_room, _limit, _prompt, _set_max_length
 
 log = logging.getLogger("retr.encoders.splade")
 

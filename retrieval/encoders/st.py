@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
+from ..values.errors import InputError
 from ._checks import checked_texts, existing_folder
 from ._fingerprint import fingerprint, pooling, steps, tokens
 from ._st_loading import load

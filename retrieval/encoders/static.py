@@ -23,7 +23,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from ..errors import InputError
+from ..values.errors import InputError
 from ._checks import checked_texts
 from .base import Encoder, EncoderOptions, Space, cut_of
 

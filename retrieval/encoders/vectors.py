@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from ..errors import InputError
+from ..values.errors import InputError
 from ._checks import checked_metric
 from .base import Encoder, EncoderOptions, Space, family_of
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from ..errors import InputError
+from ..values.errors import InputError
 from .trec import Qrels, grade, identifier, read_qrels, read_run, scores_of
 
 # ir_measures' and ir_datasets' names, PyTerrier's, those of BEIR's files.

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import InputError, missing_extra
+from ..values.errors import InputError, missing_extra
 from .trec import MAX_GRADE
 
 DEFAULT_MEASURES = ("nDCG@10", "RR@10", "AP", "R@100")

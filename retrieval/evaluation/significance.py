@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, missing_extra
+from ..values.errors import InputError, missing_extra
 from .measures import Evaluation, text_table
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, TypeGuard
 
-from ..errors import InputError, RetrError, StorageError
+from ..values.errors import InputError, RetrError, StorageError
 
 Run: TypeAlias = dict[str, dict[str, float]]  # query id -> document id -> score
 Qrels: TypeAlias = dict[str, dict[str, int]]  # query id -> document id -> relevance

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from ..errors import InputError
+from ..values.errors import InputError
 from .base import Skipped, Source
 from .options import Format, SourceOptions
 

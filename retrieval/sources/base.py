@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..types import Document
+from ..values.types import Document
 
 
 @dataclass(frozen=True, slots=True)

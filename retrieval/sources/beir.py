@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import InputError
-from ..types import Document
+from ..values.errors import InputError
+from ..values.types import Document
 from .base import Skipped, Source
 from .columns import encodable
 from .options import SourceOptions

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
-from ..types import Document, ImageAt
+from ..values.errors import InputError
+from ..values.types import Document, ImageAt
 from .base import Skipped, Source
 from .columns import as_float32, encodable, plain, refuse_not_finite
 from .options import SourceOptions

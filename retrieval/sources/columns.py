@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
-from ..types import Document, ImageAt
+from ..values.errors import InputError
+from ..values.types import Document, ImageAt
 from .base import Skipped
 from .options import SourceOptions
 from .pictures import UnusableImageError, as_image, captions_of, image_column

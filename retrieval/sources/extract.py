@@ -9,8 +9,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from ..errors import missing_extra
-from ..images import SUFFIXES
+from ..values.errors import missing_extra
+from ..values.images import SUFFIXES
 from .columns import encodable
 from .streams import BYTE_ORDER_MARKS
 

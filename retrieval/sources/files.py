@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
-from ..types import Document
+from ..values.errors import InputError
+from ..values.types import Document
 from .base import Skipped, Source
 from .extract import Unreadable, kind_of, text_of
 from .ignore import Ignored, ignored_around, patterns

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sized
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
-from ..images import refuse_address
-from ..passages import KINDS
-from ..types import Document
+from ..text.passages import KINDS
+from ..values.errors import InputError
+from ..values.images import refuse_address
+from ..values.types import Document
 from .base import Skipped, Source
 from .columns import (
     Columns,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
+from ..values.errors import InputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

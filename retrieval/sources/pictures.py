@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
-from ..images import DOWNLOAD, SUFFIXES, is_address, refuse_address
-from ..types import Document, ImageAt
+from ..values.errors import InputError
+from ..values.images import DOWNLOAD, SUFFIXES, is_address, refuse_address
+from ..values.types import Document, ImageAt
 from .base import Skipped
 
 if TYPE_CHECKING:
-    from ..types import Image
+    from ..values.types import Image
 
 COLUMNS = (
     *("image", "image_path", "img_path", "image_file", "image_name", "img", "picture", "photo"),

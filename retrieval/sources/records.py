@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
-from ..types import Document
+from ..values.errors import InputError
+from ..values.types import Document
 from .base import Skipped, Source
 from .columns import Columns, Dims, document, encodable, names_of, resolve
 from .options import Format, SourceOptions

@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import InputError
+from ..values.errors import InputError
 
 # A line is held in memory whole, and so is what is parsed from it.
 LINE_LIMIT = 64 * 1024 * 1024

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
-from ..types import Document
+from ..values.errors import InputError
+from ..values.types import Document
 from .base import Skipped, Source
 from .columns import Columns, Dims, document, encodable, resolve
 from .options import SourceOptions

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
-from ..types import Document, ImageAt
+from ..values.errors import InputError
+from ..values.types import Document, ImageAt
 from .base import Skipped, Source
 from .columns import encodable, plain
 from .options import SourceOptions

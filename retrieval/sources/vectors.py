@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
-from ..types import Document
+from ..values.errors import InputError
+from ..values.types import Document
 from .base import Skipped, Source
 from .columns import IDS, as_float32, as_id, encodable, refuse_not_finite
 from .options import SourceOptions

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
-from ..errors import StorageError
+from ..values.errors import StorageError
 
 
 class Disk:

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ..types import ImageAt
+from ..values.types import ImageAt
 from .metadata import NO_FIELD, cast_metadata, decode_metadata, encode_metadata, unify_fields
 from .shards import Rows, as_arrow, as_numpy, check_offsets, damage, open_batches
 from .staging import Staging

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import LockedError, StorageError
+from ..values.errors import LockedError, StorageError
 from .disk import storage_errors
 
 POLL_SECONDS = 0.02

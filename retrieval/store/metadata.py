@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ..errors import InputError
+from ..values.errors import InputError
 from .shards import check_offsets
 
 # A struct without fields does not survive every version of Arrow: this one is put in.

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ..errors import DamagedError, StorageError
+from ..values.errors import DamagedError, StorageError
 from .disk import storage_errors
 from .staging import Staging
 

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import RetrError, StorageError
+from ..values.errors import RetrError, StorageError
 from .disk import HashingFile, file_sha256, storage_errors
 from .manifest import FileEntry, Manifest
 

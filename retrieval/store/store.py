@@ -22,7 +22,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..errors import (
+from ..values.errors import (
     CollectionNotFoundError,
     DamagedError,
     InputError,
@@ -313,7 +313,7 @@ class Store:
             return self._publish(staging, wanted, (newest.generation if newest else 0) + 1)
 
     def _publish(self, staging: Staging, wanted: Manifest, generation: int) -> Manifest:
-        from ..version import __version__
+        from ..values.version import __version__
 
         manifest = replace(
             wanted,

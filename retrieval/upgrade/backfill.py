@@ -17,17 +17,17 @@ from typing import Any
 import numpy as np
 
 from ...indexes.base import Floats, MissingFaissError
-from .. import indexing, merging
+from ..bridges.forward import Forward
 from ..encoders.base import TEXT, Encoder
-from ..errors import InputError, LockedError, RetrError, StorageError
-from ..index_wish import IndexWish
-from ..progress import Progress
-from ..snapshot import Snapshot
+from ..segments.snapshot import Snapshot
 from ..store.manifest import Maps
 from ..store.shards import Rows, find_rows
 from ..store.store import Store
+from ..values.errors import InputError, LockedError, RetrError, StorageError
+from ..values.progress import Progress
+from ..values.settings import IndexWish
+from ..writing import indexing, merging
 from .changes import Vectors, add_vectors, finish
-from .forward import Forward
 from .rows import awaiting, blocks, embed
 
 log = logging.getLogger("retr.upgrade")

@@ -13,11 +13,11 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from .bridge import Bridge, Carried
-from .calibration import calibrations
+from ..bridges.bridge import Bridge, Carried
+from ..bridges.calibration import calibrations
+from ..bridges.forward import Forward
+from ..bridges.maps import Floats, Hubless, Identity, Linear
 from .fits import Ridge, Whitening, procrustes
-from .forward import Forward
-from .maps import Floats, Hubless, Identity, Linear
 from .pairs import Pairs, similarities
 
 STRENGTHS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 4.0, 10.0)

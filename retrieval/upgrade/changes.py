@@ -1,9 +1,9 @@
 """The commits of an upgrade: begun, vectors put in, finished, rolled back.
 
 Each stages its files without a lock and rebases onto the newest generation under it, as those of
-`retrieval/commits.py` do. What a row's vectors mean follows from their space alone: those of the
-space of the queries count for most, mapped ones for less, those of the space that is left for
-least. Of a row's vectors the one that counts most is found; the others are marked superseded.
+`retrieval/writing/commits.py` do. What a row's vectors mean follows from their space alone: those
+of the space of the queries count for most, mapped ones for less, those of the space that is left
+for least. Of a row's vectors the one that counts most is found; the others are marked superseded.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...indexes.base import Floats
-from ..commits import check_there, new_id, open_newest, with_deletes
 from ..encoders.base import Space
-from ..errors import InputError
-from ..modality import RunningMean
-from ..snapshot import Snapshot
+from ..segments.marks import rows_of, superseded_by, visible_rows
+from ..segments.means import RunningMean
+from ..segments.snapshot import Snapshot
 from ..store.manifest import BridgeEntry, Manifest, Maps, Role, SegmentEntry, UpgradeEntry
 from ..store.shards import Rows, find_rows, write_vectors_in_parts
 from ..store.staging import Staging
 from ..store.store import Store
-from ..superseding import rows_of, superseded_by, visible_rows
+from ..values.errors import InputError
+from ..writing.commits import check_there, new_id, open_newest, with_deletes
 
 BLOCK = 16_384
 

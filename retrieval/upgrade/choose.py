@@ -18,10 +18,12 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..bridges.bridge import Bridge
+from ..bridges.forward import Forward, fit_residuals
+from ..bridges.maps import Doubles, Floats
 from ..evaluation.intervals import mean_interval
 from ..evaluation.significance import Interval
-from .bridge import Bridge
+from ..values.errors import InputError
 from .candidates import (
     BridgeFits,
     Fits,
@@ -33,8 +35,6 @@ from .candidates import (
     calibrated_forward,
 )
 from .fits import folds
-from .forward import Forward, fit_residuals
-from .maps import Doubles, Floats
 from .pairs import FEWEST, Pairs
 from .task import Score, Task
 

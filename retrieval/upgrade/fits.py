@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .maps import Doubles, Floats, Linear, LowRank
+from ..bridges.maps import Doubles, Floats, Linear, LowRank
 
 
 class Ridge:

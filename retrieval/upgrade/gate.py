@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bridges.bridge import Bridge
+from ..bridges.forward import Forward
+from ..bridges.maps import Doubles, Floats
 from ..evaluation.intervals import mean_interval
 from ..evaluation.significance import Interval
-from .bridge import Bridge
 from .candidates import bridged_scores, mapped_scores
 from .choose import Choice
-from .forward import Forward
-from .maps import Doubles, Floats
 from .pairs import Pairs, similarities, stacked
 from .task import agreement
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
-from .maps import Floats
+from ..bridges.maps import Floats
+from ..values.errors import InputError
 
 FEWEST = 20
 """Below this many pairs nothing can be both fitted and measured."""

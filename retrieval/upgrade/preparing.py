@@ -14,14 +14,14 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ...indexes.base import Floats
-from ..commits import check_settings
+from ..bridges.calibration import Matched
 from ..encoders.base import IMAGE, TEXT, Encoder
-from ..errors import InputError, RetrError
-from ..progress import Progress
-from ..snapshot import Snapshot
+from ..segments.snapshot import Snapshot
 from ..store.shards import Rows, find_rows, merged_rows
-from ..types import Query
-from .calibration import Matched
+from ..values.errors import InputError, RetrError
+from ..values.progress import Progress
+from ..values.types import Query
+from ..writing.commits import check_settings
 from .changes import Fitted, Vectors
 from .choose import Choice, choose_bridge, choose_forward
 from .gate import Judged, measure_gate

@@ -9,11 +9,11 @@ import numpy as np
 
 from ...indexes.base import Floats
 from ..encoders.base import IMAGE, TEXT, Encoder, ImageEncoder
-from ..errors import InputError
-from ..segment import DenseSegment
-from ..snapshot import Snapshot
+from ..segments.dense import DenseSegment
+from ..segments.snapshot import Snapshot
 from ..store.documents import StoredRow
 from ..store.shards import Rows, merged_rows
+from ..values.errors import InputError
 
 GATHERED = 65_536
 
@@ -128,7 +128,7 @@ def _embed_images(
     rows: Rows,
 ) -> list[int]:
     """Fill in the vectors of images; return the places of those that cannot be read."""
-    from ..images import UnreadableImageError
+    from ..values.images import UnreadableImageError
 
     assert isinstance(encoder, ImageEncoder)  # `_reason` has seen to it
     lost: list[int] = []

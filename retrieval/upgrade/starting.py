@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from .. import indexing
-from ..commits import change_settings
 from ..encoders.base import Encoder, EncoderOptions
-from ..errors import InputError
-from ..progress import choose_progress
-from ..snapshot import Snapshot
+from ..search.views import BridgedViews
+from ..segments.snapshot import Snapshot
 from ..store.store import Store
-from ..terms import TermSettings
-from ..types import Query
-from ..views import BridgedViews
+from ..values.errors import InputError
+from ..values.progress import choose_progress
+from ..values.types import Query
+from ..writing import indexing
+from ..writing.commits import change_settings
+from ..writing.terms import TermSettings
 from .changes import Fitted, begin
 from .pairs import FEWEST
 from .preparing import Asked, check_start, prepare
@@ -130,7 +130,7 @@ def _weighed(
     encoder: Encoder,
 ) -> Snapshot:
     """Weigh vectors against words anew, where enough judged queries say how."""
-    from ..fitting import LEAST_QUERIES, fit_fusion
+    from ..search.fitting import LEAST_QUERIES, fit_fusion
 
     judged = sum(bool(query.text) and query.id in qrels for query in queries)
     if judged < LEAST_QUERIES or TermSettings.of(snapshot.manifest.settings) is None:

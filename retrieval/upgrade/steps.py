@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bridges.forward import Forward
 from ..encoders.base import TEXT, Encoder, EncoderOptions, Space
-from ..errors import InputError, RetrError
-from ..opening import check_space
-from ..progress import Progress, Silent
-from ..segment import DenseSegment
-from ..snapshot import Snapshot
+from ..segments.dense import DenseSegment
+from ..segments.opening import check_space
+from ..segments.snapshot import Snapshot
 from ..store.manifest import BridgeEntry, Manifest, Maps, UpgradeEntry
 from ..store.shards import Rows, merged_rows
 from ..store.store import Store
+from ..values.errors import InputError, RetrError
+from ..values.progress import Progress, Silent
 from . import changes
 from .backfill import settle
 from .changes import Vectors
-from .forward import Forward
 from .rows import awaiting, blocks, found_in
 
 MAPPED_ROWS = 1 << 20

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .maps import Doubles, Floats, unit_rows
+from ..bridges.maps import Doubles, Floats, unit_rows
 from .pairs import Pairs, similarities
 
 T = TypeVar("T")

@@ -21,10 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import retr
-from retr.retrieval.analysis import analyzer
 from retr.retrieval.store.manifest import FORMAT
-from retr.retrieval.types import Document, ImageAt
-from retr.retrieval.word_breaks import stands_in_pairs
+from retr.retrieval.text.analysis import analyzer
+from retr.retrieval.text.word_breaks import stands_in_pairs
+from retr.retrieval.values.types import Document, ImageAt
 
 HERE = Path(__file__).parent
 DIM = 4

@@ -1,0 +1,4 @@
+"""`retr bench ann`: indexes beside other systems, over the same vectors.
+
+May import retrieval, indexes and `benchmarks.beir`.
+"""

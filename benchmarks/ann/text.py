@@ -1,0 +1,308 @@
+"""A comparison as tables of text, and as Markdown; the cells are those of the HTML page, too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from ..beir.text import environment_items
+from .results import RECALLS, Comparison, Dataset, Measure, Point, Ratio, System, Winner
+
+Table = tuple[Sequence[str], Sequence[Sequence[str]]]
+_Value = Callable[[Point], float]
+
+HOW = (
+    "Recall is worked out from the row numbers a system answers with and the true scores, ties "
+    "counted as found; nothing a system says of itself is used. One query: the median over "
+    "queries of the CPU time of the whole process on one pinned thread, after a warm-up; settings "
+    "take turns of a hundred queries, each other ones than the setting before it. All systems of "
+    "a round are open at once and take turns of a quarter of a second, for the speed of a machine "
+    "changes with what its neighbours do. Batch: all queries in one call, on all threads. A "
+    "figure at a recall is that of the cheapest setting measured which has that recall or more, "
+    "never interpolated. Other systems are swept "
+    "over their own knob and take their best setting in hindsight; `auto` was tuned on other "
+    "queries and answers at the one operating point it chose. A ratio above 1 means that retr is "
+    "ahead."
+)
+MATRYOSHKA = (
+    "CPU time of one query. Against exact search: the faster of FAISS's flat index and a BLAS "
+    "product. Against full vectors: the same kind of index over all dimensions, each at its "
+    "cheapest setting with that recall."
+)
+
+
+def title_of(data: Dataset) -> str:
+    """Return the name of the vectors and what they are."""
+    about = data.about
+    return f"{about['name']}: {about['rows']:,} x {about['dim']}, {about['metric']}, top {data.k}"
+
+
+def origin_of(data: Dataset) -> str:
+    """Return where the vectors are from, in a sentence or two."""
+    about = data.about
+    parts = [f"{about['queries']:,} queries; {about['tuning']:,} others for tuning."]
+    if about["real"] < about["rows"]:
+        grown = about["rows"] - about["real"]
+        parts.append(
+            f"{about['real']:,} rows are as they were read; {grown:,} are grown from them by "
+            "mixing neighbours (benchmarks/ann/grow.py)."
+        )
+    if about["lift"]:
+        parts.append(
+            f"All vectors are lifted to {about['lift']} dimensions by random Fourier features "
+            "(benchmarks/ann/grow.py)."
+        )
+    shares = ", ".join(f"{share:.2f}" for share in about["energy"])
+    parts.append(f"An eighth, a quarter, a half of the principal dimensions hold {shares}.")
+    if about["agreement"] is not None:
+        parts.append(f"The neighbours that the file names have recall {about['agreement']:.4f}.")
+    parts.append(f"Threads of a batch and a build: {data.threads}. Digest {about['digest']}.")
+    return " ".join(parts)
+
+
+def winners(data: Dataset) -> Table:
+    """Return who is ahead at each recall."""
+    head = ["recall", "measure", "best other", "", "retr auto", "its recall", "ratio",
+            "retr, best spec", "", "ratio"]  # fmt: skip
+    return head, [_winner(data, each) for each in data.winners]
+
+
+def _winner(data: Dataset, each: Winner) -> list[str]:
+    labels = {system.name: system.label for system in data.systems}
+    auto = ["", ""]
+    if each.auto is not None:
+        auto = [_value(each.auto.value, each.measure), f"{each.auto.recall:.4f}"]
+    missed = each.auto is not None and each.auto.recall < each.recall
+    if missed:
+        auto[1] += " (too low)"
+    best = ["none reaches it", ""]
+    if each.best is not None:
+        best = [labels[each.best.system], _value(each.best.value, each.measure)]
+    fixed = ["", ""]
+    if each.fixed is not None:
+        fixed = [labels[each.fixed.system], _value(each.fixed.value, each.measure)]
+    name = "one query" if each.measure is Measure.CPU else "batch"
+    return [f"{each.recall:.2f}", name, *best, *auto, _times(each.ratio), *fixed,
+            _times(each.fixed_ratio)]  # fmt: skip
+
+
+def at_recalls(data: Dataset) -> Table:
+    """Return what each system takes at each recall, and what it costs to have."""
+    head = ["system", *(f"{r:.2f}" for r in RECALLS), "build CPU s", "build s", "tuning CPU s",
+            "disk MB", "anonymous MB", "mapped MB", "open s"]  # fmt: skip
+    rows = []
+    for system in data.systems:
+        if system.failed is not None:
+            rows.append([system.label, system.failed, *[""] * (len(head) - 2)])
+            continue
+        cells = [_both(system, recall) for recall in RECALLS]
+        tuning = system.tuning["cpu_s"] if system.tuning else None
+        rows.append(
+            [_label(system), *cells, _seconds(system.build_cpu_s), _seconds(system.build_wall_s),
+             _seconds(tuning), *map(_megabytes, (system.disk, system.anonymous, system.mapped)),
+             "" if system.open_s is None else f"{system.open_s:.2f}"]
+        )  # fmt: skip
+    return head, rows
+
+
+def processor_times(data: Dataset) -> Table:
+    """Return the CPU microseconds of a query at each recall, of the settings that take least."""
+    measures: tuple[tuple[str, _Value, _Value], ...] = (
+        ("one query, median", lambda p: p.recall, lambda p: p.cpu_us),
+        ("mean", lambda p: p.recall, lambda p: p.cpu_us_mean),
+        ("in a batch", lambda p: p.batch_recall, lambda p: p.batch_cpu_us),
+    )
+    head = ["system", *(f"{recall:.2f}: {name}" for recall in RECALLS for name, *_ in measures)]
+    rows = []
+    for system in data.systems:
+        row = [system.label]
+        for recall in RECALLS:
+            for _, found, spent in measures:
+                times = [spent(point) for point in system.points if found(point) >= recall]
+                row.append(f"{min(times):,.0f}" if times else "")
+        rows.append(row)
+    return head, rows
+
+
+def settings(data: Dataset) -> Table:
+    """Return every setting of every system; those on its Pareto front are marked."""
+    head = ["system", "setting", "front", "recall", "CPU µs", "mean", "wall µs", "batch recall",
+            "batch CPU µs", "q/s"]  # fmt: skip
+    rows = []
+    for system in data.systems:
+        fronts = {m: {id(p) for p in system.front(m)} for m in Measure}
+        for point in system.points:
+            marks = [str(m) for m in Measure if id(point) in fronts[m]]
+            rows.append(
+                [system.label, point.setting, ", ".join(marks), f"{point.recall:.4f}",
+                 *(f"{v:,.0f}" for v in (point.cpu_us, point.cpu_us_mean, point.wall_us)),
+                 f"{point.batch_recall:.4f}", f"{point.batch_cpu_us:,.0f}", f"{point.rate:,.0f}"]
+            )  # fmt: skip
+    return head, rows
+
+
+def builds(data: Dataset) -> Table:
+    """Return what `auto` cost to build beside the cheapest graph that reaches the recall."""
+    head = ["recall", "retr auto, build CPU s", "cheapest graph that reaches it", "build CPU s"]
+    return head, [
+        [f"{b.recall:.2f}", _seconds(b.auto), b.graph or "none", _seconds(b.graph_s)]
+        for b in data.builds
+    ]
+
+
+def ratios(data: Dataset) -> Table:
+    """Return Matryoshka's ratios."""
+    head = ["recall", "", "CPU µs", "its recall", "prefix", "CPU µs", "its recall", "times"]
+    found = [*([data.exact] if data.exact else []), *data.prefixes]
+    return head, [_ratio(data, each) for each in found]
+
+
+def _ratio(data: Dataset, each: Ratio) -> list[str]:
+    labels = {system.name: system.label for system in data.systems}
+    cells = [f"{each.recall:.2f}"]
+    for cell in (each.first, each.second):
+        cells += [labels[cell.system], f"{cell.value:,.0f}", f"{cell.recall:.4f}"]
+    return [*cells, f"{each.times:.1f}"]
+
+
+def flaws(data: Dataset) -> Iterable[str]:
+    """Yield what was wrong with answers, and other warnings."""
+    for system in data.systems:
+        if system.flaws:
+            yield (
+                f"{system.label}: {system.flaws:,} answers were no row of the base, or stood "
+                "twice; they count as not found."
+            )
+    loads = [system.load for system in data.systems if system.load is not None]
+    if loads and max(loads) > data.threads + 1:
+        yield (
+            f"The machine was busy with other work (load up to {max(loads):.1f}): wall times and "
+            "throughput are too low, CPU times somewhat too high."
+        )
+
+
+def packages(comparison: Comparison) -> Mapping[str, str]:
+    """Return the versions of all systems' libraries."""
+    found: dict[str, str] = {}
+    for data in comparison.datasets:
+        for system in data.systems:
+            found |= system.versions or {}
+    return dict(sorted(found.items()))
+
+
+def parameters(comparison: Comparison) -> Table:
+    """Return how each system was built."""
+    found: dict[tuple[str, str], str] = {}
+    for data in comparison.datasets:
+        for system in data.systems:
+            if system.parameters is not None:
+                shown = ", ".join(f"{n} {v}" for n, v in system.parameters.items())
+                found[data.about["name"], system.label] = shown or "nothing to choose"
+    return ["vectors", "system", "parameters"], [[*key, value] for key, value in found.items()]
+
+
+def sections(data: Dataset) -> Iterable[tuple[str, str, Table]]:
+    """Yield the tables of a base with their headings and what has to be known to read them."""
+    if data.winners:
+        yield "Who is ahead", "", winners(data)
+    note = "CPU µs of one query / queries a second in a batch, at the recall."
+    yield "At each recall", note, at_recalls(data)
+    note = (
+        "CPU µs of a query: the median and the mean of single ones, and in a batch, where all "
+        "threads count. On a busy machine it says more than queries a second."
+    )
+    yield "Processor time", note, processor_times(data)
+    if data.builds:
+        yield "What a build costs", "", builds(data)
+    if data.exact or data.prefixes:
+        yield "Matryoshka", MATRYOSHKA, ratios(data)
+
+
+def machine(comparison: Comparison) -> Table:
+    """Return the machine and the versions."""
+    items = [(name, value) for name, value in environment_items(comparison.environment)]
+    items += [(name, value) for name, value in packages(comparison).items()]
+    return ["", ""], [list(item) for item in dict(items).items()]
+
+
+def markdown_of(comparison: Comparison) -> str:
+    """Return the report as Markdown; its plots are the SVG files beside it."""
+    parts = ["# Nearest neighbours: systems side by side", HOW]
+    for data in comparison.datasets:
+        parts += [f"## {title_of(data)}", origin_of(data), *flaws(data)]
+        for measure in Measure:
+            parts.append(f"![{measure}]({data.about['name']}/{measure}.svg)")
+        for heading, note, table in sections(data):
+            parts += [f"### {heading}", *([note] if note else []), _markdown(table)]
+        parts += ["### Every setting", _markdown(settings(data))]
+    parts += ["## How each was built", _markdown(parameters(comparison))]
+    parts += ["## Machine and versions", _markdown(machine(comparison))]
+    return "\n\n".join(parts) + "\n"
+
+
+def text_of(comparison: Comparison) -> str:
+    """Return the report's main tables for a terminal."""
+    from ...retrieval.evaluation.measures import text_table
+
+    parts = []
+    for data in comparison.datasets:
+        parts.append(title_of(data))
+        parts += flaws(data)
+        for heading, _, (head, rows) in sections(data):
+            parts += [f"\n{heading}", text_table([list(head), *map(list, rows)])]
+    return "\n".join(parts)
+
+
+def records(comparison: Comparison) -> Iterable[dict[str, Any]]:
+    """Yield an object for each winner, system and ratio, for `--json`."""
+    values = comparison.to_dict()
+    for data in values["datasets"]:
+        name = data["about"]["name"]
+        for part in ("systems", "winners", "builds", "prefixes"):
+            for each in data[part]:
+                yield {"dataset": name, "what": part, **each}
+        if data["exact"]:
+            yield {"dataset": name, "what": "exact", **data["exact"]}
+
+
+def _markdown(table: Table) -> str:
+    head, rows = table
+    lines = ["| " + " | ".join(_escaped(row)) + " |" for row in (head, *rows)]
+    lines.insert(1, "|" + " --- |" * len(head))
+    return "\n".join(lines)
+
+
+def _escaped(cells: Sequence[str]) -> list[str]:
+    return [" ".join(cell.replace("|", "\\|").split()) for cell in cells]
+
+
+def _label(system: System) -> str:
+    if system.tuning is None or system.parameters is None:
+        return system.label
+    return f"{system.label}: {system.parameters['spec']}"
+
+
+def _both(system: System, recall: float) -> str:
+    alone, together = (system.at(recall, measure) for measure in Measure)
+    if alone is None and together is None:
+        return "not reached"
+    return " / ".join(
+        "–" if point is None else f"{point.of(measure)[1]:,.0f}"
+        for point, measure in zip((alone, together), Measure, strict=True)
+    )
+
+
+def _value(value: float, measure: Measure) -> str:
+    return f"{value:,.0f} µs" if measure is Measure.CPU else f"{value:,.0f}/s"
+
+
+def _times(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.2f}"
+
+
+def _seconds(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds:,.1f}"
+
+
+def _megabytes(size: int | None) -> str:
+    return "" if size is None else f"{size / 1e6:,.0f}"

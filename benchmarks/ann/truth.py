@@ -1,0 +1,111 @@
+"""What is true: the score of the k-th nearest row to each query, and recall against it.
+
+Recall is worked out from the rows that a system names, never from the scores it claims. A row
+counts as found where its true score is that of the k-th nearest or better, less a tolerance of
+1e-6: of rows that are equally near, any will do (the definition of ann-benchmarks, with a
+thousandth of its tolerance). A number that is no row, or stands twice, finds nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...indexes.base import Floats, Metric
+
+TOLERANCE = 1e-6
+_MARGIN = 64  # candidates beyond k, so that what float32 rounds off decides nothing
+_BLOCK = 1 << 25  # scores held at once
+
+Exact = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a system's answers are worth.
+
+    recall:    over all queries, the mean share of the k nearest that were found.
+    missing:   numbers that were -1: fewer than k rows were named.
+    invalid:   numbers that are no row of the base.
+    repeated:  rows that stood before in the same answer.
+    """
+
+    recall: float
+    missing: int
+    invalid: int
+    repeated: int
+
+
+def nearest(
+    base: Floats, queries: Floats, metric: Metric, k: int
+) -> tuple[NDArray[np.int64], Exact]:
+    """Return the k nearest rows to each query and their scores, best first; i64 and f64[q, k].
+
+    base:    f32[n, dim], n at least k; read block by block.
+    Scores are inner products or negative squared distances, of float64.
+    """
+    rows, count = len(base), min(len(base), k + _MARGIN)
+    size = max(1, _BLOCK // len(queries))
+    best = np.empty((len(queries), 0), np.float32)
+    found = np.empty((len(queries), 0), np.int64)
+    for start in range(0, rows, size):
+        block = np.asarray(base[start : start + size])
+        scores = queries @ block.T
+        if metric is Metric.L2:
+            scores = 2 * scores - np.einsum("ij,ij->i", block, block)
+        numbers = np.broadcast_to(np.arange(start, start + len(block)), scores.shape)
+        best, found = np.hstack((best, scores)), np.hstack((found, numbers))
+        if best.shape[1] > count:
+            kept = np.argpartition(-best, count - 1, axis=1)[:, :count]
+            best, found = np.take_along_axis(best, kept, 1), np.take_along_axis(found, kept, 1)
+    exact = true_scores(base, queries, found, metric)
+    order = np.lexsort((found, -exact), axis=-1)[:, :k]
+    return np.take_along_axis(found, order, 1), np.take_along_axis(exact, order, 1)
+
+
+def true_scores(base: Floats, queries: Floats, rows: NDArray[np.int64], metric: Metric) -> Exact:
+    """Return the score of each of the rows i64[q, m], every one of them a row of the base."""
+    scores = np.empty(rows.shape, np.float64)
+    for i, query in enumerate(queries.astype(np.float64)):
+        vectors = base[rows[i]].astype(np.float64)
+        if metric is Metric.L2:
+            vectors -= query
+            scores[i] = -np.einsum("ij,ij->i", vectors, vectors)
+        else:
+            scores[i] = vectors @ query
+    return scores
+
+
+def judge(
+    base: Floats,
+    queries: Floats,
+    metric: Metric,
+    kth: Exact,
+    answers: NDArray[np.integer],
+) -> Judged:
+    """Return what i[q, k] numbers are worth.
+
+    kth: f64[q], the true score of the k-th nearest row.
+    """
+    numbers = np.asarray(answers, np.int64)
+    missing = numbers == -1
+    invalid = ~missing & ((numbers < 0) | (numbers >= len(base)))
+    repeated = _repeated(numbers) & ~missing & ~invalid
+    usable = ~missing & ~invalid & ~repeated
+    scores = true_scores(base, queries, np.where(usable, numbers, 0), metric)
+    slack = TOLERANCE * np.maximum(1, np.abs(kth))
+    hits = usable & (scores >= (kth - slack)[:, None])
+    return Judged(float(hits.mean()), int(missing.sum()), int(invalid.sum()), int(repeated.sum()))
+
+
+def _repeated(numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which numbers stand earlier in their row, bool[q, k]."""
+    order = np.argsort(numbers, axis=1, kind="stable")
+    ordered = np.take_along_axis(numbers, order, axis=1)
+    later = np.zeros(numbers.shape, bool)
+    later[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
+    out = np.empty_like(later)
+    np.put_along_axis(out, order, later, axis=1)
+    return out

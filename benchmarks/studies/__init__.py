@@ -1,0 +1,4 @@
+"""Single questions of speed and memory, each run by `python -m retr.benchmarks.studies.NAME`.
+
+May import retrieval, indexes, `benchmarks.beir` and `benchmarks.ann`.
+"""

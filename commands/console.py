@@ -1,0 +1,209 @@
+"""The standard streams: safe to write to whatever they are, and safe for whoever looks at them.
+
+Texts, ids and paths come from documents that anyone may have written, so no control character
+and nothing that reorders text reaches a terminal through here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import select
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..retrieval.values.errors import InputError, RetrError, StorageError
+
+WRONG = 2
+INTERRUPTED = 130
+PIPE_CLOSED = 141  # what a shell reports of a program that SIGPIPE ended
+
+# The C0 controls as their pictures, as `cat -v` would.
+_PICTURES = {code: chr(0x2400 + code) for code in range(0x20)} | {0x7F: "\u2421"}
+_REPLACED = {*range(0x80, 0xA0), 0x2028, 0x2029, *range(0xD800, 0xE000)}
+# Overrides and isolates of direction, invisible characters of uncertain width, tags.
+_REMOVED = {
+    0xAD,
+    0x200B,
+    0x2060,
+    0xFEFF,
+    *range(0x202A, 0x202F),
+    *range(0x2066, 0x206A),
+    *range(0xFFF9, 0xFFFC),
+    *range(0xE0000, 0xE0080),
+}
+_PLAIN: dict[int, str | None] = {
+    **_PICTURES,
+    **dict.fromkeys(_REPLACED, "\ufffd"),
+    **dict.fromkeys(_REMOVED, None),
+}
+_UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+def prepare() -> None:
+    """Make the streams writable: closed ones lead nowhere, no encoding refuses a character."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # Left closed, its number would go to the next file opened, and results into that.
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def listen(quiet: bool, verbose: bool) -> None:
+    """Print what retr logs on stderr: warnings, with `verbose` everything, with `quiet` nothing.
+
+    Raises:
+        InputError: both are asked for.
+    """
+    import logging
+
+    if quiet and verbose:
+        raise InputError("--quiet and --verbose cannot both be had; give one of them")
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+            say(level + one_line(self.format(record)))
+
+    logger = logging.getLogger("retr")
+    logger.handlers = [Handler()]
+    logger.setLevel(logging.CRITICAL if quiet else logging.DEBUG if verbose else logging.WARNING)
+
+
+def is_table(as_json: bool) -> bool:
+    """Return whether results are for a person's eyes: on a terminal, if JSON is not asked for."""
+    return not as_json and sys.stdout.isatty()
+
+
+def write(line: str) -> None:
+    """Write a line of results to stdout; the errors are those of `put`."""
+    put(line + "\n")
+
+
+def put(text: str) -> None:
+    """Write to stdout.
+
+    Raises:
+        BrokenPipeError: nobody reads it any more.
+        StorageError: it cannot be written, as where the disk is full.
+    """
+    _written(lambda: sys.stdout.write(text))
+
+
+def say(text: str) -> None:
+    """Write a line on stderr; nothing happens where that cannot be written."""
+    with contextlib.suppress(OSError):
+        # Not held in a variable: a progress bar puts its own in place while it is drawn.
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+
+def exit_code(command: Callable[[], int]) -> int:
+    """Run a command and return its exit code; what is not the user's keeps its traceback."""
+    prepare()
+    try:
+        code = command()
+        _written(sys.stdout.flush)
+    except RetrError as error:
+        with contextlib.suppress(RetrError, BrokenPipeError):
+            _written(sys.stdout.flush)
+        say(f"error: {one_line(str(error))}")
+        return WRONG
+    except KeyboardInterrupt:
+        say("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        if not _reader_is_gone():
+            raise
+        _silence()
+        return PIPE_CLOSED
+    return code
+
+
+def plain(text: str, encoding: str | None = None) -> str:
+    """Return a text that a terminal shows and does not obey.
+
+    encoding: of the terminal; what it cannot hold becomes "?". None stands for UTF-8.
+    """
+    shown = text.translate(_PLAIN)
+    if encoding is not None and not _is_utf8(encoding):
+        return shown.replace("…", "...").encode(encoding, "replace").decode(encoding)
+    return shown
+
+
+def one_line(message: str) -> str:
+    """Return a message as one line that a terminal shows and does not obey."""
+    return plain(re.sub(r"\s*[\r\n]\s*", " ", message.strip()))
+
+
+def json_line(values: Mapping[str, Any], encoding: str | None = None) -> str:
+    """Return a JSON object in one line, in the characters of `encoding`; None is stdout's.
+
+    Dates are ISO 8601, bytes are base64, and numbers that JSON lacks (NaN, infinity) are null.
+    """
+    import json
+
+    ascii_only = not _is_utf8(encoding or getattr(sys.stdout, "encoding", None) or "utf-8")
+    try:
+        text = json.dumps(values, ensure_ascii=ascii_only, allow_nan=False, default=_jsonable)
+    except ValueError:
+        finite = _finite(values)
+        text = json.dumps(finite, ensure_ascii=ascii_only, allow_nan=False, default=_jsonable)
+    # JSON lets these stand in strings, and terminals take some of them for commands.
+    return _UNSAFE_IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def _written(action: Callable[[], object]) -> None:
+    try:
+        action()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _silence()
+        raise StorageError(f"stdout: the results cannot be written ({error.strerror})") from error
+
+
+def _reader_is_gone() -> bool:
+    """Return whether stdout or stderr leads to a pipe that nobody reads any more."""
+    poll = select.poll()
+    for number in (1, 2):
+        poll.register(number, select.POLLOUT)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _silence() -> None:
+    """Lead stdout nowhere from now on, so that Python's own last flush has nothing to say."""
+    with contextlib.suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.close(nowhere)
+
+
+def _is_utf8(encoding: str) -> bool:
+    return encoding.lower().replace("-", "").replace("_", "") in ("utf8", "utf8sig")
+
+
+def _jsonable(value: Any) -> Any:
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        import base64
+
+        return base64.b64encode(value).decode()
+    return str(value)
+
+
+def _finite(value: Any) -> Any:
+    """Return a JSON value with null for the numbers that JSON lacks."""
+    if isinstance(value, float) and value - value != 0:
+        return None
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(each) for each in value]
+    return value

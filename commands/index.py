@@ -1,0 +1,376 @@
+"""`retr index`: make a collection, change it, look after it; parse, call, print."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import console
+from . import options as o
+from .options import DEFAULT_INDEX, OptionalText, argument, value
+
+if TYPE_CHECKING:
+    from ..retrieval.collection import Collection
+
+app = typer.Typer(**o.SETTINGS)
+
+
+@app.callback()
+def index(context: typer.Context) -> None:
+    """Make a collection, change it, look after it.
+
+    \b
+    Example:
+      retr index build docs --index docs.retr
+    """
+    if context.invoked_subcommand is None:
+        console.write(context.get_help())
+
+
+@app.command()
+def build(
+    source: o.Source,
+    index: o.Index = DEFAULT_INDEX,
+    encoder: o.Encoder = None,
+    recall: o.Recall = None,
+    memory: o.Memory = None,
+    spec: o.Spec = None,
+    dtype: o.Dtype = None,
+    language: o.Language = None,
+    id: o.Id = None,
+    text: o.Text = None,
+    title: o.Title = None,
+    vector: o.Vector = None,
+    image: o.ImageColumn = None,
+    images: o.Images = None,
+    ids: o.RowIds = None,
+    include: o.Include = None,
+    exclude: o.Exclude = None,
+    format: o.Format = None,
+    passages: o.Passages = None,
+    passage_size: o.PassageSize = None,
+    query_prompt: o.QueryPrompt = None,
+    document_prompt: o.DocumentPrompt = None,
+    max_length: o.MaxLength = None,
+    long_text: o.LongText = None,
+    revision: o.Revision = None,
+    metric: o.Metric = None,
+    device: o.Device = None,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> None:
+    """Build a collection over SOURCE, or bring it up to date.
+
+    Documents that have not changed are not encoded again; those that have vanished from SOURCE
+    are deleted. The same command goes on where an interrupted one stopped.
+
+    \b
+    Example:
+      retr index build docs --index docs.retr
+      retr index build papers.jsonl --id doi --text title --text abstract
+      retr index build . --include '*.md' --exclude drafts/
+      retr index build docs --encoder st:sentence-transformers/all-MiniLM-L6-v2
+    """
+    console.listen(quiet, verbose)
+    from ..retrieval.build import build
+    from ..retrieval.encoders.base import EncoderOptions
+
+    asked = EncoderOptions(
+        query_prompt, document_prompt, max_length, revision, metric, device, long_text
+    )
+    options = o.source_options(
+        id, text, title, vector, image, images, ids, include, exclude, format
+    )
+    with _resumable(index):
+        collection = build(
+            source,
+            index,
+            encoder=encoder,
+            encoder_options=None if asked == EncoderOptions() else asked,
+            recall=recall,
+            memory=memory,
+            spec=spec,
+            dtype=dtype,
+            language=language,
+            options=options,
+            passages=passages,
+            size=passage_size,
+            progress=not quiet,
+        )
+    _report(collection, index, as_json, quiet, verbose)
+
+
+@app.command()
+def add(
+    source: o.Source,
+    index: o.Index = DEFAULT_INDEX,
+    id: o.Id = None,
+    text: o.Text = None,
+    title: o.Title = None,
+    vector: o.Vector = None,
+    image: o.ImageColumn = None,
+    images: o.Images = None,
+    ids: o.RowIds = None,
+    include: o.Include = None,
+    exclude: o.Exclude = None,
+    format: o.Format = None,
+    passages: o.Passages = None,
+    passage_size: o.PassageSize = None,
+    device: o.Device = None,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> None:
+    """Add the documents of SOURCE; the same id again replaces.
+
+    Unlike build it deletes nothing, and the collection has to be there.
+
+    \b
+    Example:
+      retr index add notes.md --index docs.retr
+      echo '{"id": "n1", "text": "a note"}' | retr index add - --index docs.retr
+    """
+    console.listen(quiet, verbose)
+    from ..retrieval.collection import open
+
+    options = o.source_options(
+        id, text, title, vector, image, images, ids, include, exclude, format
+    )
+    with _resumable(index), open(index, device=device) as collection:
+        collection.add(
+            source, options=options, passages=passages, size=passage_size, progress=not quiet
+        )
+    _report(collection, index, as_json, quiet, verbose)
+
+
+@app.command()
+def delete(
+    id: Annotated[o.Texts, argument("ID", "The ids of documents.")] = None,
+    ids: Annotated[
+        OptionalText, value("--ids", "FILE", "A file with an id a line; - for standard input.")
+    ] = None,
+    index: o.Index = DEFAULT_INDEX,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> None:
+    """Delete documents by their ids.
+
+    Ids that are not there are counted and passed over.
+
+    \b
+    Example:
+      retr index delete docs/old.md docs/older.md --index docs.retr
+      retr index delete --ids gone.txt
+    """
+    console.listen(quiet, verbose)
+    from ..retrieval.collection import open
+    from . import inputs, rendering
+
+    wanted = inputs.choose_ids(id or [], ids)
+    with open(index) as collection:
+        deleted = collection.delete(wanted)
+    record = {"deleted": deleted, "unknown": len(set(wanted)) - deleted}
+    _show(record, rendering.deleted_text(**record), as_json)
+
+
+@app.command()
+def info(
+    index: o.Index = DEFAULT_INDEX,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> None:
+    """Say what a collection holds.
+
+    Counts, sizes, encoder, settings and segments.
+
+    \b
+    Example:
+      retr index info --index docs.retr
+    """
+    console.listen(quiet, verbose)
+    from ..retrieval.collection import open
+    from . import rendering
+
+    with open(index) as collection:
+        known = collection.info()
+    _show(known, rendering.info_text(known), as_json)
+
+
+@app.command()
+def verify(
+    index: o.Index = DEFAULT_INDEX,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> None:
+    """Compare every file with its checksum.
+
+    The exit code is 1 where a file is not what was written.
+
+    \b
+    Example:
+      retr index verify --index docs.retr
+    """
+    console.listen(quiet, verbose)
+    from ..retrieval.store.store import Store
+    from . import rendering
+
+    # Not through the collection: one that cannot be opened has to be verified too.
+    store = Store(Path(index))
+    problems = store.verify() if store.path.is_dir() else []
+    files = 0 if problems else len(store.read()[0].files)
+    record = {"path": index, "files": files, "problems": problems}
+    _show(record, rendering.verify_text(files, problems), as_json)
+    if problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def repair(
+    index: o.Index = DEFAULT_INDEX,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> None:
+    """Go on from the newest whole generation.
+
+    For a collection whose newest manifest is damaged, which is read-only until then.
+
+    \b
+    Example:
+      retr index repair --index docs.retr
+    """
+    console.listen(quiet, verbose)
+    from ..retrieval.store.store import Store
+
+    store = Store(Path(index))
+    whole = store.read()[0].generation
+    repaired = store.repair().generation
+    record = {"path": index, "generation": repaired, "from": whole}
+    _show(record, f"generation {whole} goes on as generation {repaired}", as_json)
+
+
+@app.command()
+def tune(
+    index: o.Index = DEFAULT_INDEX,
+    queries: Annotated[
+        OptionalText,
+        value("--queries", "FILE", 'Queries to measure with; a line is {"_id": …, "text": …}.'),
+    ] = None,
+    qrels: Annotated[
+        OptionalText,
+        value("--qrels", "FILE", "Their judgments, to weigh vectors against words."),
+    ] = None,
+    recall: o.Recall = None,
+    device: o.Device = None,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> None:
+    """Measure the indexes again, and weigh vectors against words on judged queries.
+
+    For a collection whose documents have changed, or whose queries are known.
+
+    \b
+    Example:
+      retr index tune --recall 0.98 --index docs.retr
+      retr index tune --queries queries.jsonl --qrels qrels/test.tsv --index docs.retr
+    """
+    console.listen(quiet, verbose)
+    from ..retrieval.collection import open
+    from . import inputs, rendering
+
+    asked = None if queries is None else inputs.read_queries(queries)
+    judged = None
+    if qrels is not None:
+        from ..retrieval.evaluation import read_qrels
+
+        judged = read_qrels(qrels)
+    with open(index, device=device) as collection:
+        report = collection.tune(asked, judged, recall=recall)
+    _show(report, rendering.tune_text(report), as_json)
+
+
+@app.command()
+def compact(
+    index: o.Index = DEFAULT_INDEX,
+    device: o.Device = None,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> None:
+    """Merge the segments and drop deleted rows.
+
+    \b
+    Example:
+      retr index compact --index docs.retr
+    """
+    console.listen(quiet, verbose)
+    from ..retrieval.collection import open
+    from . import rendering
+
+    with open(index, device=device) as collection:
+        before = collection.info()
+        collection.compact()
+        after = collection.info()
+    record = rendering.compact_record(before, after)
+    _show(record, rendering.compact_text(record), as_json)
+
+
+@app.command()
+def vacuum(
+    index: o.Index = DEFAULT_INDEX,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
+) -> None:
+    """Remove files that are no longer needed.
+
+    The last two generations keep theirs.
+
+    \b
+    Example:
+      retr index vacuum --index docs.retr
+    """
+    console.listen(quiet, verbose)
+    from ..retrieval.collection import open
+    from . import rendering
+
+    with open(index) as collection:
+        removed = collection.vacuum()
+    _show({"removed": removed}, rendering.vacuum_text(removed), as_json)
+
+
+@contextlib.contextmanager
+def _resumable(index: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        from ..retrieval.store.store import Store
+
+        kept = "what was encoded is kept" if Store(Path(index)).exists() else "nothing is kept yet"
+        console.say(f"interrupted: {kept}; run the same command again to go on")
+        raise typer.Exit(console.INTERRUPTED) from None
+
+
+def _report(collection: Collection, index: str, as_json: bool, quiet: bool, verbose: bool) -> None:
+    from . import rendering
+
+    report, info = collection.report, collection.info()
+    if not quiet:
+        for line in rendering.skips_lines(report, listed=verbose):
+            console.say(line)
+    _show(rendering.build_record(report, info), rendering.build_text(report, info), as_json)
+    if not quiet and console.is_table(as_json):
+        console.write(f"search it with: {rendering.next_command(index, DEFAULT_INDEX)}")
+
+
+def _show(record: Mapping[str, Any], text: str, as_json: bool) -> None:
+    console.write(text if console.is_table(as_json) else console.json_line(record))

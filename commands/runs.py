@@ -1,0 +1,153 @@
+"""Many queries: answered in blocks, so that memory does not grow with them; written as a run."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict, Unpack
+
+from ..retrieval.search.path import MAX_K
+from ..retrieval.search.rerank import DEFAULT_DEPTH
+from ..retrieval.values.errors import InputError, StorageError
+from ..retrieval.values.types import Query, Results
+from . import console
+
+if TYPE_CHECKING:
+    from ..retrieval.collection import Collection
+    from ..retrieval.search.rerank import Reranker, Score
+
+STDOUT = "-"
+HITS_AT_ONCE = 50_000
+QUERIES_AT_ONCE = 1024
+
+
+class SearchOptions(TypedDict, total=False):
+    """What `Collection.search` takes beside queries and k."""
+
+    mode: str | None
+    where: str | None
+    recall: float | str | None
+    ids: Sequence[str] | None
+    passages: bool
+    explain: bool
+    rerank: str | Reranker | Score | None
+    rerank_depth: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What a run holds, and how long it took."""
+
+    queries: int
+    hits: int
+    seconds: float
+
+
+def answers(
+    collection: Collection,
+    queries: Sequence[Query],
+    k: int,
+    **how: Unpack[SearchOptions],
+) -> Iterator[Results]:
+    """Yield the results of each query in order; the arguments are those of `Collection.search`."""
+    size = min(QUERIES_AT_ONCE, max(1, HITS_AT_ONCE // max(k, _read(how), 1)))
+    for start in range(0, len(queries), size):
+        block = queries[start : start + size]
+        yield from collection.search(block, k, **how)
+
+
+def write_run(
+    collection: Collection,
+    queries: Sequence[Query],
+    k: int,
+    out: str,
+    tag: str,
+    **how: Unpack[SearchOptions],
+) -> RunReport:
+    """Search for each query and write a TREC run, as `evaluation.trec.write_run` does.
+
+    out: a file, which is there when the run is whole and not before; "-" is standard output.
+
+    Raises:
+        InputError: the tag, the id of a query or the id of a hit is empty or has white space in
+            it, which the format cannot hold.
+        StorageError: the file cannot be written.
+    """
+    start = time.perf_counter()
+    for query in queries:
+        # Looked at first, for the searches before a wrong one may take hours.
+        if (query.id or "").split() != [query.id]:
+            raise InputError(
+                f"the id of a query is {query.id!r}: a run holds none that is empty or has white "
+                "space in it; rename it in the file of queries"
+            )
+    found = _with_ties(collection, queries, k, how)
+    hits = _write(((str(results.query.id), results) for results in found), out, tag)
+    return RunReport(len(queries), hits, time.perf_counter() - start)
+
+
+def _with_ties(
+    collection: Collection, queries: Sequence[Query], k: int, how: SearchOptions
+) -> Iterator[Results]:
+    """Yield k hits a query, ranked as trec_eval ranks: of equal scores the highest ids first.
+
+    That holds at the cut too, so a run of fewer hits is the beginning of a run of more: where the
+    last score is that of the first hit left out, all that have it are looked at. Where hits are
+    reranked, those are looked at that are read.
+    """
+    if (read := _read(how)) > 0:
+        for results in answers(collection, queries, max(k, read), **how):
+            yield _ranked(results, k)
+        return
+    for results in answers(collection, queries, min(k + 1, MAX_K), **how):
+        depth = k + 1
+        while len(results) == depth < MAX_K and results[-1].score == results[k - 1].score:
+            depth = min(4 * depth, MAX_K)
+            results = collection.search(results.query, depth, **how)
+        yield _ranked(results, k)
+
+
+def _ranked(results: Results, k: int) -> Results:
+    by_id = sorted(results, key=lambda hit: hit.id.encode(), reverse=True)
+    ranked = sorted(by_id, key=lambda hit: -hit.score)
+    return Results(results.query, ranked[:k], results.generation)
+
+
+def _read(how: SearchOptions) -> int:
+    """Return how many hits of a query are reranked, at least."""
+    return 0 if how.get("rerank") is None else how.get("rerank_depth", DEFAULT_DEPTH)
+
+
+def _write(run: Iterator[tuple[str, Results]], out: str, tag: str) -> int:
+    # A link stays a link: what it points to is replaced.
+    target = Path(os.path.realpath(out))
+    if out == STDOUT or (target.exists() and not target.is_file() and not target.is_dir()):
+        return _write_through(run, None if out == STDOUT else target, tag)
+    if target.is_dir():
+        raise InputError(f"{out}: is a folder; name a file for the run")
+    if not target.parent.is_dir():
+        raise StorageError(f"{out}: there is no folder {target.parent}; make it first")
+    from ..retrieval.evaluation import trec
+
+    return trec.write_run(run, target, tag=tag)
+
+
+def _write_through(run: Iterator[tuple[str, Results]], target: Path | None, tag: str) -> int:
+    """Write a run to standard output (None), or into a pipe or device, which none can replace."""
+    from ..retrieval.evaluation import trec
+
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder) / "run"
+        hits = trec.write_run(run, whole, tag=tag)
+        with whole.open(encoding="utf-8", newline="") as lines:
+            if target is None:
+                for line in lines:
+                    console.put(line)
+            else:
+                with target.open("w", encoding="utf-8", newline="") as file:
+                    file.writelines(lines)
+    return hits

@@ -1,0 +1,4 @@
+"""A search from the query to the hits; `path.py` is the one path.
+
+May import segments, bridges, results, evaluation, encoders, text, store and values.
+"""

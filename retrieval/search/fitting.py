@@ -1,0 +1,126 @@
+"""Fitting the weight of vectors against words on queries that the user has judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..encoders.base import Encoder
+from ..evaluation import Run, evaluate
+from ..segments.snapshot import Snapshot
+from ..values.errors import InputError
+from ..values.fusion import POOL, Fusion
+from ..values.types import Query
+from .path import QUERY_BLOCK
+from .plan import Mode, Sides
+from .rankers import best
+from .words import Candidates
+
+MEASURE = "nDCG@10"
+LEAST_QUERIES = 20
+FOLDS = 5
+_WEIGHTS = tuple(round(0.05 * i, 2) for i in range(21))
+_DEPTH = 10
+
+
+@dataclass(frozen=True, slots=True)
+class FittedFusion:
+    """What a fit found.
+
+    fusion:  the weight that is best over all queries, or the one there was.
+    queries: how many judged queries there were.
+    before:  mean nDCG@10 with the weight there was.
+    after:   mean nDCG@10 of weights chosen without the queries they are judged on (5 folds).
+    curve:   mean nDCG@10 over all queries by weight.
+    """
+
+    fusion: Fusion
+    queries: int
+    before: float
+    after: float
+    curve: Mapping[float, float]
+
+    @property
+    def is_better(self) -> bool:
+        """Whether weights chosen on some queries did better on the others."""
+        return self.after > self.before
+
+
+def fit_fusion(
+    snapshot: Snapshot,
+    queries: Sequence[Query],
+    qrels: Mapping[str, Mapping[str, int]],
+    encoder: Callable[[], Encoder],
+    seed: int = 0,
+) -> FittedFusion:
+    """Choose the weight of the encoder's side on judged queries.
+
+    queries: texts with their ids.
+    qrels:   grade by document id by query id.
+
+    The weight there was is kept where the chosen ones are no better on queries they have not seen.
+
+    Raises:
+        InputError: fewer than 20 of the queries are judged, or the collection has one side only.
+        MissingExtraError: ir_measures is not installed.
+    """
+    judged = [query for query in queries if query.id in qrels and query.text]
+    if len(judged) < LEAST_QUERIES:
+        raise InputError(
+            f"tune: {len(judged)} of {len(queries)} queries are judged; "
+            f"give at least {LEAST_QUERIES}, or the weight would be chance"
+        )
+    known = snapshot.fusion
+    runs: dict[float, Run] = {weight: {} for weight in (*_WEIGHTS, known.weight)}
+    for start in range(0, len(judged), QUERY_BLOCK):
+        block = judged[start : start + QUERY_BLOCK]
+        sides = Sides(snapshot, block, Mode.HYBRID, encoder, None)
+        for query, found in zip(
+            block, sides.fused.candidates(range(len(block)), POOL), strict=True
+        ):
+            ids = dict(zip(found.rows.tolist(), snapshot.ids(found.rows), strict=True))
+            for weight, run in runs.items():
+                run[str(query.id)] = _documents(found, replace(known, weight=weight), ids)
+    asked = {str(query.id): dict(qrels[str(query.id)]) for query in judged}
+    names = list(asked)
+    values = {
+        weight: _values(evaluate(run, asked, [MEASURE]).per_query[MEASURE], names)
+        for weight, run in runs.items()
+    }
+    after = _held_out(values, len(names), seed)
+    before = float(values[known.weight].mean())
+    chosen = max(_WEIGHTS, key=lambda weight: values[weight].mean())
+    fusion = known
+    if after > before:
+        fusion = replace(known, weight=chosen, fitted=f"{len(names)} judged queries")
+    curve = {weight: float(values[weight].mean()) for weight in _WEIGHTS}
+    return FittedFusion(fusion, len(names), before, after, curve)
+
+
+def _values(of: Mapping[str, float], names: Sequence[str]) -> NDArray[np.float64]:
+    return np.array([of[name] for name in names])
+
+
+def _documents(found: Candidates, fusion: Fusion, ids: Mapping[int, str]) -> dict[str, float]:
+    """Return the score of each document's best row, of the best documents."""
+    out: dict[str, float] = {}
+    ranking = best(found.rows, found.fused(fusion), len(found.rows))
+    for row, score in zip(ranking.rows.tolist(), ranking.scores.tolist(), strict=True):
+        out.setdefault(ids[row], score)
+        if len(out) == _DEPTH:
+            break
+    return out
+
+
+def _held_out(values: Mapping[float, NDArray[np.float64]], queries: int, seed: int) -> float:
+    """Return the mean over queries of what weights chosen on the other folds have on them."""
+    folds = np.random.default_rng(seed).permutation(queries) % FOLDS
+    total = 0.0
+    for fold in range(FOLDS):
+        there = folds == fold
+        chosen = max(_WEIGHTS, key=lambda weight: values[weight][~there].mean())
+        total += float(values[chosen][there].sum())
+    return total / queries

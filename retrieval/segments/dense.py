@@ -1,0 +1,149 @@
+"""One dense segment: its rows, its vectors, its index, and the exact scan when it has none."""
+
+from __future__ import annotations
+
+import logging
+from copy import copy
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...indexes.arrays import ArraySource
+from ...indexes.base import Hits, Metric
+from ...indexes.exact import rerank
+from ...indexes.scanning import scan
+from ..store.manifest import SegmentEntry
+from ..store.shards import Matrix, Rows, find_rows, open_vectors
+
+if TYPE_CHECKING:
+    from ...indexes.base import Bitmap, Floats, Index
+
+log = logging.getLogger("retr.segment")
+
+
+class DenseSegment:
+    """Vectors of one space and modality, mapped from the disk.
+
+    matrix: [n, dim], the stored vectors.
+    """
+
+    def __init__(self, folder: Path, entry: SegmentEntry, metric: Metric) -> None:
+        shard = open_vectors(folder / entry.data)
+        self.entry = entry
+        # Mapped as they lie on the disk, relative to the first row: no memory of their own.
+        self._relative: Rows = shard.rows
+        self.matrix: Matrix = shard.matrix
+        self.source = ArraySource(shard.matrix, metric)
+        self.index = self._open_index(folder)
+        if self.index is not None and not self.index.exact:
+            self.source.read_at_random()
+
+    def as_in(self, entry: SegmentEntry) -> DenseSegment:
+        """Return the segment as a later generation names it; what is open is shared."""
+        if entry == self.entry:
+            return self
+        other = copy(self)
+        other.entry = entry
+        return other
+
+    def _open_index(self, folder: Path) -> Index | None:
+        if self.entry.index is None:
+            return None
+        from ...indexes import kind
+        from ...indexes.base import MissingFaissError
+        from ...indexes.points import OperatingPoint
+        from ...indexes.spec import IndexSpec
+
+        spec = IndexSpec.parse(self.entry.index.spec)
+        measured = self.entry.index.measured
+        # FAISS files do not keep search parameters: the manifest does.
+        points = [OperatingPoint.from_json(each["point"]) for each in measured.get("curve", ())]
+        try:
+            return kind(spec.kind).load(
+                folder / self.entry.index.file,
+                self.source,
+                spec,
+                points=points or None,
+                default_effort=measured.get("default"),
+            )
+        except MissingFaissError as error:
+            log.warning("scanning exactly instead of using the index %s: %s", spec, error)
+            return None
+
+    def __len__(self) -> int:
+        return len(self._relative)
+
+    @property
+    def rows(self) -> Rows:
+        """The row at each position, i64[n], ascending; made anew each time."""
+        return self._relative + self.entry.first_row
+
+    def positions(self, rows: Rows) -> Rows:
+        """Return the positions of those of `rows` (ascending) that are in this segment."""
+        return find_rows(self._relative, rows - self.entry.first_row)
+
+    def _effort(self, recall: float | None) -> int | None:
+        """Return the cheapest operating point measured to have a recall, or the best there is."""
+        measured = self.entry.index.measured if self.entry.index else {}
+        curve = measured.get("curve", ())
+        if recall is None or not curve:
+            return None
+        from ...indexes.points import aimed
+
+        wanted = aimed(recall, measured["own_queries"] or "texts" in measured)
+        enough = (i for i, each in enumerate(curve) if each["recall"] >= wanted)
+        return next(enough, len(curve) - 1)
+
+    def rows_at(self, positions: Rows) -> Rows:
+        """Return the rows at some positions."""
+        return self._relative[positions] + self.entry.first_row
+
+    def score(self, query: Floats, positions: Rows) -> NDArray[np.float64]:
+        """Return the exact score of the vectors at some positions (ascending), f64[n].
+
+        query: f32[dim], in this segment's space.
+        """
+        hits = rerank(self.source, query[None], positions[None], len(positions))
+        ascending = np.argsort(hits.positions[0])
+        scores: NDArray[np.float64] = hits.scores[0][ascending].astype(np.float64)
+        return scores
+
+    def search(
+        self,
+        queries: Floats,
+        k: int,
+        *,
+        allowed: Bitmap | None = None,
+        recall: float | None = None,
+    ) -> Hits:
+        """Return the best k rows for each query; `Hits.positions` are rows of the collection.
+
+        queries: f32[q, dim], in this segment's space.
+        allowed: packed bits over positions; None allows all.
+        recall:  moves along the curve that was measured; None is what the index is set to.
+        """
+        k = min(k, len(self))
+        if self.index is None or (recall is not None and recall >= 1):
+            hits = scan(self.source, queries, k, allowed=allowed)
+        else:
+            hits = self.index.search(queries, k, allowed=allowed, effort=self._effort(recall))
+        found = hits.positions >= 0
+        rows = self._relative[np.where(found, hits.positions, 0)] + self.entry.first_row
+        return Hits(hits.scores, np.where(found, rows, -1))
+
+
+def allow(n: int, *, only: Rows | None = None, never: Rows | None = None) -> NDArray[np.uint8]:
+    """Return a packed bitmap over n positions.
+
+    only:  the positions allowed; None is all of them.
+    never: positions taken out of those.
+    """
+    bits = np.ones(n, bool) if only is None else np.zeros(n, bool)
+    if only is not None:
+        bits[only] = True
+    if never is not None:
+        bits[never] = False
+    packed: NDArray[np.uint8] = np.packbits(bits, bitorder="little")
+    return packed

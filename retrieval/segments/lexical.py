@@ -1,0 +1,409 @@
+"""Lexical search: BM25 over postings, and the inner product of learned term weights.
+
+Scores are sums over the terms of a query, so a segment is searched term by term. The terms that
+can add most come first; once the others cannot lift a new row among the best, they are only looked
+up for the rows that are candidates (MaxScore: Turtle and Flood, "Query evaluation: strategies and
+optimizations", 1995). The candidates are scored anew in float64, term by term in one order, so
+that equal rows score equal in whatever segment they lie.
+
+BM25 is Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond" (2009), in
+the form of Lucene: idf(t) = ln(1 + (N - df + 0.5) / (df + 0.5)) and, without the constant factor
+k1 + 1, tf / (tf + k1 (1 - b + b length / mean length)). N, df and the mean length are sums over
+all segments, so the scores of different segments compare; deleted rows count until they are
+compacted.
+
+A query for one character of a script without spaces, such as 水, finds the rows where it stands
+among others too, which are indexed by pairs of characters: the lists of the pairs that begin or
+end with it are one list then.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..store.manifest import SegmentEntry
+from ..store.postings import MOST_COUNTED, Counts, Posting, PostingShard, Weights
+from ..store.shards import Rows, damage, find_rows
+from ..text.word_breaks import stands_in_pairs
+from ..values.errors import DamagedError
+
+_FEW_ALLOWED = 0.02
+_PRUNE_FROM = 2048  # a list that is shorter is added sooner than it is looked into
+_LOOKUP = 8  # and so is one that is not so many times as long as what is looked up
+
+Terms = Mapping[str, float]
+"""What a query asks for: each term with its weight, for a text how often it stands there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bm25:
+    """The two constants of BM25.
+
+    k1: how soon more of the same term stops to matter.
+    b:  how much long rows are held back, from 0 to 1.
+    """
+
+    k1: float
+    b: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Wanted:
+    """A term of a query, as one segment has it.
+
+    weight: what its values are multiplied with.
+    bound:  the most it can add to a row.
+    """
+
+    weight: float
+    bound: float
+    posting: Posting
+
+
+class LexicalSegment:
+    """The postings of a range of rows, mapped from the disk."""
+
+    def __init__(self, folder: Path, entry: SegmentEntry) -> None:
+        if entry.postings is None:
+            raise DamagedError(f"{folder}: segment {entry.id} has no file of postings")
+        self.entry = entry
+        self._path = folder / entry.postings
+        self.shard = PostingShard(folder / entry.data, self._path)
+        self._norms: tuple[object, NDArray[np.float32]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.shard)
+
+    @property
+    def rows(self) -> Rows:
+        """The row at each position, i64[n], ascending; made anew each time."""
+        return self.shard.rows + self.entry.first_row
+
+    def rows_at(self, positions: Rows) -> Rows:
+        """Return the rows at some positions."""
+        return self.shard.rows[positions] + self.entry.first_row
+
+    def positions(self, rows: Rows) -> Rows:
+        """Return the positions of those of `rows` (ascending) that are in this segment."""
+        return find_rows(self.shard.rows, rows - self.entry.first_row)
+
+    def search(
+        self,
+        scoring: Scoring,
+        k: int,
+        *,
+        only: Rows | None = None,
+        never: Rows | None = None,
+        floor: float = 0.0,
+    ) -> tuple[Rows, NDArray[np.float64]]:
+        """Return the best k rows that hold any of the terms and their scores, best first.
+
+        only:  the positions allowed, ascending; None allows all.
+        never: positions taken out of those, ascending.
+        floor: a row that scores less may be left out.
+        """
+        with damage(self._path):
+            wanted = scoring.wanted(self)
+            if sum(term.bound for term in wanted) <= floor * (1 - _SLACK):
+                return np.empty(0, np.int64), np.empty(0, np.float64)
+            barred = self._barred(only, never)
+            if only is not None and len(only) <= _FEW_ALLOWED * len(self):
+                candidates = only if barred is None else only[~barred[only]]
+            else:
+                candidates = self._candidates(wanted, scoring, k, barred, floor)
+            scores = self._score(wanted, candidates, scoring)
+        found = np.flatnonzero(scores > 0)
+        order = found[np.lexsort((candidates[found], -scores[found]))][:k]
+        return self.rows_at(candidates[order]), scores[order]
+
+    def scores(self, scoring: Scoring, positions: Rows) -> NDArray[np.float64]:
+        """Return f64[len(positions)], 0 for a row that holds none of the terms."""
+        with damage(self._path):
+            return self._score(scoring.wanted(self), positions, scoring)
+
+    def _score(
+        self, wanted: Sequence[_Wanted], positions: Rows, scoring: Scoring
+    ) -> NDArray[np.float64]:
+        scores = np.zeros(len(positions), np.float64)
+        wide = positions.astype(np.uint32)
+        norms = None
+        if scoring.bm25 is not None:
+            # Where a row does not hold a term, 0 is divided: by something, then.
+            norms = np.maximum(scoring.norm(self.shard.lengths[positions]), _TINY)
+        for term in wanted:
+            at = np.searchsorted(term.posting.positions, wide)
+            held = term.posting.positions.take(at, mode="clip") == wide
+            values = term.posting.values.take(at, mode="clip") * held.astype(np.float64)
+            if norms is not None:
+                values /= values + norms
+            values *= term.weight
+            scores += values
+        return scores
+
+    def _barred(self, only: Rows | None, never: Rows | None) -> NDArray[np.bool_] | None:
+        if only is None and (never is None or not len(never)):
+            return None
+        barred = np.zeros(len(self), bool) if only is None else np.ones(len(self), bool)
+        if only is not None:
+            barred[only] = False
+        if never is not None:
+            barred[never] = True
+        return barred
+
+    def _candidates(
+        self,
+        wanted: Sequence[_Wanted],
+        scoring: Scoring,
+        k: int,
+        barred: NDArray[np.bool_] | None,
+        floor: float,
+    ) -> Rows:
+        """Return the positions that may be among the best k, ascending; `floor` as in `search`."""
+        wanted = sorted(wanted, key=lambda term: -term.bound)
+        left = sum(term.bound for term in wanted)
+        norms = self.norms(scoring) if scoring.bm25 is not None else None
+        scores = np.zeros(len(self), np.float32)
+        if barred is not None:
+            scores[barred] = -np.inf
+        touched: list[NDArray[np.intp]] = []
+        most, longest, others = 0.0, np.empty(0, np.intp), wanted
+        for number, term in enumerate(wanted):
+            # No row has more than `most`; a row in several lists counts once in the longest.
+            if (
+                len(term.posting.positions) >= _PRUNE_FROM
+                and left < max(most, floor)
+                and left < max(_kth(scores.take(longest), k), floor) * (1 - _SLACK)
+            ):
+                break
+            positions = term.posting.positions.astype(np.intp)
+            values = _values(term, term.posting.values, norms, positions)
+            if number or barred is not None:
+                values += scores.take(positions)
+            scores[positions] = values
+            most = max(most, float(values.max()))
+            touched.append(positions)
+            longest = max(longest, positions, key=len)
+            others = wanted[number + 1 :]
+            left -= term.bound
+        threshold = max(_kth(scores.take(longest), k), floor) * (1 - _SLACK)
+        # Rounding leaves something of `left` where nothing is.
+        candidates = _once(touched, scores, threshold - left if others else threshold)
+        return _best(candidates, scores, others, norms, k, floor)
+
+    def norms(self, scoring: Scoring) -> NDArray[np.float32]:
+        """Return f32[n], what BM25 adds to the count of a term; worked out once a snapshot."""
+        key = (scoring.bm25, scoring.mean_length)
+        known = self._norms
+        if known is None or known[0] != key:
+            known = (key, scoring.norm(self.shard.lengths).astype(np.float32))
+            self._norms = known
+        return known[1]
+
+
+def search_all(
+    segments: Sequence[LexicalSegment],
+    scoring: Scoring,
+    k: int,
+    only: Mapping[str, Rows] | None,
+    never: Mapping[str, Rows],
+) -> tuple[Rows, NDArray[np.float64]]:
+    """Return the best k rows of all segments and their scores, best first, then by row.
+
+    only, never: as `LexicalSegment.search` takes them, by the segment's id; None allows all.
+
+    The largest segment comes first: what its kth row scores, a row of another has to reach.
+    """
+    rows, scores = np.empty(0, np.int64), np.empty(0, np.float64)
+    for segment in sorted(segments, key=len, reverse=True):
+        own = None if only is None else only[segment.entry.id]
+        if own is None or len(own):
+            floor = float(scores[k - 1]) if len(scores) == k else 0.0
+            barred = never.get(segment.entry.id)
+            found = segment.search(scoring, k, only=own, never=barred, floor=floor)
+            rows, scores = (
+                np.concatenate(both) for both in zip((rows, scores), found, strict=True)
+            )
+            order = np.lexsort((rows, -scores))[:k]
+            rows, scores = rows[order], scores[order]
+    return rows, scores
+
+
+class Scoring:
+    """How the rows of all segments are scored for one query.
+
+    bm25: the constants, None for the inner product of learned weights.
+    """
+
+    def __init__(self, segments: Sequence[LexicalSegment], terms: Terms, bm25: Bm25 | None) -> None:
+        self.bm25 = bm25
+        rows = sum(len(s) for s in segments)
+        tokens = sum(s.shard.tokens for s in segments)
+        self.mean_length = tokens / rows if tokens else 1.0
+        k1, b = (bm25.k1, bm25.b) if bm25 is not None else (0.0, 0.0)
+        self._slope, self._least = k1 * b / self.mean_length, k1 * (1 - b)
+        # One order of the terms for all segments: floating-point sums depend on it.
+        self._lists: dict[str, list[int | Posting | None]] = {}
+        for term in sorted(terms):
+            find = _around if bm25 is not None and stands_in_pairs(term) else PostingShard.find
+            self._lists[term] = [find(segment.shard, term) for segment in segments]
+        self._at = {segment.entry.id: i for i, segment in enumerate(segments)}
+        self._weights: dict[str, float] = {}
+        for term, lists in self._lists.items():
+            found = sum(
+                len(of.positions) if isinstance(of, Posting) else segment.shard.size(of)
+                for segment, of in zip(segments, lists, strict=True)
+                if of is not None
+            )
+            if found:
+                self._weights[term] = terms[term] * (1.0 if bm25 is None else idf(rows, found))
+
+    @property
+    def terms(self) -> list[str]:
+        """The terms of the query that any row holds."""
+        return list(self._weights)
+
+    def wanted(self, segment: LexicalSegment) -> list[_Wanted]:
+        """Return the lists of one segment that count."""
+        out = []
+        for term, weight in self._weights.items():
+            posting = self._posting(term, segment)
+            if posting is None:
+                continue
+            bound = posting.most
+            if self.bm25 is not None:
+                bound /= bound + posting.shortest * self._slope + self._least
+            out.append(_Wanted(weight, weight * bound, posting))
+        return out
+
+    def norm(self, lengths: NDArray[np.uint32]) -> NDArray[np.float64]:
+        """Return k1 (1 - b + b length / mean length), f64[n]."""
+        norms: NDArray[np.float64] = lengths.astype(np.float64) * self._slope + self._least
+        return norms
+
+    def held(self, segment: LexicalSegment, position: int) -> list[str]:
+        """Return the terms of the query that one row holds."""
+        out = []
+        for term in self._weights:
+            posting = self._posting(term, segment)
+            if posting is None:
+                continue
+            positions = posting.positions
+            i = int(np.searchsorted(positions, position))
+            if i < len(positions) and positions[i] == position:
+                out.append(term)
+        return out
+
+    def _posting(self, term: str, segment: LexicalSegment) -> Posting | None:
+        of = self._lists[term][self._at[segment.entry.id]]
+        return segment.shard.posting(of) if isinstance(of, int) else of
+
+
+def _around(shard: PostingShard, character: str) -> Posting | None:
+    """Return the list of a character that stands alone or in pairs; None where no row holds it.
+
+    Its count in a row is that of the pairs which begin with it, or of those which end with it,
+    whichever is more: inside a run of characters each occurrence is in one of both.
+    """
+    alone = shard.find(character)
+    counts = np.zeros(len(shard), np.int64)
+    shortest = []
+    for numbers in shard.pairs_with(character):
+        own = np.zeros(len(shard), np.int64)
+        for number in numbers:
+            posting = shard.posting(number)
+            own[posting.positions] += posting.values.astype(np.int64)
+            shortest.append(posting.shortest)
+        np.maximum(counts, own, out=counts)
+    if alone is not None:
+        posting = shard.posting(alone)
+        counts[posting.positions] += posting.values.astype(np.int64)
+        shortest.append(posting.shortest)
+    positions = np.flatnonzero(counts)
+    if not len(positions):
+        return None
+    values = np.minimum(counts[positions], MOST_COUNTED).astype(np.uint16)
+    return Posting(positions.astype(np.uint32), values, float(values.max()), min(shortest))
+
+
+def idf(rows: int, found: int) -> float:
+    """Return BM25's weight of a term that `found` of `rows` rows hold; above 0 always."""
+    return math.log1p((rows - found + 0.5) / (found + 0.5))
+
+
+# Float32 sums in another order differ by about 1e-6 of their size.
+_SLACK = 1e-5
+_TINY = 1e-300
+
+
+def _values(
+    term: _Wanted,
+    found: Counts | Weights,
+    norms: NDArray[np.float32] | None,
+    positions: NDArray[np.intp],
+) -> NDArray[np.float32]:
+    """Return what a term adds to the rows at `positions`, for which its list has `found`."""
+    values: NDArray[np.float32] = found.astype(np.float32)
+    if norms is not None:
+        values /= norms.take(positions) + values
+    values *= np.float32(term.weight)
+    return values
+
+
+def _best(
+    candidates: NDArray[np.intp],
+    scores: NDArray[np.float32],
+    others: Sequence[_Wanted],
+    norms: NDArray[np.float32] | None,
+    k: int,
+    floor: float,
+) -> Rows:
+    """Return those of some rows that may be among the best k; the other terms are looked up."""
+    left = sum(term.bound for term in others)
+    own = scores.take(candidates)
+    for term in others:
+        if len(own) > 4 * k:  # few are looked up sooner than they are compared
+            kept = own >= max(_kth(own, k), floor) * (1 - _SLACK) - left
+            candidates, own = candidates[kept], own[kept]
+        positions = term.posting.positions
+        if len(positions) < _LOOKUP * len(own):
+            every = positions.astype(np.intp)
+            scores[every] += _values(term, term.posting.values, norms, every)
+            own = scores.take(candidates)
+        else:
+            at = np.searchsorted(positions, candidates.astype(np.uint32))
+            held = np.flatnonzero(positions.take(at, mode="clip") == candidates)
+            own[held] += _values(term, term.posting.values[at[held]], norms, candidates[held])
+            scores[candidates] = own
+        left -= term.bound
+    return candidates[own >= max(_kth(own, k), floor) * (1 - _SLACK)]
+
+
+def _kth(scores: NDArray[np.float32], k: int) -> float:
+    """Return the kth largest score, 0 where there are not so many."""
+    if len(scores) < k:
+        return 0.0
+    return max(float(np.partition(scores, len(scores) - k)[len(scores) - k]), 0.0)
+
+
+def _once(
+    touched: Sequence[NDArray[np.intp]], scores: NDArray[np.float32], least: float
+) -> NDArray[np.intp]:
+    """Return the positions in any of the lists, ascending, each once.
+
+    Those that are barred are left out, and those that score less than `least`.
+    """
+    least = max(least, float(np.finfo(np.float32).tiny))
+    if 16 * sum(map(len, touched)) > len(scores):
+        return np.flatnonzero(scores >= least)
+    positions = np.concatenate(touched)
+    positions = np.sort(positions[scores.take(positions) >= least])
+    once: NDArray[np.intp] = positions[
+        np.append(True, positions[1:] != positions[:-1])[: len(positions)]
+    ]
+    return once

@@ -1,0 +1,74 @@
+"""Opening a collection: its newest generation, mapped, and the encoder that answers its queries."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+from ..encoders.base import Encoder, EncoderOptions, Space, family_of
+from ..store.store import Store
+from ..values.errors import DamagedError, SpaceMismatchError
+from .snapshot import Snapshot
+
+
+def open_newest(store: Store, previous: Snapshot | None) -> tuple[Snapshot, tuple[int, ...]]:
+    """Return the newest whole generation, and the numbers of damaged ones above it.
+
+    Raises:
+        CollectionNotFoundError: there is none.
+        DamagedError: it cannot be read.
+    """
+    for attempt in range(10):
+        manifest, damaged = store.read()
+        try:
+            return Snapshot(store, manifest, previous), damaged
+        except FileNotFoundError as error:
+            # Cleared away between reading the manifest and mapping its files?
+            if store.read()[0].generation == manifest.generation or attempt == 9:
+                raise DamagedError(
+                    f"{error}; see what else is with: retr index verify --index {store.path}"
+                ) from error
+    raise AssertionError("unreachable")
+
+
+def stored_encoder(
+    snapshot: Snapshot,
+    given: str | Encoder | None,
+    options: EncoderOptions | None,
+    path: Path,
+) -> Encoder:
+    """Return the encoder asked for, or the collection's own, if it is of its space.
+
+    Raises:
+        SpaceMismatchError: it is not.
+    """
+    from ..encoders import resolve
+
+    stored, space = snapshot.manifest.encoder, snapshot.space
+    # What was chosen at the build holds, but for what is given now (a device, say). Another
+    # name is another encoder, unless it is the same model in another place.
+    asked = options or EncoderOptions()
+    named = {f.name: v for f in fields(asked) if (v := getattr(asked, f.name)) is not None}
+    kept = replace(EncoderOptions(**stored.get("options", {})), **named)
+    if isinstance(given, Encoder):
+        encoder = resolve(given, asked)
+    elif given is None or given == stored["name"]:
+        encoder = resolve(str(stored["name"]), kept)
+    else:
+        encoder = resolve(given, kept if family_of(given) == space.family else asked)
+    check_space(space, encoder.space, path)
+    return encoder
+
+
+def check_space(stored: Space, given: Space, path: object) -> None:
+    """Refuse to mix two embedding spaces.
+
+    Raises:
+        SpaceMismatchError: they differ; both are printed.
+    """
+    if stored != given:
+        raise SpaceMismatchError(
+            f"{path}: the collection's vectors are of another space: it has [{stored}], "
+            f"the encoder given makes [{given}]; leave the encoder and its options out, or go "
+            f"over to the other one: retr upgrade start --to {given.encoder} --index {path}"
+        )

@@ -1,0 +1,314 @@
+"""One generation of a collection, opened: what a search looks at from its start to its end.
+
+Everything is mapped when the snapshot is made, so nothing that a writer does later can change or
+take away what a reader holds. Segments that two generations share are shared in memory too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...indexes.base import IndexFileError, Metric, count_allowed
+from ..encoders.base import Space
+from ..store.documents import DocumentShard, StoredRow, hash_id
+from ..store.manifest import Manifest, Role, SegmentEntry
+from ..store.shards import Bits, Rows, find_rows, merged_rows, open_marks, open_rows
+from ..store.staging import check_file
+from ..store.store import Store
+from ..values.errors import DamagedError
+from .dense import DenseSegment, allow
+from .means import Usual, usual_of
+
+if TYPE_CHECKING:
+    from ..bridges.crossing import Crossing
+    from ..values.fusion import Fusion
+    from .lexical import LexicalSegment
+
+
+class DocumentSegment:
+    """The documents of a range of rows."""
+
+    def __init__(self, folder: Path, entry: SegmentEntry) -> None:
+        if entry.ids is None:
+            raise DamagedError(f"{folder}: segment {entry.id} has no file of ids")
+        self.entry = entry
+        self.shard = DocumentShard(folder / entry.data, folder / entry.ids)
+
+    @property
+    def rows(self) -> Rows:
+        """The row at each position, i64[n], ascending; made anew each time."""
+        return self.shard.rows + self.entry.first_row
+
+    def rows_at(self, positions: Rows) -> Rows:
+        """Return the rows at some positions."""
+        return self.shard.rows[positions] + self.entry.first_row
+
+    def positions(self, rows: Rows) -> Rows:
+        """Return the positions of those of `rows` (ascending) that are in this segment."""
+        return find_rows(self.shard.rows, rows - self.entry.first_row)
+
+
+class Snapshot:
+    """The segments of one generation.
+
+    deleted: i64[d], ascending: rows that are deleted and still stored.
+    """
+
+    def __init__(self, store: Store, manifest: Manifest, previous: Snapshot | None = None) -> None:
+        self.manifest = manifest
+        for name, written in manifest.files.items():
+            problem = check_file(store.path / name, written, contents=False)
+            if problem is not None:
+                if not (store.path / name).exists():
+                    raise FileNotFoundError(problem)
+                raise DamagedError(
+                    f"{problem}; see what else is with: retr index verify --index {store.path}"
+                )
+        self.spaces = {key: Space.from_json(v) for key, v in manifest.spaces.items()}
+        self.space = self.spaces[manifest.space]
+        # Segments are immutable and their ids unique: one that is open stays open.
+        documents = {s.entry.id: s for s in previous.documents} if previous else {}
+        self.documents: list[DocumentSegment] = [
+            documents.get(entry.id) or DocumentSegment(store.path, entry)
+            for entry in manifest.of_role(Role.DOCUMENTS)
+        ]
+        dense = {s.entry.id: s for s in previous.dense} if previous else {}
+        self.dense: list[DenseSegment] = []
+        for entry in manifest.of_role(Role.DENSE):
+            metric = Metric(self.spaces[str(entry.space)].metric)
+            known = dense.get(entry.id)
+            self.dense.append(
+                known.as_in(entry) if known is not None else _open_dense(store.path, entry, metric)
+            )
+        self._marks = {
+            entry.id: open_marks(store.path / entry.superseded, entry.rows)
+            for entry in manifest.of_role(Role.DENSE)
+            if entry.superseded is not None
+        }
+        self.crossings: dict[str, Crossing] = {}
+        if manifest.bridges:
+            from ..bridges.crossing import open_bridges
+
+            self.crossings = open_bridges(store.path, manifest, previous)
+        words = {s.entry.id: s for s in (*previous.lexical, *previous.sparse)} if previous else {}
+        self.lexical: list[LexicalSegment] = [
+            words.get(entry.id) or _open_words(store.path, entry)
+            for entry in manifest.of_role(Role.LEXICAL)
+        ]
+        self.sparse: list[LexicalSegment] = [
+            words.get(entry.id) or _open_words(store.path, entry)
+            for entry in manifest.of_role(Role.SPARSE)
+        ]
+        rows = [open_rows(store.path / name) for name in manifest.deletes]
+        self.deleted: Rows = merged_rows(rows)
+        self._first_rows = np.array([s.entry.first_row for s in self.documents], np.int64)
+
+    def dense_groups(self) -> list[list[DenseSegment]]:
+        """Return the dense segments by space and modality: only those of a group may be merged."""
+        groups: dict[tuple[str | None, str | None], list[DenseSegment]] = {}
+        for segment in self.dense:
+            groups.setdefault((segment.entry.space, segment.entry.modality), []).append(segment)
+        return list(groups.values())
+
+    @property
+    def modalities(self) -> frozenset[str]:
+        """What the vectors were made from: texts, images, or both."""
+        return frozenset(str(segment.entry.modality) for segment in self.dense)
+
+    @cached_property
+    def usual(self) -> dict[tuple[str | None, str | None], Usual]:
+        """What is usual for the vectors of each space and modality."""
+        groups = self.dense_groups()
+        return {(g[0].entry.space, g[0].entry.modality): usual_of(g) for g in groups}
+
+    @cached_property
+    def findable(self) -> list[Bits | None]:
+        """Which positions of each dense segment may be found, packed; None where all of them.
+
+        Those may not whose rows are deleted, or superseded.
+        """
+        return [self._findable(segment) for segment in self.dense]
+
+    def _findable(self, segment: DenseSegment) -> Bits | None:
+        marks = self._marks.get(segment.entry.id)
+        dead = segment.positions(self.deleted)
+        if marks is None and not len(dead):
+            return None
+        bits = allow(len(segment), never=dead)
+        return bits if marks is None else bits & ~marks
+
+    def is_searched(self, segments: Sequence[DenseSegment]) -> bool:
+        """Whether some row of these dense segments may be found."""
+        for segment, bits in zip(self.dense, self.findable, strict=True):
+            if any(segment is each for each in segments) and (bits is None or bits.any()):
+                return True
+        return False
+
+    def superseded(self, segment: DenseSegment) -> NDArray[np.bool_]:
+        """Return which rows of a dense segment have a vector that counts for more, bool[n]."""
+        marks = self._marks.get(segment.entry.id)
+        if marks is None:
+            return np.zeros(len(segment), bool)
+        return np.unpackbits(marks, count=len(segment), bitorder="little").view(np.bool_)
+
+    def superseded_at(self, segment: DenseSegment, positions: Rows) -> NDArray[np.bool_]:
+        """Return which of n positions of a dense segment are superseded, bool[n]."""
+        marks = self._marks.get(segment.entry.id)
+        if marks is None:
+            return np.zeros(len(positions), bool)
+        at: NDArray[np.bool_] = (marks[positions >> 3] >> (positions & 7) & 1).astype(bool)
+        return at
+
+    def droppable(self, segment: DocumentSegment | DenseSegment | LexicalSegment) -> Rows:
+        """Return the positions that a merge leaves out: of deleted rows.
+
+        Superseded ones go too where no upgrade is under way that could be rolled back.
+        """
+        dead = segment.positions(self.deleted)
+        if segment.entry.superseded is None or self.manifest.upgrade is not None:
+            return dead
+        assert isinstance(segment, DenseSegment)
+        return merged_rows([dead, np.flatnonzero(self.superseded(segment))])
+
+    @cached_property
+    def fusion(self) -> Fusion:
+        """How the two sides are weighed.
+
+        While the encoder is being replaced the weight goes over with the vectors, unless it was
+        fitted on judged queries meanwhile.
+        """
+        from ..values.fusion import Fusion
+
+        settings, upgrade = self.manifest.settings, self.manifest.upgrade
+        own = Fusion.of(settings, self.space.family)
+        if upgrade is None or "fusion" in settings:
+            return own
+        family = self.spaces[upgrade.source].family
+        return own.blended(Fusion.of({"fusion": upgrade.fusion}, family), self.turned_over)
+
+    @cached_property
+    def turned_over(self) -> float:
+        """Which share of the vectors that are found is of the space of the queries."""
+        own = total = 0
+        for segment, bits in zip(self.dense, self.findable, strict=True):
+            found = len(segment) if bits is None else count_allowed(bits, len(segment))
+            total += found
+            own += found if segment.entry.space == self.manifest.space else 0
+        return own / total if total else 1.0
+
+    @cached_property
+    def dead_words(self) -> dict[str, Rows]:
+        """The positions of deleted rows in each lexical and sparse segment, by its id."""
+        return {s.entry.id: s.positions(self.deleted) for s in (*self.lexical, *self.sparse)}
+
+    @property
+    def has_passages(self) -> bool:
+        """Whether a document may have several rows."""
+        return any(s.entry.passages for s in self.documents)
+
+    def __len__(self) -> int:
+        """Return the number of rows that can be found."""
+        return sum(s.entry.rows - len(s.positions(self.deleted)) for s in self.documents)
+
+    def count_documents(self) -> int:
+        """Return the number of documents that can be found."""
+        total = 0
+        for segment in self.documents:
+            first = segment.shard.first_parts().copy()
+            first[segment.positions(self.deleted)] = False
+            total += int(first.sum())
+        return total
+
+    def read(self, rows: Rows) -> list[StoredRow]:
+        """Return what is stored of some rows, in that order."""
+        return self._gather(rows, lambda shard, positions: shard.read(positions))
+
+    def ids(self, rows: Rows) -> list[str]:
+        """Return the document id of each row."""
+        return self._gather(rows, lambda shard, positions: shard.column("id", positions))
+
+    def digests(self, rows: Rows) -> list[bytes]:
+        """Return the digest of each row's document."""
+        return self._gather(rows, lambda shard, positions: shard.column("digest", positions))
+
+    def _gather(self, rows: Rows, read: Callable[[DocumentShard, Rows], list[Any]]) -> list[Any]:
+        # Document segments hold disjoint ranges of rows, in ascending order.
+        which = np.searchsorted(self._first_rows, rows, side="right") - 1
+        found: list[Any] = [None] * len(rows)
+        for number in sorted(set(which.tolist())):
+            at = np.flatnonzero(which == number)
+            if number < 0:
+                raise _no_document(int(rows[at[0]]))
+            segment = self.documents[number]
+            relative = rows[at] - segment.entry.first_row
+            there = segment.shard.rows
+            positions = np.minimum(np.searchsorted(there, relative), len(there) - 1)
+            lost = there[positions] != relative
+            if lost.any():
+                raise _no_document(int(rows[at[lost][0]]))
+            for i, value in zip(at, read(segment.shard, positions), strict=True):
+                found[i] = value
+        return found
+
+    def rows_of(self, ids: Sequence[str]) -> list[Rows]:
+        """Return the rows of each id that are not deleted, ascending; empty where none is."""
+        hashes = np.fromiter((hash_id(id) for id in ids), np.uint64, len(ids))
+        found: list[list[Rows]] = [[] for _ in ids]
+        for segment in self.documents:
+            for i, positions in enumerate(segment.shard.positions_of(hashes, ids)):
+                if len(positions):
+                    found[i].append(segment.rows_at(positions))
+        none = np.empty(0, np.int64)
+        return [self._alive(np.concatenate(rows)) if rows else none for rows in found]
+
+    def holds(self, rows: Rows) -> NDArray[np.bool_]:
+        """Return which of some rows (ascending) are stored and not deleted, bool[len(rows)]."""
+        held = np.zeros(len(rows), bool)
+        for segment in self.documents:
+            there = segment.rows_at(segment.positions(rows))
+            held[np.searchsorted(rows, there)] = True
+        held[find_rows(rows, self.deleted)] = False
+        return held
+
+    def rows_from(self, source: str) -> Rows:
+        """Return the rows of a source that are not deleted, ascending."""
+        rows = [s.rows_at(s.shard.positions_from(source)) for s in self.documents]
+        return self._alive(np.concatenate(rows)) if rows else np.empty(0, np.int64)
+
+    def _alive(self, rows: Rows) -> Rows:
+        """Return those of some rows that are not deleted; a few cost little among many deletes."""
+        if not len(self.deleted):
+            return rows
+        at = np.minimum(np.searchsorted(self.deleted, rows), len(self.deleted) - 1)
+        alive: Rows = rows[self.deleted[at] != rows]
+        return alive
+
+
+def _open_dense(folder: Path, entry: SegmentEntry, metric: Metric) -> DenseSegment:
+    try:
+        return DenseSegment(folder, entry, metric)
+    except IndexFileError as error:
+        if entry.index is not None and not (folder / entry.index.file).exists():
+            raise FileNotFoundError(str(error)) from error
+        raise DamagedError(
+            f"{error}; see what else is with: retr index verify --index {folder}"
+        ) from error
+
+
+def _no_document(row: int) -> DamagedError:
+    return DamagedError(
+        f"row {row} has a vector and no document: a file of the collection is damaged; "
+        "see which with: retr index verify"
+    )
+
+
+def _open_words(path: Path, entry: SegmentEntry) -> LexicalSegment:
+    from .lexical import LexicalSegment
+
+    return LexicalSegment(path, entry)

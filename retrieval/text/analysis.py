@@ -1,0 +1,396 @@
+"""What a text becomes in a lexical segment: its terms.
+
+A chunk of a text is a run of word characters, with what joins them: hyphens, underscores,
+apostrophes, the points of a number. What a chunk becomes depends on nothing around it, so each
+distinct one is analysed once and kept; the rest is a regular expression and a dictionary.
+
+- Words are folded (NFKC, case), stemmed by Snowball, and lose their accents.
+- Parts of compounds and identifiers (`state-of-the-art`, `getUserName`, `user_name`) are terms,
+  and so is the whole without its joints, so that `e-mail` finds `email`.
+- Scripts without spaces between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese) and Korean,
+  whose words carry their particles, become overlapping pairs of characters, as in Lucene's
+  CJKBigramFilter; a character that stands alone is a term by itself, and as a query it finds the
+  pairs that it is in (`lexical.py`).
+- Stop words are terms like others, so that whatever a text says can be found; a query drops
+  them where it has other words.
+
+Collections store the name of their analyser with its version. What a text becomes is frozen for
+a version: a change here is a new version, and the old one stays.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+from itertools import chain, pairwise
+from typing import TYPE_CHECKING, TypeVar
+
+from ..values.errors import InputError
+from .stop_words import STOP_WORDS
+from .word_breaks import (
+    ACRONYM,
+    CLUSTERED,
+    CLUSTERS,
+    IGNORED,
+    PARTS,
+    POSSESSIVE,
+    RUNS,
+    SKIN_TONES,
+    THOUSANDS,
+    chunk_pattern,
+    humps,
+    is_one_word,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    import Stemmer
+    from numpy.typing import NDArray
+
+VERSION = 1
+
+# Name and ISO 639-1 code of each language that Snowball stems.
+_CODES = {
+    "arabic": "ar",
+    "armenian": "hy",
+    "basque": "eu",
+    "catalan": "ca",
+    "danish": "da",
+    "dutch": "nl",
+    "english": "en",
+    "finnish": "fi",
+    "french": "fr",
+    "german": "de",
+    "greek": "el",
+    "hindi": "hi",
+    "hungarian": "hu",
+    "indonesian": "id",
+    "irish": "ga",
+    "italian": "it",
+    "lithuanian": "lt",
+    "nepali": "ne",
+    "norwegian": "no",
+    "portuguese": "pt",
+    "romanian": "ro",
+    "russian": "ru",
+    "serbian": "sr",
+    "spanish": "es",
+    "swedish": "sv",
+    "tamil": "ta",
+    "turkish": "tr",
+    "yiddish": "yi",
+}
+LANGUAGES = ("none", *_CODES)
+_NAMES = {code: name for name, code in _CODES.items()} | {"nb": "norwegian", "nn": "norwegian"}
+
+T = TypeVar("T")
+Span = tuple[int, int, tuple[str, ...]]
+
+# Vowel points of Arabic and Hebrew, tatweel, enclosing marks, variation selectors.
+_DROPPED = re.compile(
+    rf"[\u0640\u064b-\u065f\u0670\u0591-\u05c7\u20d0-\u20f0\ufe00-\ufe0f\U000e0100-\U000e01ef"
+    rf"{IGNORED}{SKIN_TONES}]"
+)
+# The accents of European scripts; the vowel signs of India's are letters.
+_ACCENTS = re.compile("[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\ufe20-\ufe2f]")
+# Letters without a decomposition, and the one Cyrillic letter that is written either way.
+_PLAIN = {"ø": "o", "ł": "l", "đ": "d", "æ": "ae", "œ": "oe", "ħ": "h", "ı": "i", "ё": "е"}
+# Letters of their own, not accented ones, to those who write the language.
+_OWN_LETTERS = {
+    "danish": "æøå",
+    "finnish": "åäö",
+    "norwegian": "æøå",
+    "spanish": "ñ",
+    "swedish": "åäö",
+    "turkish": "ıçğöşü",
+}
+
+# A longer word is data, not language: what is beyond is dropped, in texts as in queries.
+_LONGEST = 128
+# Chunks kept, and the longest that is: together some 40 MB.
+_KEPT = 1 << 17
+_KEPT_LENGTH = 64
+
+
+@dataclass(frozen=True)
+class Analyzer:
+    """Turns texts into terms; made by `analyzer`. Safe from many threads.
+
+    language: one of `LANGUAGES`.
+    version:  what a text becomes never changes for a version.
+    """
+
+    language: str
+    version: int = VERSION
+    _words: _Words = field(init=False, repr=False, compare=False)
+    _terms: _Kept[str] = field(init=False, repr=False, compare=False)
+    _spans: _Kept[Span] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        words = _Words(self.language)
+        object.__setattr__(self, "_words", words)
+        object.__setattr__(self, "_terms", _Kept(words.terms))
+        object.__setattr__(self, "_spans", _Kept(words.spans))
+
+    @property
+    def name(self) -> str:
+        """What a collection stores: `analyzer(name)` gives this one again."""
+        return f"{self.language}:{self.version}"
+
+    @property
+    def stop_words(self) -> frozenset[str]:
+        """The terms that say little of what a text is about."""
+        return self._words.stop_words
+
+    def terms(self, text: str) -> list[str]:
+        """Return the terms that a text is indexed by, in order, with repeats and stop words."""
+        return list(
+            chain.from_iterable(map(self._terms.__getitem__, chunk_pattern(text).findall(text)))
+        )
+
+    def query_terms(self, text: str) -> list[str]:
+        """Return the terms to search for: without stop words, unless there are no others."""
+        terms = self.terms(text)
+        return [term for term in terms if term not in self.stop_words] or terms
+
+    def spans(self, text: str) -> Iterator[Span]:
+        """Yield start, end and terms of each word of the text; together they are `terms(text)`.
+
+        A compound or an identifier comes whole, then in parts; characters of scripts without
+        spaces come in pairs. So spans may overlap.
+        """
+        for match in chunk_pattern(text).finditer(text):
+            at = match.start()
+            for start, end, terms in self._spans[match[0]]:
+                yield at + start, at + end, terms
+
+    def vocabulary(self) -> Vocabulary:
+        """Return an empty vocabulary, to number the terms of many texts."""
+        return Vocabulary(self)
+
+
+class Vocabulary:
+    """The distinct terms of many texts, numbered in the order they came. For one thread.
+
+    terms: each term once; its place is its number.
+    """
+
+    def __init__(self, analyzer: Analyzer) -> None:
+        self.terms: list[str] = []
+        self._numbers: dict[str, int] = {}
+        self._analyzer = analyzer
+        self._known = _Kept(self._numbered)
+        self._pieces = _Kept(self._numbered_piece)
+
+    def add(self, texts: Iterable[str]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Return the numbers of the terms of all texts, text after text, and how many each has.
+
+        Shapes: int32[sum of lengths], int32[texts]. New terms are added to `terms`.
+        """
+        import numpy as np
+
+        # A chunk holds no space, so what stands between spaces can be kept as a whole; where that
+        # was seen before, the pattern is not asked, which takes longer than all the rest.
+        known = self._pieces.__getitem__
+        found = [list(chain.from_iterable(map(known, text.split()))) for text in texts]
+        lengths = np.fromiter(map(len, found), np.int32, len(found))
+        flat = np.fromiter(chain.from_iterable(found), np.int32, int(lengths.sum()))
+        return flat, lengths
+
+    def _numbered_piece(self, piece: str) -> tuple[int, ...]:
+        chunks = chunk_pattern(piece).findall(piece)
+        return tuple(chain.from_iterable(map(self._known.__getitem__, chunks)))
+
+    def _numbered(self, chunk: str) -> tuple[int, ...]:
+        numbers = []
+        for term in self._analyzer._words.terms(chunk):
+            number = self._numbers.setdefault(term, len(self.terms))
+            if number == len(self.terms):
+                self.terms.append(term)
+            numbers.append(number)
+        return tuple(numbers)
+
+
+def analyzer(language: str = "english") -> Analyzer:
+    """Return the analyser of a language, by its name, ISO code, or the name a collection stores.
+
+    Examples: "english", "en", "none" (no stemming, no stop words), "english:1".
+
+    Raises:
+        InputError: there is no such language, or no such version of it.
+    """
+    name, _, version = language.strip().lower().partition(":")
+    name = _NAMES.get(name, name)
+    if name not in LANGUAGES:
+        raise InputError(
+            f"no analyser for the language {language!r}; there are {', '.join(LANGUAGES)}"
+        )
+    if version not in ("", str(VERSION)):
+        raise InputError(
+            f"no version {version!r} of the analyser for {name}: this release of retr knows "
+            f"version {VERSION}; install the one that made the collection, or a newer one"
+        )
+    return _made(name)
+
+
+@cache
+def _made(name: str) -> Analyzer:
+    return Analyzer(name)
+
+
+class _Kept(dict[str, tuple[T, ...]]):
+    """What each chunk seen lately becomes."""
+
+    def __init__(self, become: Callable[[str], tuple[T, ...]]) -> None:
+        super().__init__()
+        self._become = become
+
+    def __missing__(self, chunk: str) -> tuple[T, ...]:
+        found = self._become(chunk)
+        if len(chunk) <= _KEPT_LENGTH:
+            if len(self) >= _KEPT:
+                self.clear()
+            self[chunk] = found
+        return found
+
+
+class _Words:
+    """What the chunks of a text in some language become."""
+
+    def __init__(self, language: str) -> None:
+        self._language = language
+        self._own_letters = _OWN_LETTERS.get(language, "")
+        self._stemmer = _stemmer(language)
+        # A stemmer of Snowball is for one thread at a time.
+        self._lock = threading.Lock()
+        self._stops = frozenset(map(self._folded, STOP_WORDS.get(language, "").split()))
+        self.stop_words = frozenset(map(self._unaccented, self._stops))
+
+    def terms(self, chunk: str) -> tuple[str, ...]:
+        if is_one_word(chunk):
+            return (self._term(chunk),)
+        return tuple(chain.from_iterable(terms for _, _, terms in self.spans(chunk)))
+
+    def spans(self, chunk: str) -> tuple[Span, ...]:
+        """Return start, end and terms of each piece of a chunk that has any."""
+        if chunk.isascii():
+            return tuple(self._compound(chunk, 0))
+        spans: list[Span] = []
+        for run in RUNS.finditer(chunk):
+            if run[1]:
+                spans += self._pairs(run[0], run.start())
+            elif run[2]:
+                spans.append((*run.span(), (run[0],)))
+            else:
+                spans += self._compound(run[0], run.start())
+        return tuple(spans)
+
+    def _compound(self, text: str, at: int) -> Iterator[Span]:
+        """Yield a word; or one that is made of several, and then each of those."""
+        if is_one_word(text):
+            yield at, at + len(text), (self._term(text),)
+            return
+        if self._language == "english":
+            text = POSSESSIVE.sub("", text)
+        if ACRONYM.fullmatch(text):
+            yield at, at + len(text), (self._term(text.replace(".", "")),)
+            return
+        parts = [
+            (part.start() + start, part.start() + end)
+            for part in PARTS.finditer(text)
+            for start, end in humps(part[0])
+        ]
+        if len(parts) > 1:
+            start, end = parts[0][0], parts[-1][1]
+            contraction = self._folded(text)
+            if contraction in self._stops:
+                yield at + start, at + end, (contraction,)
+                return
+            # Elsewhere than in English an apostrophe joins two words: l'avion, dell'arte.
+            if self._language == "english" or "'" not in contraction:
+                whole = self._term("".join(text[start:end] for start, end in parts))
+                if whole:
+                    yield at + start, at + end, (whole,)
+        for start, end in parts:
+            yield from self._word(text[start:end], at + start)
+
+    def _word(self, text: str, at: int) -> Iterator[Span]:
+        if THOUSANDS.fullmatch(text):
+            yield at, at + len(text), (self._term(text.replace(",", "")),)
+            return
+        for part in text.split(","):
+            if term := self._term(part):
+                yield at, at + len(part), (term,)
+            at += len(part) + 1
+
+    def _pairs(self, text: str, at: int) -> Iterator[Span]:
+        """Yield each pair of neighbouring characters; one that stands alone is yielded alone."""
+        if len(text) > 1 and not CLUSTERED.search(text) and self._folded(text) == text:
+            for start in range(len(text) - 1):
+                yield at + start, at + start + 2, (text[start : start + 2],)
+            return
+        found = [
+            (at + cluster.start(), at + cluster.end(), folded)
+            for cluster in CLUSTERS.finditer(text)
+            if (folded := self._folded(cluster[0]))
+        ]
+        if len(found) == 1:
+            start, end, one = found[0]
+            yield start, end, (one,)
+        for (start, _, one), (_, end, other) in pairwise(found):
+            yield start, end, (one + other,)
+
+    def _term(self, text: str) -> str:
+        """Return the term of a word: "" where nothing of it is left."""
+        word = self._folded(text)[:_LONGEST]
+        if word in self._stops or not word:
+            return self._unaccented(word)
+        if self._language == "english":
+            # Its stemmer knows no accents: it would take the e of resume and leave that of résumé.
+            return self._stemmed(self._unaccented(word))
+        return self._unaccented(self._stemmed(word))
+
+    def _stemmed(self, word: str) -> str:
+        if self._stemmer is None:
+            return word
+        with self._lock:
+            stem: str = self._stemmer.stemWord(word)
+        # Of a word that is all ending, nothing would be left.
+        return stem or word
+
+    def _folded(self, text: str) -> str:
+        """Return a text without case, width, and characters that say nothing."""
+        if self._language == "turkish":
+            text = unicodedata.normalize("NFC", text).replace("İ", "i").replace("I", "ı")
+        if text.isascii():
+            return text.lower()
+        text = unicodedata.normalize("NFKC", text).casefold().replace("\u2019", "'")
+        text = _DROPPED.sub("", unicodedata.normalize("NFKC", text))
+        return "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text)
+
+    def _unaccented(self, word: str) -> str:
+        if word.isascii():
+            return word
+        return "".join(c if c in self._own_letters else _plain(c) for c in word)
+
+
+@lru_cache(maxsize=4096)
+def _plain(character: str) -> str:
+    """Return a character without accents, but for Cyrillic letters, which are others with them."""
+    if character in _PLAIN or "\u0400" <= character <= "\u04ff":
+        return _PLAIN.get(character, character)
+    letters = _ACCENTS.sub("", unicodedata.normalize("NFD", character))
+    return unicodedata.normalize("NFC", letters)
+
+
+def _stemmer(language: str) -> Stemmer.Stemmer | None:
+    if language == "none":
+        return None
+    import Stemmer
+
+    # It need not keep words: chunks are kept.
+    return Stemmer.Stemmer(language, 0)

@@ -1,0 +1,54 @@
+"""What an ingest did; apart from the ingest, for a collection that is only searched has it too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..sources.base import Skipped
+
+
+@dataclass(slots=True)
+class IngestReport:
+    """What an ingest did.
+
+    added, updated, unchanged, deleted: numbers of documents.
+    rows:      rows written.
+    encoded:   texts and images that went through the encoder.
+    images:    how many of those were images.
+    skipped:   how many things could not be read.
+    skips:     the first thousand of them.
+    long_texts: how many texts the encoder counted as longer than it reads.
+    long_text: what became of them, see `EncoderOptions.long_text`.
+    seconds:   how long it took.
+    """
+
+    added: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    deleted: int = 0
+    rows: int = 0
+    encoded: int = 0
+    images: int = 0
+    skipped: int = 0
+    skips: list[Skipped] = field(default_factory=list)
+    long_texts: int = 0
+    long_text: str = "cut"
+    seconds: float = 0.0
+
+
+def describe(report: IngestReport) -> dict[str, Any]:
+    """Return a report as JSON values."""
+    return {
+        "added": report.added,
+        "updated": report.updated,
+        "unchanged": report.unchanged,
+        "deleted": report.deleted,
+        "rows": report.rows,
+        "encoded": report.encoded,
+        "images": report.images,
+        "skipped": report.skipped,
+        "long_texts": report.long_texts,
+        "seconds": round(report.seconds, 3),
+    }

@@ -1,0 +1,4 @@
+"""Every change of a collection: ingest, commits, merges, indexes.
+
+May import segments, sources, encoders, store, text and values.
+"""

@@ -1,0 +1,367 @@
+"""Indexing: the dense segments of a space become one segment with an index, by one commit.
+
+Searches and writers go on while it runs; what they changed meanwhile is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...indexes import kind
+from ...indexes.arrays import ArraySource
+from ...indexes.base import Floats, Metric
+from ...indexes.checkpoint import Checkpoint
+from ...indexes.spec import IndexSpec
+from ...indexes.tuning.candidates import candidates
+from ...indexes.tuning.curve import K
+from ...indexes.tuning.tune import Tuned, measure, tune
+from ..encoders.base import IMAGE, TEXT
+from ..segments.dense import DenseSegment
+from ..segments.snapshot import DocumentSegment, Snapshot
+from ..store.manifest import IndexEntry, Manifest, Role, SegmentEntry, parse_segment
+from ..store.shards import open_vectors
+from ..store.staging import Staging, Unfinished
+from ..store.store import Store
+from ..values.progress import Progress
+from ..values.settings import AUTO, IndexWish
+from .commits import check_there, new_id, open_newest, replace_segments
+from .merging import merge_group, merge_small
+from .terms import StagedTerms, TermSettings, stage_terms
+
+log = logging.getLogger("retr.indexing")
+
+WORDS_ROWS = 65_536
+MEASURED_AT = 0.95
+"""The recall that an index is set to where a spec was given and no recall."""
+FEWEST_TEXTS = 100
+MOST_TEXTS = 1000
+"""So many texts of a collection its index of images is measured with; with fewer, by images."""
+LATE = 0.1
+"""So many rows may be without the index, or deleted from it, before it is built anew."""
+
+
+def index_all(
+    store: Store,
+    snapshot: Snapshot,
+    wish: IndexWish,
+    *,
+    queries: Floats | None = None,
+    late: float = 0.0,
+    progress: Progress | None = None,
+) -> Snapshot:
+    """Give every space's vectors one index; what is indexed so already stays.
+
+    queries: f32[q, dim], of the kind that will be asked, to measure with; None makes some.
+    late:    the share of rows that may be without the index, or deleted from it, before it is
+             built anew.
+
+    Where `auto` is to find all, or the vectors are few, an index that is there goes: they are
+    compared one by one.
+
+    Raises:
+        MissingFaissError: faiss is not installed.
+        InputError: another writer replaced the segments meanwhile.
+    """
+    if wish.is_open:
+        return snapshot
+    for group in snapshot.dense_groups():
+        if not snapshot.is_searched(group):
+            continue
+        if _scans(group, wish):
+            snapshot = _without_indexes(store, snapshot, group)
+        elif not _is_done(snapshot, group, wish, late):
+            own = queries if group[0].entry.space == snapshot.manifest.space else None
+            snapshot = _index(store, snapshot, group, wish, own, progress)
+    return snapshot
+
+
+def measure_all(
+    store: Store,
+    snapshot: Snapshot,
+    recall: float | None,
+    queries: Floats | None,
+    *,
+    space: str | None = None,
+) -> Snapshot:
+    """Measure the indexes that are there again, and set them to a recall; None keeps theirs.
+
+    queries: f32[q, dim] in the space of that key; indexes of other spaces are measured on queries
+             that are made from their vectors. None of the space is that of the queries.
+    """
+    wished = snapshot.manifest.settings.get("recall")
+    space = space or snapshot.manifest.space
+    for segment in [s for s in snapshot.dense if s.index is not None]:
+        stored = segment.entry.index
+        if stored is None or segment.index is None or segment.index.exact:
+            continue
+        asked = recall or wished or stored.measured.get("asked", MEASURED_AT)
+        own = queries if segment.entry.space == space else None
+        texts = texts_for_images(snapshot, segment.entry) if own is None else None
+        given = own if texts is None else texts
+        tuned = measure(segment.index, segment.source, given, asked)
+        index = _entry(tuned, stored.file, texts is not None)
+        entry = replace(segment.entry, id=new_id(), index=index)
+        with store.staging() as staging:
+            old = {segment.entry.id}
+            snapshot = replace_segments(store, staging, snapshot, [(old, entry)])
+    return snapshot
+
+
+def _without_indexes(
+    store: Store, snapshot: Snapshot, segments: Sequence[DenseSegment]
+) -> Snapshot:
+    """Let the vectors of some segments be compared one by one."""
+    new = [
+        ({segment.entry.id}, replace(segment.entry, id=new_id(), index=None))
+        for segment in segments
+        if segment.entry.index is not None
+    ]
+    if not new:
+        return snapshot
+    with store.staging() as staging:
+        return replace_segments(store, staging, snapshot, new)
+
+
+def _scans(group: Sequence[DenseSegment], wish: IndexWish) -> bool:
+    """Return whether comparing every vector of a group is the fastest way."""
+    if wish.spec != AUTO:
+        return False
+    rows, source = sum(len(segment) for segment in group), group[0].source
+    found = candidates(rows, source.dim, source.metric, wish.recall or 1.0, wish.memory)
+    return found[0] == IndexSpec("flat")
+
+
+def index_words(store: Store, snapshot: Snapshot, terms: TermSettings) -> Snapshot:
+    """Give every text its postings, in a collection that does not keep the words of its texts.
+
+    One commit: either all texts have them and the settings say so, or none.
+    """
+    while TermSettings.of(snapshot.manifest.settings) is None:
+        with store.staging() as staging:
+            staged = [
+                words.entry(new_id(), first)
+                for segment in snapshot.documents
+                for words, first in _words_of(staging, segment, terms)
+            ]
+            seen = snapshot.manifest.of_role(Role.DOCUMENTS)
+
+            def rebase(
+                newest: Manifest | None,
+                staged: Any = staged,
+                seen: Any = seen,
+                previous: Snapshot = snapshot,
+            ) -> Any:
+                check_there(store, newest, previous)
+                if newest is None or TermSettings.of(newest.settings) is not None:
+                    return None
+                if newest.of_role(Role.DOCUMENTS) != seen:  # rows were added or compacted away
+                    return None
+                changed = newest.with_segments(
+                    (*newest.segments, *staged), newest.deletes, staging.files
+                )
+                settings = {**newest.settings, "lexical": terms.to_json()}
+                return replace(changed, settings=settings)
+
+            manifest = store.commit(staging, rebase)
+        if manifest is not None:
+            return merge_small(store, open_newest(store, manifest, snapshot))
+        snapshot = open_newest(store, store.read()[0], snapshot)
+    return snapshot
+
+
+def _words_of(
+    staging: Staging, segment: DocumentSegment, terms: TermSettings
+) -> Iterator[tuple[StagedTerms, int]]:
+    rows = segment.rows
+    for start in range(0, len(rows), WORDS_ROWS):
+        positions = np.arange(start, min(start + WORDS_ROWS, len(rows)))
+        texts = segment.shard.column("text", positions)
+        first = int(rows[start])
+        words = stage_terms(staging, rows[positions] - first, texts, terms)
+        if words is not None:
+            yield words, first
+
+
+def _is_done(
+    snapshot: Snapshot, group: Sequence[DenseSegment], wish: IndexWish, most_late: float
+) -> bool:
+    """Return whether all but a few of the rows have the index that is wished for."""
+    done = late = 0
+    for segment in group:
+        dead = len(snapshot.droppable(segment))
+        stored = segment.entry.index
+        if stored is not None and _is_wished(stored, wish) and dead <= most_late * len(segment):
+            done += len(segment)
+        else:
+            late += len(segment)
+    # Rows without an index are scanned exactly, which costs little while they are few.
+    return done > 0 and late <= most_late * done
+
+
+def _is_wished(stored: IndexEntry, wish: IndexWish) -> bool:
+    if wish.spec != AUTO:
+        return stored.spec == wish.spec
+    return bool(stored.measured) and stored.measured.get("asked") == wish.recall
+
+
+def _index(
+    store: Store,
+    snapshot: Snapshot,
+    group: Sequence[DenseSegment],
+    wish: IndexWish,
+    queries: Floats | None,
+    progress: Progress | None,
+) -> Snapshot:
+    settings = snapshot.manifest.settings
+    work = Unfinished(
+        tuple(sorted(segment.entry.id for segment in group)),
+        {name: settings.get(name) for name in ("spec", "recall", "memory")},
+    )
+    with store.staging(work) as staging:
+        entry = _merged(staging, snapshot, group)
+        old = {segment.entry.id for segment in group}
+        if entry is None:  # every row of it is deleted
+            return snapshot
+        data = staging.find(entry.data)
+        metric = Metric(snapshot.spaces[str(entry.space)].metric)
+        source = ArraySource(open_vectors(data).matrix, metric)
+        log.info("building the index %s over %d vectors", wish.spec, len(source))
+        texts = texts_for_images(snapshot, group[0].entry) if queries is None else None
+        given = queries if texts is None else texts
+        tuned = _tuned(source, wish, given, progress, staging.folder)
+        if tuned.index is not None:  # else so few are left that comparing them all is fastest
+            _say(tuned)
+            with staging.external_file("indexes", ".faiss") as (path, name):
+                tuned.index.save(path)
+            _say_size(staging.files[name].size, tuned.index.spec, wish.memory)
+            entry = replace(entry, index=_entry(tuned, name, texts is not None))
+        return replace_segments(store, staging, snapshot, [(old, entry)])
+
+
+def _tuned(
+    source: ArraySource,
+    wish: IndexWish,
+    queries: Floats | None,
+    progress: Progress | None,
+    folder: Path,
+) -> Tuned:
+    """Build and measure; folder: where a build leaves what is done, to go on from there."""
+
+    def shown(done: int, total: int) -> None:
+        if progress is not None:
+            progress.update("building the index", done, done, total)
+
+    def kept(spec: IndexSpec) -> Checkpoint:
+        name = hashlib.sha256(str(spec).encode()).hexdigest()[:32]
+        return Checkpoint(folder / f"{name}.part")
+
+    recall = wish.recall or (1.0 if wish.spec == AUTO else MEASURED_AT)
+    spec = None if wish.spec == AUTO else IndexSpec.parse(wish.spec)
+    if spec is not None and kind(spec.kind).exact and not spec.dims:
+        built = kind(spec.kind).build(source, spec, progress=shown)
+        return Tuned(built, (), 1.0, 0, False, 0.0, 0.0)
+    memory = wish.memory if spec is None else None
+    return tune(source, spec, queries, recall, memory=memory, progress=shown, checkpoint=kept)
+
+
+def texts_for_images(snapshot: Snapshot, entry: SegmentEntry) -> Floats | None:
+    """Return vectors of texts to measure an index of images with, f32[q, dim]; None where few are.
+
+    People ask for images in words, and those lie apart from all images, where an index that finds
+    nearly all for another image may miss much (Chen et al., "RoarGraph", 2024). Captions of the
+    same space, spread over the collection, are of the kind that will be asked.
+    """
+    if entry.modality != IMAGE:
+        return None
+    found = [
+        segment
+        for segment in snapshot.dense
+        if segment.entry.modality == TEXT and segment.entry.space == entry.space
+    ]
+    total = sum(len(segment) for segment in found)
+    if total < FEWEST_TEXTS:
+        return None
+    step = max(1, total // MOST_TEXTS)
+    taken = [segment.matrix[::step].astype(np.float32) for segment in found]
+    return np.concatenate(taken)[:MOST_TEXTS]
+
+
+def _entry(tuned: Tuned, file: str, texts: bool = False) -> IndexEntry:
+    """Return what the manifest keeps of an index: its file, and the curve that was measured.
+
+    texts: it was measured with the texts of the collection.
+    """
+    assert tuned.index is not None
+    measured: dict[str, Any] = {}
+    if tuned.curve:
+        measured = {
+            "asked": tuned.asked,
+            "k": K,
+            "curve": [each.to_json() for each in tuned.curve],
+            "default": tuned.index.default_effort,
+            "queries": tuned.queries,
+            "own_queries": tuned.own and not texts,
+            **({"texts": True} if texts else {}),
+            "build_seconds": round(tuned.build_seconds, 1),
+            "tune_seconds": round(tuned.tune_seconds, 1),
+        }
+    return IndexEntry(spec=str(tuned.index.spec), file=file, measured=measured)
+
+
+def _say_size(size: int, spec: IndexSpec, memory: int | None) -> None:
+    if memory is not None and size > memory:
+        log.warning(
+            "no index is as small as the %s bytes of memory asked for: %s takes %s; "
+            "with recall exact there is none",
+            f"{memory:,}",
+            spec,
+            f"{size:,}",
+        )
+
+
+def _say(tuned: Tuned) -> None:
+    chosen = tuned.chosen
+    if chosen is None or tuned.is_met:
+        return
+    spec = tuned.index.spec if tuned.index else ""
+    if tuned.own or chosen.recall < tuned.asked:
+        what = f"the best that the index {spec} has is {chosen.recall:.3f}"
+    else:
+        what = (
+            f"the index {spec} has {chosen.recall:.3f} at most on queries made from the vectors, "
+            "and others may be harder"
+        )
+    log.warning(
+        "a recall of %g was asked for; %s: ask for exact, or give queries of your own to "
+        "retr index tune",
+        tuned.asked,
+        what,
+    )
+
+
+def _merged(
+    staging: Staging, snapshot: Snapshot, group: Sequence[DenseSegment]
+) -> SegmentEntry | None:
+    """Return one segment for the group; one that is whole as it is keeps its file.
+
+    A process that was at it before may have left it: rows that were deleted since are in it then,
+    and marked as deleted, as they are where they are deleted while an index is built.
+    """
+    if staging.note is not None:
+        return parse_segment(staging.note)
+    only = group[0]
+    entry: SegmentEntry | None
+    if len(group) == 1 and not len(snapshot.droppable(only)):
+        entry = replace(only.entry, id=new_id(), index=None)
+    else:
+        entry = merge_group(staging, snapshot, group)
+    if entry is not None:
+        staging.keep(asdict(entry))
+    return entry

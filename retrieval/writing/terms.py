@@ -1,0 +1,183 @@
+"""From texts to the files of a lexical segment, when rows are added and when they are merged."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from ..encoders.base import Space
+from ..segments.lexical import Bm25, LexicalSegment
+from ..store.manifest import Role, SegmentEntry
+from ..store.postings import Counts, block_of, count_terms, merged_blocks, write_postings
+from ..store.shards import Rows
+from ..store.staging import Staging
+from ..text.analysis import Analyzer, Vocabulary, analyzer
+
+log = logging.getLogger("retr.terms")
+
+DEFAULT_LANGUAGE = "english"
+DEFAULT_BM25 = Bm25(k1=1.2, b=0.75)
+_CHUNK_ROWS = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class TermSettings:
+    """How a collection's texts become terms and how those are scored, fixed when it is built.
+
+    analyzer: the name of an `Analyzer`, with its version.
+    """
+
+    analyzer: str
+    k1: float = DEFAULT_BM25.k1
+    b: float = DEFAULT_BM25.b
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> TermSettings | None:
+        """Return what a collection's settings say, None where its words are not searched."""
+        stored = settings.get("lexical")
+        return None if stored is None else cls(**stored)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return asdict(self)
+
+    @property
+    def bm25(self) -> Bm25:
+        """The constants of BM25."""
+        return Bm25(self.k1, self.b)
+
+    def open_analyzer(self) -> Analyzer:
+        """Return the analyzer."""
+        return analyzer(self.analyzer)
+
+
+@dataclass(frozen=True, slots=True)
+class StagedTerms:
+    """A segment of postings on its way into a commit.
+
+    rows:   how many it holds.
+    first, last: the first and last of its row numbers, as they stand in its file.
+    """
+
+    role: Role
+    data: str
+    postings: str
+    rows: int
+    first: int
+    last: int
+    space: str | None = None
+
+    def entry(self, id: str, first_row: int) -> SegmentEntry:
+        """Return the segment with its rows counted from `first_row`."""
+        return SegmentEntry(
+            id,
+            self.role,
+            self.rows,
+            first_row,
+            first_row + self.last,
+            self.data,
+            postings=self.postings,
+            space=self.space,
+        )
+
+
+def stage_terms(
+    staging: Staging, rows: Rows, texts: Sequence[str | None], settings: TermSettings
+) -> StagedTerms | None:
+    """Stage the postings of some texts; None where none of them is a text.
+
+    rows: i64[len(texts)], ascending, relative.
+    """
+    there = [i for i, text in enumerate(texts) if text is not None]
+    if not there:
+        return None
+    vocabulary = Vocabulary(settings.open_analyzer())
+    parts: list[tuple[Any, Any, Counts]] = []
+    lengths = np.empty(len(there), np.uint32)
+    for start in range(0, len(there), _CHUNK_ROWS):
+        chunk = there[start : start + _CHUNK_ROWS]
+        ids, own = vocabulary.add([texts[i] or "" for i in chunk])
+        lengths[start : start + len(chunk)] = own
+        parts.append(count_terms(ids, own, start))
+    terms, positions, counts = (np.concatenate(each) for each in zip(*parts, strict=True))
+    kept = rows[there]
+    data, postings = write_postings(
+        staging,
+        kept,
+        lengths,
+        [block_of(vocabulary.terms, terms, positions, counts)],
+        "uint16",
+        settings.to_json(),
+    )
+    return StagedTerms(Role.LEXICAL, data, postings, len(kept), int(kept[0]), int(kept[-1]))
+
+
+def stage_weights(
+    staging: Staging, rows: Rows, weights: Sequence[Mapping[str, float]], space: Space
+) -> StagedTerms:
+    """Stage the postings of the weights that a sparse encoder gave.
+
+    rows: i64[len(weights)], ascending, relative; one whose weights are all 0 is kept, too.
+    """
+    lengths = np.array([len(own) for own in weights], np.uint32)
+    total = int(lengths.sum())
+    words = list(set().union(*weights))
+    numbers = {word: number for number, word in enumerate(words)}
+    every = chain.from_iterable(weights)
+    terms = np.fromiter(map(numbers.__getitem__, every), np.int64, total)
+    values = np.fromiter(chain.from_iterable(own.values() for own in weights), np.float32, total)
+    positions = np.repeat(np.arange(len(rows), dtype=np.uint32), lengths)
+    data, postings = write_postings(
+        staging,
+        rows,
+        lengths,
+        [block_of(words, terms, positions, values)],
+        "float32",
+        space.to_json(),
+    )
+    return StagedTerms(Role.SPARSE, data, postings, len(rows), int(rows[0]), int(rows[-1]))
+
+
+def merge_terms(
+    staging: Staging, group: Sequence[LexicalSegment], deleted: Rows, described: Mapping[str, Any]
+) -> tuple[StagedTerms, int] | None:
+    """Stage one segment with the rows of several that are not deleted; None where none is left.
+
+    described: what made the terms, kept in the file.
+
+    Returns it with the row that its rows are counted from.
+    """
+    kept = [np.setdiff1d(np.arange(len(s)), s.positions(deleted)) for s in group]
+    rows = np.concatenate([s.rows[keep] for s, keep in zip(group, kept, strict=True)])
+    if not len(rows):
+        return None
+    order = np.argsort(rows, kind="stable")
+    place = np.empty(len(rows), np.int64)
+    place[order] = np.arange(len(rows))
+    lengths = [s.shard.lengths[keep] for s, keep in zip(group, kept, strict=True)]
+    parts, done = [], 0
+    for segment, keep in zip(group, kept, strict=True):
+        new = np.full(len(segment), -1, np.int64)
+        new[keep] = place[done : done + len(keep)]
+        done += len(keep)
+        parts.append((segment.shard, new))
+    first = int(rows[order[0]])
+    relative = rows[order] - first
+    data, postings = write_postings(
+        staging,
+        relative,
+        np.concatenate(lengths)[order],
+        merged_blocks(parts),
+        group[0].shard.kind,
+        described,
+    )
+    entry = group[0].entry
+    staged = StagedTerms(
+        entry.role, data, postings, len(rows), 0, int(relative[-1]), space=entry.space
+    )
+    return staged, first
