@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from .retrieval.collection import Collection, open
     from .retrieval.encoders.base import Encoder, EncoderOptions, ImageEncoder, Space, SparseEncoder
     from .retrieval.encoders.functions import from_functions
+    from .retrieval.results.results import Results
     from .retrieval.search.rerank import CrossEncoderReranker, Reranker
     from .retrieval.sources.options import SourceOptions
     from .retrieval.values.errors import RetrError
     from .retrieval.values.report import IngestReport
-    from .retrieval.values.types import Document, Hit, ImageAt, Query, Results
+    from .retrieval.values.types import Document, Hit, ImageAt, Query
     from .retrieval.values.version import __version__
 
 _WHERE = {
@@ -33,7 +34,7 @@ _WHERE = {
     "Query": ".retrieval.values.types",
     "Hit": ".retrieval.values.types",
     "ImageAt": ".retrieval.values.types",
-    "Results": ".retrieval.values.types",
+    "Results": ".retrieval.results.results",
     "Encoder": ".retrieval.encoders.base",
     "EncoderOptions": ".retrieval.encoders.base",
     "ImageEncoder": ".retrieval.encoders.base",

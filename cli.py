@@ -154,7 +154,7 @@ def search(
         raise InputError("--html and --run are two ways to write hits: give one of them")
     parts = (image or (), without or (), weight or ())
     asked = inputs.choose_queries(query, queries, vector, *parts)
-    only = None if ids is None else inputs.read_ids(ids)
+    only = None if ids is None else inputs.choose_ids([], ids)
     from .retrieval.collection import open
 
     how: SearchOptions = {"mode": mode, "where": where, "recall": recall, "ids": only}

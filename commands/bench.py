@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..retrieval.values.shown import plain
 from . import console
 from .bench_ann import ann, show
 from .bench_coco import coco
@@ -323,4 +324,4 @@ def _report(out: Path, as_json: bool, quiet: bool) -> None:
 def _write_lines(text: str) -> None:
     # Ids and texts are anyone's: nothing of them may command the terminal.
     for line in text.split("\n"):
-        console.write(console.plain(line))
+        console.write(plain(line))

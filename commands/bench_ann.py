@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..retrieval.values.shown import plain
 from . import console
 
 
@@ -159,7 +160,7 @@ def show(out: Path, as_json: bool, quiet: bool) -> None:
     if console.is_table(as_json):
         for line in text_of(made).split("\n"):
             # Labels hold what a user typed: nothing of it may command the terminal.
-            console.write(console.plain(line))
+            console.write(plain(line))
         if not quiet:
             console.say(f"report: {out / 'report.html'}")
         return

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..retrieval.values.shown import plain
 from . import console
 
 
@@ -124,4 +125,4 @@ def coco(
         return
     for line in benchmark.table(result).split("\n"):
         # Names are anyone's: nothing of them may command the terminal.
-        console.write(console.plain(line))
+        console.write(plain(line))

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..retrieval.values.shown import plain
 from . import console
 
 
@@ -106,4 +107,4 @@ def upgrades(
             console.write(console.json_line(each))
         return
     for line in upgrades_report.text(made).split("\n"):
-        console.write(console.plain(line))
+        console.write(plain(line))

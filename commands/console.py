@@ -15,30 +15,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..retrieval.values.errors import InputError, RetrError, StorageError
+from ..retrieval.values.shown import is_utf8, one_line
 
 WRONG = 2
 INTERRUPTED = 130
 PIPE_CLOSED = 141  # what a shell reports of a program that SIGPIPE ended
 
-# The C0 controls as their pictures, as `cat -v` would.
-_PICTURES = {code: chr(0x2400 + code) for code in range(0x20)} | {0x7F: "\u2421"}
-_REPLACED = {*range(0x80, 0xA0), 0x2028, 0x2029, *range(0xD800, 0xE000)}
-# Overrides and isolates of direction, invisible characters of uncertain width, tags.
-_REMOVED = {
-    0xAD,
-    0x200B,
-    0x2060,
-    0xFEFF,
-    *range(0x202A, 0x202F),
-    *range(0x2066, 0x206A),
-    *range(0xFFF9, 0xFFFC),
-    *range(0xE0000, 0xE0080),
-}
-_PLAIN: dict[int, str | None] = {
-    **_PICTURES,
-    **dict.fromkeys(_REPLACED, "\ufffd"),
-    **dict.fromkeys(_REMOVED, None),
-}
 _UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
@@ -125,22 +107,6 @@ def exit_code(command: Callable[[], int]) -> int:
     return code
 
 
-def plain(text: str, encoding: str | None = None) -> str:
-    """Return a text that a terminal shows and does not obey.
-
-    encoding: of the terminal; what it cannot hold becomes "?". None stands for UTF-8.
-    """
-    shown = text.translate(_PLAIN)
-    if encoding is not None and not _is_utf8(encoding):
-        return shown.replace("…", "...").encode(encoding, "replace").decode(encoding)
-    return shown
-
-
-def one_line(message: str) -> str:
-    """Return a message as one line that a terminal shows and does not obey."""
-    return plain(re.sub(r"\s*[\r\n]\s*", " ", message.strip()))
-
-
 def json_line(values: Mapping[str, Any], encoding: str | None = None) -> str:
     """Return a JSON object in one line, in the characters of `encoding`; None is stdout's.
 
@@ -148,7 +114,7 @@ def json_line(values: Mapping[str, Any], encoding: str | None = None) -> str:
     """
     import json
 
-    ascii_only = not _is_utf8(encoding or getattr(sys.stdout, "encoding", None) or "utf-8")
+    ascii_only = not is_utf8(encoding or getattr(sys.stdout, "encoding", None) or "utf-8")
     try:
         text = json.dumps(values, ensure_ascii=ascii_only, allow_nan=False, default=_jsonable)
     except ValueError:
@@ -182,10 +148,6 @@ def _silence() -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)
         os.close(nowhere)
-
-
-def _is_utf8(encoding: str) -> bool:
-    return encoding.lower().replace("-", "").replace("_", "") in ("utf8", "utf8sig")
 
 
 def _jsonable(value: Any) -> Any:

@@ -287,7 +287,7 @@ def tune(
     from ..retrieval.collection import open
     from . import inputs, rendering
 
-    asked = None if queries is None else inputs.read_queries(queries)
+    asked = None if queries is None else inputs.choose_queries(None, queries, None)
     judged = None
     if qrels is not None:
         from ..retrieval.evaluation import read_qrels

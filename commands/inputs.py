@@ -1,22 +1,16 @@
-"""What the command line takes from files and from standard input: queries, a vector, ids."""
+"""What the command line takes: queries, ids, times, and files of clicks."""
 
 from __future__ import annotations
 
 import json
-import stat
-import sys
-from collections.abc import Iterator, Sequence
+import math
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..retrieval.values.errors import InputError
 from ..retrieval.values.types import Query
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-STDIN = "-"
 
 
 def choose_queries(
@@ -46,6 +40,8 @@ def choose_queries(
         )
     if not composed and (without or weights):
         raise InputError("--without and --weight belong to words or an image: give those, too")
+    if queries is not None or vector is not None:
+        from ..retrieval.sources.queries import read_queries, read_vector
     if queries is not None:
         return read_queries(queries)
     if vector is not None:
@@ -79,7 +75,11 @@ def choose_ids(given: Sequence[str], path: str | None) -> list[str]:
     """
     if not given and path is None:
         raise InputError("no id is given: name documents by their ids, or a file with --ids FILE")
-    return [*given, *(read_ids(path) if path is not None else ())]
+    if path is None:
+        return list(given)
+    from ..retrieval.sources.queries import read_ids
+
+    return [*given, *read_ids(path)]
 
 
 def check_run(run: str | None, queries: str | None, passages: bool) -> None:
@@ -94,136 +94,68 @@ def check_run(run: str | None, queries: str | None, passages: bool) -> None:
         raise InputError("--run ranks documents, each once: leave out --passages")
 
 
-def read_queries(path: str) -> list[Query]:
-    """Return the queries of a file, each with its id; "-" reads standard input.
-
-    A line is `{"_id": "q1", "text": "what is asked"}`, as BEIR's are, or an id, a tab and the
-    text. The name says which (.jsonl or .tsv), else the first line.
-
-    Raises:
-        InputError: a line is neither, its text is empty, or an id comes twice; the message names
-            file and line.
-    """
-    lines, name = _lines(path)
-    queries: list[Query] = []
-    first_lines: dict[str, int] = {}
-    is_json: bool | None = None
-    for number, line in lines:
-        if not line.strip():
-            continue
-        where = f"{name}, line {number}"
-        if is_json is None:
-            is_json = _is_json(name, line)
-        id, text = _from_json(line, where) if is_json else _from_tsv(line, where)
-        if not text.strip():
-            raise InputError(f"{where}: the query {id!r} has no text; give it some or leave it out")
-        if id in first_lines:
-            raise InputError(
-                f"{where}: the id {id!r} is that of line {first_lines[id]} too; "
-                "give every query an id of its own"
-            )
-        first_lines[id] = number
-        queries.append(Query(text=text, id=id))
-    if not queries:
-        raise InputError(f"{name}: holds no query")
-    return queries
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def read_ids(path: str) -> list[str]:
-    """Return the ids in a file, one a line as it stands; "-" reads standard input.
+def read_seconds(text: str) -> float:
+    """Return a time in seconds: "90", "30m", "1h30m", "2d".
 
     Raises:
-        InputError: the file cannot be read.
+        InputError: it is no time above 0.
     """
-    lines, _ = _lines(path)
-    return [id for _, line in lines if (id := line.rstrip("\r\n"))]
+    parts = re.fullmatch(r"(?:(?:\d+(?:\.\d+)?[smhd])+|\d+(?:\.\d+)?)", text.strip().lower())
+    seconds = 0.0
+    if parts is not None:
+        for number, unit in re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", parts[0]):
+            seconds += float(number) * _UNITS[unit or "s"]
+    if seconds <= 0:
+        raise InputError(f"--time {text!r}: give a time such as 90s, 30m or 2h")
+    return seconds
 
 
-def read_vector(path: str) -> NDArray[np.float32]:
-    """Return f32[dim], the one vector in a .npy file of shape [dim] or [1, dim].
+def read_clicks(path: str) -> dict[str, float]:
+    """Return how often each document was opened or found, by id.
+
+    A line is an id, a tab and a number; or `{"id": …, "clicks": …}`; or an id alone, which counts
+    once for each line.
 
     Raises:
-        InputError: the file is not there, is no .npy file, or holds anything else.
+        InputError: the file cannot be read, holds nothing, or a line is none of these; the
+            message names file and line.
     """
-    import numpy as np
+    try:
+        lines = Path(path).read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as clicks ({error})") from error
+    clicks: dict[str, float] = {}
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            id, count = _line(line, f"{path}, line {number}")
+            clicks[id] = clicks.get(id, 0.0) + count
+    if not clicks:
+        raise InputError(f"{path}: holds no clicks; a line is an id, a tab and a number")
+    return clicks
 
-    from ..retrieval.sources.streams import open_file
 
-    with open_file(Path(path)) as file:
+def _line(line: str, where: str) -> tuple[str, float]:
+    if line.lstrip().startswith("{"):
         try:
-            array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-        except (ValueError, EOFError, OSError, MemoryError) as error:
-            raise InputError(f"{path}: is no .npy file of numbers ({error})") from error
-    if array.dtype.kind not in "fiu" or array.ndim not in (1, 2) or array.size == 0:
-        raise InputError(
-            f"{path}: holds {array.dtype} of shape {array.shape}; give one vector of numbers"
-        )
-    if array.ndim == 2 and len(array) != 1:
-        raise InputError(f"{path}: holds {len(array)} vectors; give one, of shape [dim]")
-    return array.reshape(-1).astype(np.float32)
-
-
-def _lines(path: str) -> tuple[Iterator[tuple[int, str]], str]:
-    """Return the numbered lines of a file and its name for messages."""
-    from ..retrieval.sources.streams import Lines
-
-    if path == STDIN:
-        if sys.stdin.isatty():
-            raise InputError("'-' is standard input, but nothing is piped into it")
-        return iter(Lines(sys.stdin.buffer)), "stdin"  # type: ignore[arg-type]
-    if stat.S_ISFIFO(_mode(path)):  # such as the shell's <(…), which has lines and no positions
-        return _of_pipe(path), path
-    return iter(Lines(Path(path))), path
-
-
-def _of_pipe(path: str) -> Iterator[tuple[int, str]]:
-    from ..retrieval.sources.streams import Lines, open_file
-
-    with open_file(Path(path)) as file:
-        lines = Lines(file)
-        lines.name = path
-        yield from lines
-
-
-def _mode(path: str) -> int:
-    try:
-        return Path(path).stat().st_mode
-    except OSError:  # opening it says what is wrong
-        return 0
-
-
-def _is_json(name: str, line: str) -> bool:
-    endings = {ending.lower() for ending in Path(name).suffixes}
-    if endings & {".jsonl", ".ndjson"}:
-        return True
-    return ".tsv" not in endings and line.lstrip().startswith("{")
-
-
-def _from_json(line: str, where: str) -> tuple[str, str]:
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where}: is not JSON ({error}); {_FORM}") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{where}: is a JSON {type(value).__name__}; {_FORM}")
-    id, text = value.get("_id", value.get("id")), value.get("text")
-    if isinstance(id, int) and not isinstance(id, bool):
-        id = str(id)
-    for name, each in (("_id", id), ("text", text)):
-        if each is None:
-            raise InputError(f"{where}: has no {name!r}; {_FORM}")
-        if not isinstance(each, str):
-            raise InputError(f"{where}: {name!r} is {each!r:.40}, not a text; {_FORM}")
-    if not id:
-        raise InputError(f"{where}: the id is empty; {_FORM}")
-    return str(id), str(text)
-
-
-def _from_tsv(line: str, where: str) -> tuple[str, str]:
-    id, tab, text = line.rstrip("\r\n").partition("\t")
-    if not tab or not id.strip():
-        raise InputError(f"{where}: is not an id, a tab and a text; {_FORM}")
-    return id.strip(), text
-
-
-_FORM = 'a line is {"_id": "q1", "text": "what is asked"}, or an id, a tab and the text'
+            values = json.loads(line)
+            id, count = values.get("id", values.get("_id")), values.get("clicks", 1)
+        except (ValueError, AttributeError) as error:
+            raise InputError(f"{where}: is no JSON object ({error})") from error
+        if (
+            not isinstance(id, str)
+            or isinstance(count, bool)
+            or not isinstance(count, (int, float))
+        ):
+            raise InputError(f'{where}: has no "id" that is a text and "clicks" that are a number')
+    else:
+        id, tab, shown = line.rstrip("\n").partition("\t")
+        try:
+            count = float(shown) if tab else 1.0
+        except ValueError:
+            raise InputError(f"{where}: {shown!r} is no number of clicks") from None
+    if not (math.isfinite(count) and count >= 0):
+        raise InputError(f"{where}: {count} is no number of clicks")
+    return id, float(count)

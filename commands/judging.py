@@ -227,7 +227,7 @@ def _common(parts: Sequence[Sequence[str]]) -> int:
 def _query_texts(path: str | None) -> dict[str, str]:
     if path is None:
         return {}
-    from .inputs import read_queries
+    from ..retrieval.sources.queries import read_queries
 
     return {str(query.id): query.text or "" for query in read_queries(path)}
 

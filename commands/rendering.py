@@ -8,14 +8,15 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..retrieval.values.shown import score_text, shorter_path
-from .console import json_line, one_line, plain, put, say, write
+from ..retrieval.values.shown import one_line, plain, score_text, shorter_path
+from .console import json_line, put, say, write
 
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from ..retrieval.results.results import Results
     from ..retrieval.values.report import IngestReport
-    from ..retrieval.values.types import Explanation, Hit, Results
+    from ..retrieval.values.types import Explanation, Hit
     from .runs import RunReport
     from .thumbnails import Protocol
 
@@ -71,7 +72,7 @@ def print_results(
 
 def write_gallery(answers: Iterable[Results], out: str, quiet: bool) -> None:
     """Write the hits as a page, and say where it is."""
-    from ..retrieval.results.page import write_page
+    from .pages import write_page
 
     results = list(answers)
     write_page(results, out)

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .console import plain
+from ..retrieval.values.shown import plain
 from .rendering import counted, duration
 
 BAR = 20

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
+from ..retrieval.results.results import Results
 from ..retrieval.search.path import MAX_K
 from ..retrieval.search.rerank import DEFAULT_DEPTH
 from ..retrieval.values.errors import InputError, StorageError
-from ..retrieval.values.types import Query, Results
+from ..retrieval.values.types import Query
 from . import console
 
 if TYPE_CHECKING:

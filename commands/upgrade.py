@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ..retrieval.values.errors import InputError
+from ..retrieval.values.shown import plain
 from . import console
 from . import options as o
 from .options import DEFAULT_INDEX, OptionalNumber, OptionalText, flag, value
@@ -89,7 +90,7 @@ def start(
             "there is no terminal to ask on: give --yes to begin, or --dry-run to see what it "
             "would do"
         )
-    asked = None if queries is None else inputs.read_queries(queries)
+    asked = None if queries is None else inputs.choose_queries(None, queries, None)
     judged = None
     if qrels is not None:
         from ..retrieval.evaluation import read_qrels
@@ -216,8 +217,7 @@ def backfill(
     """
     console.listen(quiet, verbose)
     from ..retrieval.collection import open
-    from . import reports
-    from . import upgrade_inputs as inputs
+    from . import inputs, reports
 
     seconds = None if time is None else inputs.read_seconds(time)
     counts = None if clicks is None else inputs.read_clicks(clicks)
@@ -265,7 +265,7 @@ def finish(
         collection.finish_upgrade(keep_mapped=keep_mapped, drop_rest=drop_rest)
         after, encoder = collection.info()["bytes"], collection.space.encoder
     record = {"finished": True, "encoder": encoder, "bytes_before": before, "bytes": after}
-    text = f"finished: {console.plain(encoder)}; {size(before)} became {size(after)}"
+    text = f"finished: {plain(encoder)}; {size(before)} became {size(after)}"
     _show(record, text, as_json)
 
 
@@ -295,7 +295,7 @@ def rollback(
     with open(index) as collection:
         left = collection.rollback_upgrade(encoder=encoder)
         back = collection.space.encoder
-    text = f"queries are encoded by {console.plain(back)} again"
+    text = f"queries are encoded by {plain(back)} again"
     if left:
         text += (
             f"; {counted(left, 'row')} came since and can be embedded by it: "

@@ -14,16 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol, Self, SupportsIndex
+from typing import Any, ClassVar, Protocol, Self, SupportsIndex
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from .points import OperatingPoint, check_points
 from .spec import IndexSpec
-
-if TYPE_CHECKING:
-    from .checkpoint import Checkpoint
 
 Floats = NDArray[np.float32]
 Scores = NDArray[np.floating]
@@ -96,6 +93,22 @@ class VectorSource(Protocol):
     def squared_norms(self) -> Floats:
         """Return the squared Euclidean length of every vector, f32[n], worked out once."""
         ...
+
+
+class Checkpoint(Protocol):
+    """Where a build leaves what it has so far, so that a build that was killed goes on."""
+
+    def read(self, source: VectorSource, class_name: str) -> Any | None:
+        """Return the FAISS index to go on from; None if there is none of these vectors.
+
+        class_name: the FAISS class that it has to be.
+        """
+
+    def write(self, index: Any) -> None:
+        """Keep the index if it is time to."""
+
+    def write_now(self, index: Any) -> None:
+        """Keep the index."""
 
 
 class Index(ABC):

@@ -22,8 +22,8 @@ _SECONDS: Final = 30.0
 _SHARE: Final = 0.05
 
 
-class Checkpoint:
-    """Where a build leaves what it has, in the file `path`, which may be there from before.
+class FileCheckpoint:
+    """A `Checkpoint` in the file `path`, which may be there from before.
 
     seconds: how long a build goes on between two checkpoints, at least; 0 writes one after every
              block, whatever it takes.

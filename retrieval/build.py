@@ -11,19 +11,25 @@ from typing import TYPE_CHECKING, Any
 from ..indexes.gpu.gpu import on_device
 from .collection import Collection, source_options
 from .encoders.base import Encoder, EncoderOptions
-from .sources.base import Skipped, Source
+from .sources.base import Source
 from .store.shards import DTYPES
 from .store.store import Store
 from .text.analysis import analyzer
 from .values.errors import InputError
 from .values.fusion import default_fusion
 from .values.progress import choose_progress
-from .values.report import IngestReport
-from .values.settings import AUTO, check_memory, check_recall, check_spec
+from .values.report import IngestReport, Skipped
+from .values.settings import (
+    AUTO,
+    DEFAULT_LANGUAGE,
+    TermSettings,
+    check_memory,
+    check_recall,
+    check_spec,
+)
 from .values.types import Document
 from .writing.commits import Birth, check_settings
 from .writing.ingest import Ingest
-from .writing.terms import DEFAULT_LANGUAGE, TermSettings
 
 if TYPE_CHECKING:
     from .sources import SourceOptions
@@ -189,11 +195,11 @@ def _check_language(collection: Collection, language: str | None) -> None:
     known = TermSettings.of(collection.settings)
     if language is None or known is None:
         return
-    wanted = analyzer(language).language
-    if known.open_analyzer().language != wanted:
+    wanted, there = analyzer(language).language, analyzer(known.analyzer).language
+    if there != wanted:
         raise InputError(
-            f"{collection.path}: its texts are searched as {known.open_analyzer().language}, not "
-            f"{wanted}; build another collection for that"
+            f"{collection.path}: its texts are searched as {there}, not {wanted}; "
+            "build another collection for that"
         )
 
 

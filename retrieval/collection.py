@@ -22,19 +22,20 @@ from ..indexes.gpu.gpu import on_device
 from .encoders.base import Encoder, EncoderOptions, Space
 from .filters.allowed import allowed_rows
 from .info import overview
-from .search.path import QUERY_BLOCK, check_k, search
-from .search.plan import Sides, check_mode
+from .results.results import Results
+from .search.path import check_k, search
+from .search.plan import QUERY_BLOCK, Sides, check_mode
 from .search.queries import as_queries
 from .search.rerank import DEFAULT_DEPTH, Reranker, Reranking, Score, open_reranker
-from .segments.opening import open_newest, stored_encoder
-from .segments.snapshot import Snapshot
+from .segments.opening import stored_encoder
+from .segments.snapshot import Snapshot, open_newest
 from .store.manifest import Role
 from .store.store import Store
 from .values.errors import InputError, ReadOnlyError, RetrError
 from .values.progress import choose_progress
 from .values.report import IngestReport
 from .values.settings import IndexWish, check_recall, check_spec
-from .values.types import Query, Results
+from .values.types import Query
 
 log = logging.getLogger("retr.collection")
 
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from .sources import SourceOptions
     from .sources.base import Source
     from .upgrade.backfill import BackfillReport
-    from .writing.terms import TermSettings
+    from .values.settings import TermSettings
 
 
 class Collection:
@@ -343,8 +344,8 @@ class Collection:
         terms:    how texts become terms, where the collection does not keep their words yet.
         progress: show it on stderr; None does on a terminal.
         """
+        from .values.settings import TermSettings
         from .writing import commits, indexing
-        from .writing.terms import TermSettings
 
         commits.check_settings(self.space, settings)
         encoder = self.encoder
@@ -654,7 +655,7 @@ class Collection:
         snapshot: Snapshot | None = None,
     ) -> Encoder:
         """Return the encoder asked for, or the collection's own, if it is of this space."""
-        return stored_encoder(snapshot or self._snapshot, given, options, self.path)
+        return stored_encoder((snapshot or self._snapshot).manifest, given, options, self.path)
 
     def _reranking(self, rerank: object, depth: int) -> Reranking:
         """Return how to rerank; a model that is loaded by its name stays with the collection."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from .segments.measured import summary
 from .segments.snapshot import Snapshot
-from .values.settings import summary
 
 
 def overview(snapshot: Snapshot, path: Path) -> dict[str, Any]:

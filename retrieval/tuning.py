@@ -7,10 +7,11 @@ from typing import Any
 
 from .encoders.base import Encoder
 from .search.queries import encode
+from .segments.measured import summary
 from .segments.snapshot import Snapshot
 from .store.store import Store
 from .values.errors import InputError
-from .values.settings import AUTO, IndexWish, summary
+from .values.settings import AUTO, IndexWish
 from .values.types import Query
 from .writing import commits, indexing
 

@@ -39,12 +39,11 @@ from retr.retrieval.store.manifest import Manifest
 from retr.retrieval.store.staging import Staging
 from retr.retrieval.store.store import Store
 from retr.retrieval.values.progress import Silent
-from retr.retrieval.values.settings import IndexWish
+from retr.retrieval.values.settings import IndexWish, TermSettings
 from retr.retrieval.values.types import Document
 from retr.retrieval.writing import commits, indexing, merging
 from retr.retrieval.writing.commits import Birth
 from retr.retrieval.writing.ingest import WINDOW_BATCHES, Ingest
-from retr.retrieval.writing.terms import TermSettings
 
 Contents = dict[str, str]
 

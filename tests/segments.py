@@ -16,7 +16,8 @@ from retr.retrieval.store.manifest import Role, SegmentEntry
 from retr.retrieval.store.postings import block_of, write_postings
 from retr.retrieval.store.staging import Staging
 from retr.retrieval.store.store import Store
-from retr.retrieval.writing.terms import StagedTerms, TermSettings, merge_terms, stage_terms
+from retr.retrieval.values.settings import TermSettings
+from retr.retrieval.writing.terms import StagedTerms, merge_terms, stage_terms
 
 PLAIN = TermSettings("none:1")
 

@@ -22,8 +22,9 @@ from retr.retrieval.evaluation import (
     write_qrels,
     write_run,
 )
+from retr.retrieval.results.results import Results
 from retr.retrieval.values.errors import InputError
-from retr.retrieval.values.types import Hit, Query, Results
+from retr.retrieval.values.types import Hit, Query
 
 RUN = {"1": {"a": 3.0, "b": 2.0, "c": 1.0}, "2": {"c": 1.0}, "9": {"a": 1.0}}
 QRELS = {"1": {"b": 2, "x": 1, "a": 0}, "2": {"c": 1}, "3": {"a": 1}}

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retr.retrieval.evaluation import evaluate, ranked, read_qrels, read_run, write_qrels, write_run
+from retr.retrieval.results.results import Results
 from retr.retrieval.values.errors import InputError, StorageError
-from retr.retrieval.values.types import Hit, Query, Results
+from retr.retrieval.values.types import Hit, Query
 
 
 def file(folder: Path, content: str | bytes, name: str = "file") -> Path:

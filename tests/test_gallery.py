@@ -17,8 +17,9 @@ from retr.cli import run_command
 from retr.commands.thumbnails import Protocol, choose, protocol_of
 from retr.commands.thumbnails import picture as terminal_picture
 from retr.retrieval.results.page import SIDE, page
+from retr.retrieval.results.results import Results
 from retr.retrieval.values.errors import InputError
-from retr.retrieval.values.types import Document, Hit, ImageAt, Query, Results
+from retr.retrieval.values.types import Document, Hit, ImageAt, Query
 
 from .toy_images import COLOURS, ToyImageEncoder, picture, save
 

@@ -224,7 +224,7 @@ def check_images(path: Path, expected: Any) -> None:
                 found = collection.search(vector=query["vector"], k=100, ids=query["ids"])
                 assert [hit.id for hit in found] == query["ids"], modality
         assert collection.search("a picture of snow", k=1, mode="lexical")[0].id == "p2"
-        usual = collection._snapshot.usual
+        usual = collection._snapshot.score_statistics
         for (_, modality), each in usual.items():
             assert np.allclose(each.mean, expected["means"][str(modality)], atol=1e-6)
         assert collection.verify() == []

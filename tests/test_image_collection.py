@@ -90,7 +90,7 @@ def test_a_text_encoder_lists_images_and_takes_captions(tmp_path: Path) -> None:
 def _means(c: retr.Collection) -> dict[str | None, np.ndarray]:
     manifest = Store(c.path).read()[0]
     snapshot = Snapshot(Store(c.path), manifest)
-    return {modality: usual.mean for (_, modality), usual in snapshot.usual.items()}
+    return {modality: usual.mean for (_, modality), usual in snapshot.score_statistics.items()}
 
 
 def test_means_belong_to_the_space_whatever_the_segments(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import retr
 from retr.indexes import IndexSpec, kind
 from retr.indexes.arrays import ArraySource
 from retr.indexes.base import Metric
-from retr.indexes.checkpoint import Checkpoint
+from retr.indexes.checkpoint import FileCheckpoint
 from retr.indexes.exact import scan
 from retr.indexes.kinds import _shortlist
 from retr.indexes.tuning import tune as tuning
@@ -64,11 +64,11 @@ def test_a_build_goes_on_where_it_was_stopped(text: str, dtype: str, tmp_path: P
 
     path = tmp_path / "a.part"
     with pytest.raises(KeyboardInterrupt):
-        kind(spec.kind).build(source, spec, progress=stop, checkpoint=Checkpoint(path, 0))
+        kind(spec.kind).build(source, spec, progress=stop, checkpoint=FileCheckpoint(path, 0))
     assert seen == [500, 1000, 1500, 2000]
     # The block that was being added had no checkpoint yet.
     resumed = kind(spec.kind).build(
-        source, spec, progress=lambda done, _: seen.append(done), checkpoint=Checkpoint(path, 0)
+        source, spec, progress=lambda done, _: seen.append(done), checkpoint=FileCheckpoint(path, 0)
     )
     assert seen[4:] == [2000, 2500, 3000]
     queries = source.take(np.arange(0, ROWS, 20))
@@ -87,7 +87,7 @@ def test_a_build_goes_on_where_it_was_stopped(text: str, dtype: str, tmp_path: P
     # Whole, it is not built again.
     seen.clear()
     kind(spec.kind).build(
-        source, spec, progress=lambda done, _: seen.append(done), checkpoint=Checkpoint(path)
+        source, spec, progress=lambda done, _: seen.append(done), checkpoint=FileCheckpoint(path)
     )
     assert seen == []
 
@@ -96,26 +96,26 @@ def test_a_checkpoint_of_other_vectors_or_cut_short_is_none(tmp_path: Path) -> N
     spec = IndexSpec.parse("flat@32")
     path = tmp_path / "a.part"
     source = ArraySource(vectors(), Metric.COSINE)
-    kind("flat").build(source, spec, checkpoint=Checkpoint(path))
-    assert Checkpoint(path).read(source, "IndexPreTransform").ntotal == ROWS
+    kind("flat").build(source, spec, checkpoint=FileCheckpoint(path))
+    assert FileCheckpoint(path).read(source, "IndexPreTransform").ntotal == ROWS
     for other in (
         ArraySource(vectors()[:100], Metric.COSINE),
         ArraySource(vectors()[:, :63].copy(), Metric.COSINE),
         ArraySource(vectors(), Metric.L2),
     ):
-        assert Checkpoint(path).read(other, "IndexPreTransform") is None
-    assert Checkpoint(path).read(source, "IndexHNSWSQ") is None
+        assert FileCheckpoint(path).read(other, "IndexPreTransform") is None
+    assert FileCheckpoint(path).read(source, "IndexHNSWSQ") is None
     os.truncate(path, path.stat().st_size // 2)
-    built = kind("flat").build(source, spec, checkpoint=Checkpoint(path))
+    built = kind("flat").build(source, spec, checkpoint=FileCheckpoint(path))
     assert built.search(source.take(np.arange(5)), 1).positions[:, 0].tolist() == list(range(5))
-    assert Checkpoint(path).read(source, "IndexPreTransform").ntotal == ROWS
+    assert FileCheckpoint(path).read(source, "IndexPreTransform").ntotal == ROWS
 
 
 def test_a_full_disk_does_not_end_the_build(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     source = ArraySource(vectors(500), Metric.COSINE)
-    checkpoint = Checkpoint(tmp_path / "missing" / "a.part", 0)
+    checkpoint = FileCheckpoint(tmp_path / "missing" / "a.part", 0)
     built = kind("flat").build(source, IndexSpec.parse("flat@32"), checkpoint=checkpoint)
     assert len(built.search(source.take(np.arange(5)), 1).positions) == 5
     assert "without a checkpoint" in caplog.text

@@ -172,7 +172,7 @@ def test_every_kind_is_the_name_of_its_file() -> None:
     assert kinds() == sorted(set(kinds()))
     for name in kinds():
         assert kind(name).kind == name
-        assert kind(name).__module__ == f"retr.indexes.{name}"
+        assert kind(name).__module__ == f"retr.indexes.kinds.{name}"
         assert str(IndexSpec.parse(name)) == name
 
 

@@ -13,10 +13,11 @@ import retr
 from retr.retrieval.build import build
 from retr.retrieval.segments.snapshot import Snapshot
 from retr.retrieval.sources import open_source
-from retr.retrieval.sources.base import Skipped, Source
+from retr.retrieval.sources.base import Source
 from retr.retrieval.store.store import Store
 from retr.retrieval.values.errors import InputError
 from retr.retrieval.values.progress import Silent
+from retr.retrieval.values.report import Skipped
 from retr.retrieval.writing.commits import Birth
 from retr.retrieval.writing.ingest import WINDOW_BATCHES, Ingest
 

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from retr.retrieval.evaluation.measures import evaluate
-from retr.retrieval.segments.lexical import Bm25, LexicalSegment, Scoring, Terms, idf, search_all
+from retr.retrieval.segments.lexical import LexicalSegment, Scoring, Terms, idf, search_all
 from retr.retrieval.text.analysis import analyzer
-from retr.retrieval.writing.terms import TermSettings
+from retr.retrieval.values.settings import Bm25, TermSettings
 
 from .oracles import assert_best, bm25
 from .segments import Segments

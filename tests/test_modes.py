@@ -16,9 +16,9 @@ from retr.retrieval.text.analysis import analyzer
 from retr.retrieval.values import fusion as fusions
 from retr.retrieval.values.errors import InputError
 from retr.retrieval.values.fusion import Fusion, default_fusion
+from retr.retrieval.values.settings import TermSettings
 from retr.retrieval.values.types import Document, Query
 from retr.retrieval.writing import indexing
-from retr.retrieval.writing.terms import TermSettings
 
 from .oracles import assert_best, bm25
 from .toys import ToyEncoder, build_without_words, words_to_vector

@@ -15,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from retr.retrieval.segments.lexical import Bm25, LexicalSegment, Scoring
+from retr.retrieval.segments.lexical import LexicalSegment, Scoring
 from retr.retrieval.store import postings as stored
 from retr.retrieval.store.manifest import Role, SegmentEntry
 from retr.retrieval.store.postings import MOST_COUNTED, PostingShard, count_terms
 from retr.retrieval.values.errors import DamagedError
+from retr.retrieval.values.settings import Bm25
 
 from .segments import Segments
 

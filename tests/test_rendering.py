@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from retr.commands import console, rendering
-from retr.retrieval.sources.base import Skipped
+from retr.retrieval.results.results import Results
 from retr.retrieval.values.errors import DamagedError, InputError, StorageError
-from retr.retrieval.values.report import IngestReport
-from retr.retrieval.values.shown import shorter_path
-from retr.retrieval.values.types import Hit, Query, Results
+from retr.retrieval.values.report import IngestReport, Skipped
+from retr.retrieval.values.shown import one_line, plain, shorter_path
+from retr.retrieval.values.types import Hit, Query
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=200)
 NASTY = st.text(
@@ -41,7 +41,7 @@ def hit(id: str = "a", text: str | None = None, **more: Any) -> Hit:
 
 @given(ANY_TEXT | NASTY)
 def test_a_terminal_obeys_nothing_in_a_text(text: str) -> None:
-    shown = console.plain(text)
+    shown = plain(text)
     assert not {unicodedata.category(char) for char in shown} & {"Cc", "Cs", "Zl", "Zp"}
     assert not set(shown) & OVERRIDES
     shown.encode()  # without surrogates it can be written
@@ -49,17 +49,17 @@ def test_a_terminal_obeys_nothing_in_a_text(text: str) -> None:
 
 @given(st.text(st.characters(categories=("L", "N", "P", "S", "Zs", "M"))))
 def test_a_harmless_text_is_shown_as_it_is(text: str) -> None:
-    assert console.plain(text) == text
+    assert plain(text) == text
 
 
 @given(ANY_TEXT, st.sampled_from(["ascii", "latin-1", "cp1252", "utf-8"]))
 def test_a_text_fits_the_encoding_of_the_terminal(text: str, encoding: str) -> None:
-    console.plain(text, encoding).encode(encoding)
+    plain(text, encoding).encode(encoding)
 
 
 @given(ANY_TEXT | NASTY)
 def test_an_error_is_one_line(text: str) -> None:
-    assert len(console.one_line(text).splitlines()) <= 1
+    assert len(one_line(text).splitlines()) <= 1
 
 
 # --- JSON

@@ -20,10 +20,10 @@ from retr.retrieval.encoders.vectors import VectorsEncoder
 from retr.retrieval.sources import open_source
 from retr.retrieval.values.errors import CollectionNotFoundError
 from retr.retrieval.values.progress import Silent
+from retr.retrieval.values.settings import TermSettings
 from retr.retrieval.values.types import Document
 from retr.retrieval.writing.commits import Birth
 from retr.retrieval.writing.ingest import Ingest
-from retr.retrieval.writing.terms import TermSettings
 
 from .disks import Operation, RecordingDisk, RecordingStore, Variant, every_prefix, lay_out
 

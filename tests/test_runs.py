@@ -13,6 +13,7 @@ import pytest
 
 import retr
 from retr.commands import inputs, runs
+from retr.retrieval.sources.queries import read_ids, read_queries, read_vector
 from retr.retrieval.values.errors import InputError, StorageError
 from retr.retrieval.values.types import Query
 
@@ -169,7 +170,7 @@ AS_TSV = "q1\tone two\r\n\n2\tgröße\tx"
 def test_queries_are_read_as_json_lines_or_tsv(
     tmp_path: Path, text: str | bytes, name: str
 ) -> None:
-    found = inputs.read_queries(written(tmp_path, text, name))
+    found = read_queries(written(tmp_path, text, name))
     assert [(query.id, query.text) for query in found] == EXPECTED
     assert all(query.vector is None for query in found)
 
@@ -199,7 +200,7 @@ def test_a_wrong_line_is_named_by_file_and_number(
     tmp_path: Path, text: str | bytes, message: str
 ) -> None:
     with pytest.raises(InputError) as raised:
-        inputs.read_queries(written(tmp_path, text))
+        read_queries(written(tmp_path, text))
     assert message in str(raised.value)
     assert "queries" in str(raised.value)
 
@@ -209,14 +210,14 @@ def test_queries_are_read_from_a_pipe(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     writer = threading.Thread(target=pipe.write_text, args=[AS_JSON])
     writer.start()
-    found = inputs.read_queries(str(pipe))
+    found = read_queries(str(pipe))
     writer.join()
     assert [(query.id, query.text) for query in found] == EXPECTED
 
 
 def test_ids_are_read_as_they_stand(tmp_path: Path) -> None:
     path = written(tmp_path, "a b\r\n\n c\nd\u2028e")
-    assert inputs.read_ids(path) == ["a b", " c", "d\u2028e"]
+    assert read_ids(path) == ["a b", " c", "d\u2028e"]
     assert inputs.choose_ids(["x"], path) == ["x", "a b", " c", "d\u2028e"]
     assert inputs.choose_ids(["x"], None) == ["x"]
     with pytest.raises(InputError, match="no id is given"):
@@ -230,7 +231,7 @@ def test_ids_are_read_as_they_stand(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shape", [(4,), (1, 4)])
 def test_a_vector_is_read(tmp_path: Path, dtype: str, shape: tuple[int, ...]) -> None:
     np.save(tmp_path / "v.npy", np.arange(4).astype(dtype).reshape(shape))
-    read = inputs.read_vector(str(tmp_path / "v.npy"))
+    read = read_vector(str(tmp_path / "v.npy"))
     assert read.dtype == np.float32
     assert read.tolist() == [0, 1, 2, 3]
 
@@ -251,7 +252,7 @@ def test_a_vector_is_read(tmp_path: Path, dtype: str, shape: tuple[int, ...]) ->
 def test_what_is_no_vector_is_refused(tmp_path: Path, array: np.ndarray) -> None:  # type: ignore[type-arg]
     np.save(tmp_path / "v.npy", array)
     with pytest.raises(InputError, match=r"v\.npy"):
-        inputs.read_vector(str(tmp_path / "v.npy"))
+        read_vector(str(tmp_path / "v.npy"))
 
 
 def test_a_file_that_is_no_vector_is_refused(tmp_path: Path) -> None:
@@ -259,7 +260,7 @@ def test_a_file_that_is_no_vector_is_refused(tmp_path: Path) -> None:
     cut = written(tmp_path, (tmp_path / "v.npy").read_bytes()[:200], "cut.npy")
     for path in (cut, written(tmp_path, "text"), written(tmp_path, ""), str(tmp_path / "none")):
         with pytest.raises(InputError):
-            inputs.read_vector(path)
+            read_vector(path)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retr.retrieval.sources import Skipped, open_source
-from retr.retrieval.sources.extract import Unreadable
+from retr.retrieval.sources.base import Unreadable
 from retr.retrieval.sources.html import text_of_html
 from retr.retrieval.text.passages import split
 from retr.retrieval.values.types import Document

@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from retr.retrieval.sources import SourceOptions, open_source
-from retr.retrieval.sources.base import Skipped
 from retr.retrieval.values.errors import InputError
+from retr.retrieval.values.report import Skipped
 from retr.retrieval.values.types import Document
 
 NAMES = st.sampled_from(["a", "b", "foo", "bar", "foo.txt", "a.md", "b c", "été", "x[1]", "#a"])

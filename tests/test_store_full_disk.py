@@ -20,10 +20,10 @@ from retr.retrieval.store.staging import kept_work
 from retr.retrieval.store.store import Store
 from retr.retrieval.values.errors import CollectionNotFoundError, StorageError
 from retr.retrieval.values.progress import Silent
+from retr.retrieval.values.settings import TermSettings
 from retr.retrieval.values.types import Document
 from retr.retrieval.writing.commits import Birth
 from retr.retrieval.writing.ingest import Ingest
-from retr.retrieval.writing.terms import TermSettings
 
 from .disks import FullDisk
 from .toys import build_without_words

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from retr.retrieval.bridges.bridge import Bridge
 from retr.retrieval.bridges.calibration import Matched
 from retr.retrieval.bridges.forward import Forward
-from retr.retrieval.bridges.maps import Hubless, unit_rows
+from retr.retrieval.bridges.maps import Hubless, similarities, unit_rows
+from retr.retrieval.upgrade.calibrating import matched
 from retr.retrieval.upgrade.candidates import (
     KEPT,
     BridgeFits,
@@ -28,7 +29,7 @@ from retr.retrieval.upgrade.choose import (
     with_residuals,
 )
 from retr.retrieval.upgrade.gate import Judged, measure_gate, mixed, ndcg, quality
-from retr.retrieval.upgrade.pairs import Pairs, similarities
+from retr.retrieval.upgrade.pairs import Pairs
 from retr.retrieval.upgrade.task import Task, agreement
 from retr.retrieval.values.errors import InputError
 
@@ -316,9 +317,9 @@ def test_old_vectors_may_be_left_to_the_bridge() -> None:
 def test_scores_of_both_encoders_are_matched_at_their_mean_and_their_best(metric: str) -> None:
     old, new = spaces(900, 32, 48, unit=metric == "cosine")
     pairs = Pairs(old[:500], new[:500], old_metric=metric, new_metric="ip")
-    matched = Matched.of(pairs)
-    assert matched.best == 5
-    scale, shift = matched.affine(new[500:], old[500:])
+    calibration = matched(pairs)
+    assert calibration.best == 5
+    scale, shift = calibration.affine(new[500:], old[500:])
     mine = similarities(old[500:], old[:500], metric) * scale[:, None] + shift[:, None]
     theirs = new[500:] @ new[:500].T
     assert mine.mean(axis=1) == pytest.approx(theirs.mean(axis=1), rel=1e-3, abs=1e-3)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from retr.commands.upgrade_inputs import read_clicks, read_seconds
+from retr.commands.inputs import read_clicks, read_seconds
 from retr.retrieval.values.errors import InputError
 
 from .upgrades import text_of

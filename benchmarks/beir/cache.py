@@ -33,7 +33,7 @@ from ...retrieval.values.errors import (
     InputError,
     missing_extra,
 )
-from ...retrieval.writing.terms import TermSettings
+from ...retrieval.values.settings import TermSettings
 from .folders import Prepared
 from .systems import fusion_of_new, space_key, words_of_new
 

@@ -13,7 +13,7 @@ from ...retrieval.encoders.base import Encoder, Space
 from ...retrieval.search.plan import Mode
 from ...retrieval.text.analysis import analyzer
 from ...retrieval.values.fusion import Fusion
-from ...retrieval.writing.terms import DEFAULT_LANGUAGE, TermSettings
+from ...retrieval.values.settings import DEFAULT_LANGUAGE, TermSettings
 
 
 @dataclass(frozen=True, slots=True)

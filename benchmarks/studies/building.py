@@ -60,7 +60,7 @@ def build(base: Path, text: str, checkpoint: Path) -> dict[str, Any]:
     from ...indexes import IndexSpec, kind
     from ...indexes.arrays import ArraySource
     from ...indexes.base import Metric
-    from ...indexes.checkpoint import Checkpoint
+    from ...indexes.checkpoint import FileCheckpoint
 
     source = ArraySource(np.load(base, mmap_mode="r").view(np.ndarray), Metric.COSINE)
     spec = IndexSpec.parse(text)
@@ -81,7 +81,7 @@ def build(base: Path, text: str, checkpoint: Path) -> dict[str, Any]:
     thread.start()
     cpu, wall = time.process_time(), time.monotonic()
     index = kind(spec.kind).build(
-        source, spec, progress=told, checkpoint=Checkpoint(checkpoint, seconds=5.0)
+        source, spec, progress=told, checkpoint=FileCheckpoint(checkpoint, seconds=5.0)
     )
     cpu, wall = time.process_time() - cpu, time.monotonic() - wall
     ended.set()

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from ...retrieval.text.analysis import analyzer
+
 K = 10
 HEAP = 256 << 20
 """The memory that tantivy's writer may fill, bytes."""
@@ -68,7 +70,7 @@ class Retr:
         manifest, _ = store.read()
         self._snapshot = Snapshot(store, manifest)
         self._terms = _terms()
-        self._analyzer = self._terms.open_analyzer()
+        self._analyzer = analyzer(self._terms.analyzer)
 
     def search(self, text: str) -> list[int]:
         """Search as a collection does in the mode `lexical`, to the rows."""
@@ -336,7 +338,7 @@ def _take(texts: Iterator[str], count: int) -> list[str]:
 
 def _terms() -> Any:
     from ...retrieval.text.analysis import analyzer
-    from ...retrieval.writing.terms import DEFAULT_LANGUAGE, TermSettings
+    from ...retrieval.values.settings import DEFAULT_LANGUAGE, TermSettings
 
     return TermSettings(analyzer(DEFAULT_LANGUAGE).name)
 
@@ -347,7 +349,7 @@ def _commit(store: Any, birth: Any, texts: list[str], previous: Any) -> Any:
 
     import numpy as np
 
-    from ...retrieval.writing.commits import open_newest
+    from ...retrieval.segments.snapshot import open_generation
     from ...retrieval.writing.terms import stage_terms
 
     with store.staging() as staging:
@@ -362,7 +364,7 @@ def _commit(store: Any, birth: Any, texts: list[str], previous: Any) -> Any:
             return replace(added, next_row=first + len(texts))
 
         manifest = store.commit(staging, rebase)
-    return open_newest(store, manifest, previous)
+    return open_generation(store, manifest, previous)
 
 
 if __name__ == "__main__":

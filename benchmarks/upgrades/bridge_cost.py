@@ -46,9 +46,9 @@ def measure(path: str, queries: str, rounds: int) -> dict[str, Any]:
     Raises:
         InputError: the collection is in no upgrade.
     """
-    from ...commands.inputs import read_queries
     from ...retrieval import collection as collections
-    from ...retrieval.search.views import BridgedViews, PlainViews
+    from ...retrieval.search.views import BridgedViews, Home, PlainViews
+    from ...retrieval.sources.queries import read_queries
     from ...retrieval.upgrade.steps import under_way
 
     collection = collections.open(path)
@@ -57,6 +57,7 @@ def measure(path: str, queries: str, rounds: int) -> dict[str, Any]:
     texts = [query.text or "" for query in read_queries(queries)]
     vectors = collection.encoder.encode_queries(texts)
     segments = {str(s.entry.space): s for s in snapshot.dense}
+    home = Home(snapshot.manifest.space, snapshot.space.metric, snapshot.crossings)
     cost: dict[str, dict[str, list[float]]] = {}
     for key, segment in segments.items():
         name = snapshot.spaces[key].encoder
@@ -70,7 +71,7 @@ def measure(path: str, queries: str, rounds: int) -> dict[str, Any]:
             else:
 
                 def look(block: Any = block, segment: Any = segment) -> None:
-                    BridgedViews(snapshot, block).of(segment)
+                    BridgedViews(home, block).of(segment)
 
             cost.setdefault(name, {})[str(size)] = _microseconds(look, size, rounds)
     one = vectors[0]

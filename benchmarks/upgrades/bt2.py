@@ -23,12 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...retrieval.bridges.bridge import dilate
-from ...retrieval.bridges.maps import Linear, LowRank, Map
+from ...retrieval.bridges.maps import Linear, LowRank, Map, similarities
 from ...retrieval.evaluation.measures import text_table
 from ...retrieval.upgrade.candidates import BridgeFits, bridged_scores
 from ...retrieval.upgrade.choose import choose_bridge, choose_forward
 from ...retrieval.upgrade.fits import procrustes
-from ...retrieval.upgrade.pairs import Pairs, similarities
+from ...retrieval.upgrade.pairs import Pairs
 from ...retrieval.values.errors import InputError, RetrError
 from .. import environment
 from ..beir.results import write_json

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...retrieval.bridges.codec import read_forward
 from ...retrieval.bridges.forward import Forward
 from ...retrieval.bridges.maps import BLOCK, Hubless, Map
 from ...retrieval.build import build
@@ -130,7 +131,7 @@ def _documents(rows: int) -> Iterator[Document]:
 
 def _forward(found: Collection, path: Path) -> Forward:
     (entry,) = [each for each in found._snapshot.manifest.bridges if each.maps is Maps.DOCUMENTS]
-    return Forward.read(path / entry.file)
+    return read_forward(path / entry.file)
 
 
 def over_array(forward: Forward, base: NDArray[np.floating]) -> dict[str, Any]:

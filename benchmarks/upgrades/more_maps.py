@@ -19,11 +19,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ...retrieval.bridges.maps import similarities
 from ...retrieval.encoders.registry import resolve
 from ...retrieval.evaluation.measures import text_table
 from ...retrieval.upgrade.candidates import BridgeFits, ForwardFits, bridged_scores, mapped_scores
 from ...retrieval.upgrade.gate import ndcg
-from ...retrieval.upgrade.pairs import similarities
 from ...retrieval.values.errors import RetrError
 from .. import environment
 from ..beir.cache import exact_collection

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...retrieval.bridges.bridge import Bridge
-from ...retrieval.bridges.calibration import Matched
 from ...retrieval.bridges.forward import Forward
+from ...retrieval.bridges.maps import similarities
+from ...retrieval.upgrade.calibrating import matched
 from ...retrieval.upgrade.candidates import (
     BridgeFits,
     Fits,
@@ -26,7 +27,7 @@ from ...retrieval.upgrade.candidates import (
 )
 from ...retrieval.upgrade.choose import Choice, Trial, choose_bridge, choose_forward
 from ...retrieval.upgrade.gate import SHARES, ndcg, quality
-from ...retrieval.upgrade.pairs import Pairs, similarities
+from ...retrieval.upgrade.pairs import Pairs
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -232,10 +233,10 @@ def _both(data: Arrays, rows: Rows) -> list[float]:
     """Return M over backfill in a random order, queries encoded by both encoders and no map."""
     whole = data.whole
     assert whole.old_queries is not None
-    scale, shift = Matched.of(data.pairs(rows)).affine(_queries(data), whole.old_queries)
+    scale, shift = matched(data.pairs(rows)).affine(_queries(data), whole.old_queries)
     scores = similarities(whole.old_queries, whole.old, whole.old_metric)
-    matched = (scores * scale[:, None] + shift[:, None]).astype(np.float32)
-    return _mixed(data, rows, matched, np.random.default_rng(0).permutation(_rest(data, rows)))
+    brought = (scores * scale[:, None] + shift[:, None]).astype(np.float32)
+    return _mixed(data, rows, brought, np.random.default_rng(0).permutation(_rest(data, rows)))
 
 
 def _rest(data: Arrays, rows: Rows) -> Rows:

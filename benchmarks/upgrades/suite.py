@@ -18,12 +18,12 @@ from typing import Any
 
 from ...retrieval.encoders.base import Encoder
 from ...retrieval.encoders.registry import resolve
-from ...retrieval.sources.base import Skipped
 from ...retrieval.sources.beir import BeirFolder
 from ...retrieval.sources.options import SourceOptions
 from ...retrieval.store.disk import storage_errors
 from ...retrieval.values.errors import InputError
 from ...retrieval.values.progress import choose_progress
+from ...retrieval.values.report import Skipped
 from .. import environment
 from ..beir.cache import exact_collection
 from ..beir.datasets import Dataset, cache_folder, expand

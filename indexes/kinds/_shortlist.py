@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from ..base import (
     Bitmap,
+    Checkpoint,
     Floats,
     Hits,
     Index,
@@ -38,7 +39,6 @@ from ..base import (
     check_queries,
     count_allowed,
 )
-from ..checkpoint import Checkpoint
 from ..faiss import faiss_metric, load_faiss, read_index, write_index
 from ..points import OperatingPoint, check_points
 from ..scanning import scan

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..base import (
     Bitmap,
+    Checkpoint,
     Floats,
     Hits,
     Index,
@@ -23,7 +24,6 @@ from ..base import (
     check_queries,
     count_allowed,
 )
-from ..checkpoint import Checkpoint
 from ..exact import GATHER_BELOW, best_of, largest_norm, overflows, score_slack
 from ..faiss import faiss_metric, load_faiss, read_index, search_parameters, write_index
 from ..points import OperatingPoint

@@ -19,8 +19,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..base import Floats, Index, Metric, Progress, VectorSource
-from ..checkpoint import Checkpoint
+from ..base import Checkpoint, Floats, Index, Metric, Progress, VectorSource
 from ..kinds import kind
 from ..points import aimed
 from ..scanning import scan

@@ -8,26 +8,12 @@ path applies it and knows no more.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import codec
 from .calibration import Calibration, Matched
-from .maps import (
-    Composed,
-    Dilation,
-    Doubles,
-    Floats,
-    Hubless,
-    Identity,
-    Linear,
-    LowRank,
-    Map,
-    ResidualMlp,
-)
+from .maps import Dilation, Doubles, Floats, Linear, Map
 
 Bools = NDArray[np.bool_]
 
@@ -90,35 +76,6 @@ class Bridge:
             np.where(there, scale, carried.scale),
             np.where(there, shift, carried.shift),
         )
-
-    def write(self, file: BinaryIO) -> None:
-        """Write the bridge as an Arrow IPC file."""
-        codec.write(file, self, KINDS)
-
-    @staticmethod
-    def read(path: Path) -> Bridge:
-        """Map a bridge from its file.
-
-        Raises:
-            DamagedError: it is cut short, or no bridge.
-            FileNotFoundError: it is gone.
-        """
-        return codec.read_as(path, KINDS, Bridge)
-
-
-KINDS = (
-    Bridge,
-    Calibration,
-    Matched,
-    Identity,
-    Linear,
-    LowRank,
-    ResidualMlp,
-    Hubless,
-    Composed,
-    Dilation,
-)
-"""What the file of a bridge may hold."""
 
 
 def dilate(linear: Linear) -> Dilation:

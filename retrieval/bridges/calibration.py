@@ -9,13 +9,12 @@ moments are matched instead; and whether any of it helps is measured, see `choos
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..upgrade.pairs import Pairs, similarities
-from .maps import Doubles, Floats
+from .maps import Doubles, Floats, similarities
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,13 +82,6 @@ class Matched:
     metric: str
     new_metric: str
 
-    @classmethod
-    def of(cls, pairs: Pairs, seed: int = 0) -> Matched:
-        """Return what matches by some of the pairs."""
-        some = np.sort(np.random.default_rng(seed).permutation(len(pairs))[:_MATCHED])
-        old, new = pairs.old[some], pairs.new[some]
-        return cls(old, new, max(2, round(_BEST * len(some))), pairs.old_metric, pairs.new_metric)
-
     def affine(self, queries: Floats, own: Floats) -> tuple[Doubles, Doubles]:
         """Return the scale and the shift of each query, f64[q] and f64[q].
 
@@ -109,9 +101,6 @@ class Matched:
         return mean, best.mean(axis=1, dtype=np.float64) - mean
 
 
-_MATCHED, _BEST = 1_000, 0.01
-
-
 def _usual(queries: Floats, mean: Floats, square: float | None) -> Doubles:
     """Return f64[q], what each query scores vectors of that mean on average."""
     found = (queries @ mean).astype(np.float64)
@@ -124,49 +113,3 @@ def _usual(queries: Floats, mean: Floats, square: float | None) -> Doubles:
 def _spread(projected: Floats) -> NDArray[np.float32]:
     found: NDArray[np.float32] = np.sqrt(np.einsum("ij,ij->i", projected, projected))
     return found
-
-
-def calibrations(
-    pairs: Pairs, carried: Floats, there: Floats, metric: str
-) -> dict[str, Calibration | Matched | None]:
-    """Return every calibration that can be fitted from pairs, the simplest first.
-
-    carried: f32[n, o], the new vectors of the pairs carried to the segment's space as queries.
-    there:   f32[n, o], the vectors of the pairs in the segment's space.
-    metric:  of the segment.
-    """
-    found: dict[str, Calibration | Matched | None] = {"none": None}
-    mean, new_mean = there.mean(axis=0), pairs.new.mean(axis=0)
-    none = np.empty((there.shape[1], 0), np.float32), np.empty((len(new_mean), 0), np.float32)
-    sample = slice(0, 500)
-    outside = similarities(pairs.new[sample], pairs.new, pairs.new_metric)
-    inside = similarities(carried[sample], there, metric)
-    scale = float(_within(outside) / (_within(inside) or 1.0))
-    squares = _square(there, metric), _square(pairs.new, pairs.new_metric)
-    found["mean"] = Calibration(mean, new_mean, *none, scale, *squares)
-    if squares == (None, None):  # what is no inner product has not these moments
-        found["moments"] = Calibration(
-            mean, new_mean, _root(there - mean), _root(pairs.new - new_mean)
-        )
-    found["best"] = Matched.of(replace(pairs, old=there, old_metric=metric))
-    return found
-
-
-def _within(scores: Floats) -> float:
-    """Return how much scores vary about what each query scores on average."""
-    return float(np.std(scores - scores.mean(axis=1, keepdims=True)))
-
-
-def _square(vectors: Floats, metric: str) -> float | None:
-    return float(np.einsum("ij,ij->i", vectors, vectors).mean()) if metric == "l2" else None
-
-
-def _root(centred: Floats) -> Floats:
-    """Return f32[d, r]: a root of the covariance, of the directions that make most of a score."""
-    values, vectors = np.linalg.eigh(centred.astype(np.float64).T @ centred / len(centred))
-    kept = slice(-min(_RANK, len(values)), None)
-    root: Doubles = vectors[:, kept] * np.sqrt(np.maximum(values[kept], 0))
-    return root.astype(np.float32)
-
-
-_RANK = 32

@@ -18,11 +18,55 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ..store.shards import as_arrow, damage, open_batches
+from .bridge import Bridge
+from .calibration import Calibration, Matched
+from .forward import Forward, Residuals
+from .maps import Composed, Dilation, Hubless, Identity, Linear, LowRank, ResidualMlp
 
 T = TypeVar("T")
 
 KEY = "retr:upgrade"
 VERSION = 1
+
+_KINDS = (
+    Bridge,
+    Calibration,
+    Matched,
+    Identity,
+    Linear,
+    LowRank,
+    ResidualMlp,
+    Hubless,
+    Composed,
+    Dilation,
+)
+"""What the file of a bridge may hold."""
+_FORWARD_KINDS = (*_KINDS, Forward, Residuals)
+
+
+def write_map(file: BinaryIO, value: Bridge | Forward) -> None:
+    """Write a bridge or a forward map as an Arrow IPC file."""
+    write(file, value, _FORWARD_KINDS if isinstance(value, Forward) else _KINDS)
+
+
+def read_bridge(path: Path) -> Bridge:
+    """Map a bridge from its file.
+
+    Raises:
+        DamagedError: it is cut short, or no bridge.
+        FileNotFoundError: it is gone.
+    """
+    return read_as(path, _KINDS, Bridge)
+
+
+def read_forward(path: Path) -> Forward:
+    """Map a forward map from its file.
+
+    Raises:
+        DamagedError: it is cut short, or no forward map.
+        FileNotFoundError: it is gone.
+    """
+    return read_as(path, _FORWARD_KINDS, Forward)
 
 
 def to_arrow(value: Any, kinds: Iterable[type]) -> Any:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..store.manifest import BridgeEntry, Manifest, Maps
 from .bridge import Bridge
-from .forward import Forward
+from .codec import read_bridge, read_forward
 from .fused import carrier
 from .maps import Identity, Linear, Map
-
-if TYPE_CHECKING:
-    from ..segments.snapshot import Snapshot
 
 
 class Crossing:
@@ -49,15 +46,16 @@ class Crossing:
 
 
 def open_bridges(
-    folder: Path, manifest: Manifest, previous: Snapshot | None = None
+    folder: Path, manifest: Manifest, known: Mapping[str, Crossing]
 ) -> dict[str, Crossing]:
     """Return the crossings from the space of the queries to each other one, by its key.
+
+    known: those of an earlier generation, which stay open if their files are the same.
 
     Raises:
         DamagedError: a file is no bridge.
         FileNotFoundError: it is gone.
     """
-    known = {} if previous is None else previous.crossings
     found: dict[str, Crossing] = {}
     for entry in manifest.bridges:
         documents = entry.maps is Maps.DOCUMENTS
@@ -71,10 +69,10 @@ def open_bridges(
         if there is not None and there.files == files:
             found[key] = there
         elif documents:
-            found[key] = Crossing(Forward.read(folder / entry.file).bridge, None, files, metric)
+            found[key] = Crossing(read_forward(folder / entry.file).bridge, None, files, metric)
         else:
-            map_back = Bridge.read(folder / back[0].file).map if back else None
-            found[key] = Crossing(Bridge.read(folder / entry.file), map_back, files, metric)
+            map_back = read_bridge(folder / back[0].file).map if back else None
+            found[key] = Crossing(read_bridge(folder / entry.file), map_back, files, metric)
     return found
 
 

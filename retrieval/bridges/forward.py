@@ -9,14 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import codec
-from .bridge import KINDS as BRIDGE_KINDS
 from .bridge import Bridge
 from .maps import BLOCK, Floats, Hubless, Identity, Linear, Map
 
@@ -135,20 +131,6 @@ class Forward:
         bias = -queries.bias @ inverse
         return Linear(inverse.astype(np.float32), bias.astype(np.float32), queries.unit)
 
-    def write(self, file: BinaryIO) -> None:
-        """Write the forward map as an Arrow IPC file."""
-        codec.write(file, self, KINDS)
-
-    @staticmethod
-    def read(path: Path) -> Forward:
-        """Map a forward map from its file.
-
-        Raises:
-            DamagedError: it is cut short, or no forward map.
-            FileNotFoundError: it is gone.
-        """
-        return codec.read_as(path, KINDS, Forward)
-
 
 def fit_residuals(raw: Map, old: Floats, errors: Floats, strength: float = 0.1) -> Residuals:
     """Fit what predicts the residual of a row.
@@ -171,5 +153,3 @@ def fit_residuals(raw: Map, old: Floats, errors: Floats, strength: float = 0.1) 
 
 
 _LEAST = 1e-6  # of a squared distance: a regression may predict one below nothing
-
-KINDS = (*BRIDGE_KINDS, Forward, Residuals)

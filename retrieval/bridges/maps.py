@@ -306,3 +306,14 @@ def unit_rows(vectors: Floats, *, inplace: bool = False) -> Floats:
     norms[norms == 0] = 1
     out: Floats = np.divide(vectors, norms, out=vectors if inplace else None)
     return out
+
+
+def similarities(queries: Floats, documents: Floats, metric: str) -> Floats:
+    """Return f32[q, n], higher is better: inner products, or negative squared distances for l2."""
+    found: Floats = queries @ documents.T
+    if metric != "l2":
+        return found
+    lengths = np.einsum("ij,ij->i", documents, documents)
+    mine = np.einsum("ij,ij->i", queries, queries)[:, None]
+    found = 2 * found - lengths - mine
+    return found

@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import base64
 import io
-import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from html import escape
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ...commands.console import plain, put
 from ..text.highlight import Words, snippet
-from ..values.errors import InputError, MissingExtraError, StorageError
+from ..values.errors import MissingExtraError
 from ..values.images import UnreadableImageError, open_image
-from ..values.shown import score_text, shorter_path
+from ..values.shown import plain, score_text, shorter_path
 from ..values.version import __version__
 
 if TYPE_CHECKING:
-    from ..values.types import Hit, Query, Results
+    from ..values.types import Hit, Query
 
 SIDE = 480
 """Pixels of the longer side of an embedded image."""
@@ -35,11 +31,22 @@ TEXT = 400
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-def page(results: Sequence[Results]) -> str:
-    """Return the HTML page of the results of one query or several."""
+class Answer(Protocol):
+    """The hits of one query, best first: what `Results` are."""
+
+    query: Query
+    generation: int
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Hit]: ...
+
+
+def page(answers: Sequence[Answer]) -> str:
+    """Return the HTML page of the answers to one query or several."""
     sections = _Sections()
-    body = "\n".join(part for each in results for part in sections.of(each))
-    first = results[0] if results else None
+    body = "\n".join(part for each in answers for part in sections.of(each))
+    first = answers[0] if answers else None
     title = "retr" if first is None else f"{_asked(first.query) or 'a query'} · retr"
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -52,48 +59,13 @@ def page(results: Sequence[Results]) -> str:
     )
 
 
-def write_page(results: Sequence[Results], out: str) -> None:
-    """Write the page to a file, which is there when it is whole; "-" is standard output.
-
-    Raises:
-        StorageError: the file cannot be written.
-        InputError: it is a folder.
-    """
-    text = page(results)
-    if out == "-":
-        put(text)
-        return
-    target = Path(os.path.realpath(out))
-    if target.is_dir():
-        raise InputError(f"{out}: is a folder; name a file for the page")
-    if not target.parent.is_dir():
-        raise StorageError(f"{out}: there is no folder {target.parent}; make it first")
-    try:
-        if target.exists() and not target.is_file():  # a pipe or device, which none can replace
-            target.write_text(text, encoding="utf-8")
-            return
-        with tempfile.NamedTemporaryFile(
-            "w", dir=target.parent, delete=False, encoding="utf-8"
-        ) as f:
-            try:
-                f.write(text)
-                f.close()
-                Path(f.name).chmod(0o644)
-                Path(f.name).replace(target)
-            except BaseException:
-                Path(f.name).unlink(missing_ok=True)
-                raise
-    except OSError as error:
-        raise StorageError(f"{out}: cannot be written ({error.strerror or error})") from error
-
-
 class _Sections:
     """Writes the section of each query; `embedded` counts the images so far."""
 
     def __init__(self) -> None:
         self.embedded = 0
 
-    def of(self, results: Results) -> Iterator[str]:
+    def of(self, results: Answer) -> Iterator[str]:
         yield "<section>"
         yield self._query(results)
         if not len(results):
@@ -104,7 +76,7 @@ class _Sections:
             yield self._hit(rank, hit, results.query, words)
         yield "</ol>\n</section>"
 
-    def _query(self, results: Results) -> str:
+    def _query(self, results: Answer) -> str:
         query = results.query
         parts = [f'<img src="{src}" alt="query image">' for src in map(self._small, query.images)]
         asked = _asked(query)

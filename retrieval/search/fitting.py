@@ -14,8 +14,7 @@ from ..segments.snapshot import Snapshot
 from ..values.errors import InputError
 from ..values.fusion import POOL, Fusion
 from ..values.types import Query
-from .path import QUERY_BLOCK
-from .plan import Mode, Sides
+from .plan import QUERY_BLOCK, Mode, Sides
 from .rankers import best
 from .words import Candidates
 

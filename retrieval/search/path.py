@@ -7,17 +7,17 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..results.results import Results
 from ..segments.snapshot import Snapshot
 from ..store.documents import StoredRow
 from ..store.shards import merged_rows
 from ..values.errors import InputError
-from ..values.types import Hit, Results
+from ..values.types import Hit
 from .plan import Sides
 from .rankers import Ranking, Side
 from .rerank import Reranking
 
 MAX_K = 100_000
-QUERY_BLOCK = 1024
 
 
 def search(

@@ -21,11 +21,11 @@ from ..values.errors import InputError
 from ..values.types import Explanation, Query
 from .queries import encode, encode_weights
 from .rankers import DenseSide, EachItsOwn, Side
-from .views import CentredViews, Own, open_views
+from .views import BridgedViews, CentredViews, Home, NativeQueries, PlainViews, Views
 
 if TYPE_CHECKING:
     from ..text.analysis import Analyzer
-    from ..writing.terms import TermSettings
+    from ..values.settings import TermSettings
     from .words import FusedSide, LexicalSide
 
 
@@ -91,7 +91,7 @@ class Sides:
     @cached_property
     def _terms(self) -> TermSettings | None:
         """How texts became terms; None where their words are not kept."""
-        from ..writing.terms import TermSettings
+        from ..values.settings import TermSettings
 
         return TermSettings.of(self.snapshot.manifest.settings)
 
@@ -138,12 +138,20 @@ class Sides:
         space = self.snapshot.space
         vectors = np.zeros((len(self.queries), space.dim), np.float32)
         vectors[given] = encode(there, space, self._encoder)
-        views = open_views(self.snapshot, vectors, self._own(given))
+        views = self._views(vectors, given)
         if len(self.snapshot.modalities) > 1 and space.metric != "l2":
-            views = CentredViews(views, self.snapshot.usual)
+            views = CentredViews(views, self.snapshot.score_statistics)
         return DenseSide(self.snapshot, views, given, self._allowed, self._recall)
 
-    def _own(self, given: NDArray[np.bool_]) -> dict[str, Own]:
+    def _views(self, vectors: NDArray[np.float32], given: NDArray[np.bool_]) -> Views:
+        """Return how the vectors f32[q, dim] of the queries look from the segments of each kind."""
+        snapshot = self.snapshot
+        if not snapshot.crossings:
+            return PlainViews(vectors, snapshot.space.metric)
+        home = Home(snapshot.manifest.space, snapshot.space.metric, snapshot.crossings)
+        return BridgedViews(home, vectors, native=self._native(given))
+
+    def _native(self, given: NDArray[np.bool_]) -> dict[str, NativeQueries]:
         """Return the plain texts among the queries by the encoder that an upgrade leaves."""
         snapshot, upgrade = self.snapshot, self.snapshot.manifest.upgrade
         crossing = None if upgrade is None else snapshot.crossings.get(upgrade.source)
@@ -158,7 +166,7 @@ class Sides:
         vectors = np.zeros((len(self.queries), space.dim), np.float32)
         plain = [query for query, is_plain in zip(self.queries, there, strict=True) if is_plain]
         vectors[there] = encode(plain, space, lambda: former)
-        return {upgrade.source: Own(vectors, there)}
+        return {upgrade.source: NativeQueries(vectors, there)}
 
     def _side_of_weights(self) -> LexicalSide:
         from .words import LexicalSide
@@ -171,10 +179,11 @@ class Sides:
     def words(self) -> LexicalSide:
         """The side of the words."""
         if self._words is None:
+            from ..text.analysis import analyzer
             from .words import LexicalSide
 
             assert self._terms is not None  # _check has seen to it
-            self._analyzer = self._terms.open_analyzer()
+            self._analyzer = analyzer(self._terms.analyzer)
             terms = [
                 Counter(self._analyzer.query_terms(query.text)) if query.text else {}
                 for query in self.queries
@@ -253,3 +262,6 @@ class Sides:
                 "search: mode 'lexical' goes by the words of texts alone; leave out the image and "
                 "`without`, or the mode"
             )
+
+
+QUERY_BLOCK = 1024

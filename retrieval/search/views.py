@@ -11,18 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...indexes.base import Floats, Hits
+from ..bridges.crossing import Crossing
 from ..segments.dense import DenseSegment
-from ..segments.means import Usual, evened
+from ..segments.means import ScoreStatistics, evened
 from ..values.fusion import Scores
-
-if TYPE_CHECKING:
-    from ..segments.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,7 +87,7 @@ class Views(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Own:
+class NativeQueries:
     """Queries as the encoder of another space than the collection's has them.
 
     vectors: f32[q, dim], in that space.
@@ -98,16 +96,6 @@ class Own:
 
     vectors: Floats
     there: NDArray[np.bool_]
-
-
-def open_views(snapshot: Snapshot, queries: Floats, own: Mapping[str, Own] | None = None) -> Views:
-    """Return the views of f32[q, dim] queries, in the space they are encoded into.
-
-    own: the same by the encoders of other spaces, by the key of the space.
-    """
-    if not snapshot.crossings:
-        return PlainViews(queries, snapshot.space.metric)
-    return BridgedViews(snapshot, queries, own=own)
 
 
 class PlainViews:
@@ -133,15 +121,17 @@ class PlainViews:
 
 
 class CentredViews:
-    """Views in which a score says how much better than usual for its modality a row fits.
+    """Views in which a score says how much better a row fits than its modality usually does.
 
     views: those of the queries.
-    usual: what is usual for the vectors of each space and modality, see `modality`.
+    statistics: how scores lie for the vectors of each space and modality, see `segments.means`.
     """
 
-    def __init__(self, views: Views, usual: Mapping[tuple[str | None, str | None], Usual]) -> None:
+    def __init__(
+        self, views: Views, statistics: Mapping[tuple[str | None, str | None], ScoreStatistics]
+    ) -> None:
         self._views = views
-        self._usual = usual
+        self._statistics = statistics
         self._made: dict[tuple[str | None, str | None], tuple[View, View]] = {}
 
     def of(self, segment: DenseSegment) -> View:
@@ -150,12 +140,12 @@ class CentredViews:
         key = (segment.entry.space, segment.entry.modality)
         known = self._made.get(key)
         if known is None or known[0] is not view:
-            usual = self._usual[key]
-            others = [each for (space, _), each in self._usual.items() if space == key[0]]
-            scale = evened(usual, others, view.queries)
+            own = self._statistics[key]
+            every = [each for (space, _), each in self._statistics.items() if space == key[0]]
+            scale = evened(own, every, view.queries)
             if view.scale is not None:
                 scale *= view.scale
-            shift = -scale * (view.queries.astype(np.float64) @ usual.mean)
+            shift = -scale * (view.queries.astype(np.float64) @ own.mean)
             if view.shift is not None:
                 shift += view.shift
             known = self._made[key] = (view, View(view.queries, scale, shift))
@@ -164,31 +154,44 @@ class CentredViews:
     def near(self, query: int, segment: DenseSegment, vector: Floats) -> CentredViews | None:
         """Return the view of a row's vector, centred as well."""
         views = self._views.near(query, segment, vector)
-        return None if views is None else CentredViews(views, self._usual)
+        return None if views is None else CentredViews(views, self._statistics)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Home:
+    """The space that queries are encoded into, and the ways from it.
+
+    key:       of the space.
+    metric:    how it compares vectors.
+    crossings: the ways to the vectors of other spaces, by the key of the space.
+    """
+
+    key: str
+    metric: str
+    crossings: Mapping[str, Crossing]
 
 
 class BridgedViews:
     """The queries as the segments of several spaces see them.
 
-    queries:   f32[q, dim], in the space they are encoded into.
-    space:     the key of that space.
-    snapshot:  has the spaces, and the crossings to the others.
+    home:      the space that the queries are encoded into.
+    queries:   f32[q, dim], in that space.
     seed:      the key of another space and f32[dim] there, of what the one query stands for.
-    own:       the queries as encoders of other spaces have them, by the key of the space.
+    native:    the queries as encoders of other spaces have them, by the key of the space.
     """
 
     def __init__(
         self,
-        snapshot: Snapshot,
+        home: Home,
         queries: Floats,
         seed: tuple[str, Floats] | None = None,
-        own: Mapping[str, Own] | None = None,
+        native: Mapping[str, NativeQueries] | None = None,
     ) -> None:
-        self._snapshot = snapshot
+        self._home = home
         self._queries = np.ascontiguousarray(queries, np.float32)
         self._seed = seed
-        self._own = own or {}
-        self._known = {snapshot.manifest.space: View(self._queries)}
+        self._native = native or {}
+        self._known = {home.key: View(self._queries)}
 
     def of(self, segment: DenseSegment) -> View:
         """Return the view of a segment of any space."""
@@ -198,11 +201,12 @@ class BridgedViews:
         return self._known[key]
 
     def _crossed(self, key: str) -> View:
-        crossing = self._snapshot.crossings[key]
+        crossing = self._home.crossings[key]
         carried = crossing.carry(self._queries)
-        own = self._own.get(key)
-        if own is not None:
-            carried = crossing.bridge.with_own(carried, self._queries, own.vectors, own.there)
+        native = self._native.get(key)
+        if native is not None:
+            own, there = native.vectors, native.there
+            carried = crossing.bridge.with_own(carried, self._queries, own, there)
         vectors = carried.vectors
         if self._seed is not None and self._seed[0] == key:
             # As it is, not there and back again.
@@ -212,17 +216,17 @@ class BridgedViews:
     def near(self, query: int, segment: DenseSegment, vector: Floats) -> BridgedViews | None:
         """Return the views of a row's vector, carried over from the space it is of."""
         key, seed = str(segment.entry.space), None
-        if key != self._snapshot.manifest.space:
-            back = self._snapshot.crossings[key].back
+        if key != self._home.key:
+            back = self._home.crossings[key].back
             if back is None:
                 return None
             seed, vector = (key, vector), back.apply(vector[None])[0]
-        metric = self._snapshot.space.metric
+        metric = self._home.metric
         if metric == "ip":
             vector = as_long_as(vector, self._queries[query])
         elif metric == "cosine":
             vector = as_long_as(vector, np.ones(1, np.float32))
-        return BridgedViews(self._snapshot, vector[None], seed)
+        return BridgedViews(self._home, vector[None], seed)
 
 
 def as_long_as(vector: Floats, other: Floats) -> Floats:

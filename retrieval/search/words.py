@@ -9,10 +9,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..segments.lexical import Bm25, LexicalSegment, Scoring, Terms, search_all
+from ..segments.lexical import LexicalSegment, Scoring, Terms, search_all
 from ..segments.snapshot import Snapshot
 from ..store.shards import Rows, merged_rows
 from ..values.fusion import POOL, Fusion, Scores, normalised
+from ..values.settings import Bm25
 from .rankers import NOTHING, DenseSide, Ranking, Side
 
 _APART: Final = 1e-6  # of fused scores, whose best are about 1

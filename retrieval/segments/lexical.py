@@ -32,6 +32,7 @@ from ..store.postings import MOST_COUNTED, Counts, Posting, PostingShard, Weight
 from ..store.shards import Rows, damage, find_rows
 from ..text.word_breaks import stands_in_pairs
 from ..values.errors import DamagedError
+from ..values.settings import Bm25
 
 _FEW_ALLOWED = 0.02
 _PRUNE_FROM = 2048  # a list that is shorter is added sooner than it is looked into
@@ -39,18 +40,6 @@ _LOOKUP = 8  # and so is one that is not so many times as long as what is looked
 
 Terms = Mapping[str, float]
 """What a query asks for: each term with its weight, for a text how often it stands there."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bm25:
-    """The two constants of BM25.
-
-    k1: how soon more of the same term stops to matter.
-    b:  how much long rows are held back, from 0 to 1.
-    """
-
-    k1: float
-    b: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)

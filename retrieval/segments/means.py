@@ -19,13 +19,10 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from .dense import DenseSegment
 
 SAMPLED = 4096
 SPREAD = 2048
@@ -33,6 +30,8 @@ SPREAD = 2048
 PRIOR = 10
 
 Mean = NDArray[np.float64]
+# The vectors of a segment f[n, dim], and their mean as its manifest keeps it.
+Part = tuple[NDArray[Any], str | None]
 
 
 def encode_mean(mean: NDArray[Any]) -> str:
@@ -69,7 +68,7 @@ class RunningMean:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Usual:
+class ScoreStatistics:
     """What is usual for the vectors of one space and modality.
 
     mean:       f64[dim].
@@ -89,46 +88,48 @@ class Usual:
         return deviation
 
 
-def usual_of(segments: Sequence[DenseSegment]) -> Usual:
-    """Return what is usual in all segments of one space and modality."""
-    rows = sum(len(segment) for segment in segments)
+def score_statistics(segments: Sequence[Part]) -> ScoreStatistics:
+    """Return how scores lie in all segments of one space and modality."""
+    rows = sum(len(matrix) for matrix, _ in segments)
     step = -(-rows // SPREAD)
-    parts = [segment.matrix[::step].astype(np.float32) for segment in segments]
+    parts = [matrix[::step].astype(np.float32) for matrix, _ in segments]
     sample = np.concatenate(parts)
     sample -= sample.mean(axis=0, dtype=np.float64).astype(np.float32)
     covariance = (sample.T @ sample).astype(np.float64) / len(sample)
-    return Usual(mean_of(segments), covariance, rows)
+    return ScoreStatistics(mean_of(segments), covariance, rows)
 
 
-def evened(usual: Usual, others: Sequence[Usual], queries: NDArray[Any]) -> NDArray[np.float64]:
+def evened(
+    own: ScoreStatistics, every: Sequence[ScoreStatistics], queries: NDArray[Any]
+) -> NDArray[np.float64]:
     """Return f64[q]: what makes the deviation of a modality's scores that of all modalities.
 
-    others: what is usual for every modality of the space, this one too. The deviation of a few
+    every: those of every modality of the space, this one too. The deviation of a few
             rows says little, so it counts by `rows / (rows + PRIOR)`.
     """
-    squares = np.stack([each.deviation(queries) ** 2 for each in others])
-    weights = np.array([min(each.rows, SPREAD) for each in others], np.float64)
+    squares = np.stack([each.deviation(queries) ** 2 for each in every])
+    weights = np.array([min(each.rows, SPREAD) for each in every], np.float64)
     weights = np.minimum(weights, 10 * PRIOR)
     common = weights @ squares / weights.sum()
-    own = usual.deviation(queries) ** 2
-    known = (own > 0) & (common > 0)  # a single row deviates from nothing
-    ratio = np.divide(common, own, out=np.ones_like(common), where=known)
-    scale: NDArray[np.float64] = ratio ** (0.5 * usual.rows / (usual.rows + PRIOR))
+    square = own.deviation(queries) ** 2
+    known = (square > 0) & (common > 0)  # a single row deviates from nothing
+    ratio = np.divide(common, square, out=np.ones_like(common), where=known)
+    scale: NDArray[np.float64] = ratio ** (0.5 * own.rows / (own.rows + PRIOR))
     return scale
 
 
-def mean_of(segments: Sequence[DenseSegment]) -> Mean:
+def mean_of(segments: Sequence[Part]) -> Mean:
     """Return f64[dim], the mean of the vectors of all segments of one space and modality."""
-    rows = sum(len(segment) for segment in segments)
-    total = np.zeros(segments[0].matrix.shape[1])
-    for segment in segments:
-        total += len(segment) * _mean(segment)
+    rows = sum(len(matrix) for matrix, _ in segments)
+    total = np.zeros(segments[0][0].shape[1])
+    for matrix, mean in segments:
+        total += len(matrix) * _mean(matrix, mean)
     return total / max(rows, 1)
 
 
-def _mean(segment: DenseSegment) -> Mean:
-    if segment.entry.mean is not None:
-        return decode_mean(segment.entry.mean)
-    step = -(-len(segment) // SAMPLED)
-    mean: Mean = segment.matrix[::step].mean(axis=0, dtype=np.float64)
+def _mean(matrix: NDArray[Any], kept: str | None) -> Mean:
+    if kept is not None:
+        return decode_mean(kept)
+    step = -(-len(matrix) // SAMPLED)
+    mean: Mean = matrix[::step].mean(axis=0, dtype=np.float64)
     return mean

@@ -1,4 +1,4 @@
-"""Opening a collection: its newest generation, mapped, and the encoder that answers its queries."""
+"""Opening a collection with an encoder: the one that answers its queries, of the same space."""
 
 from __future__ import annotations
 
@@ -6,33 +6,12 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from ..encoders.base import Encoder, EncoderOptions, Space, family_of
-from ..store.store import Store
-from ..values.errors import DamagedError, SpaceMismatchError
-from .snapshot import Snapshot
-
-
-def open_newest(store: Store, previous: Snapshot | None) -> tuple[Snapshot, tuple[int, ...]]:
-    """Return the newest whole generation, and the numbers of damaged ones above it.
-
-    Raises:
-        CollectionNotFoundError: there is none.
-        DamagedError: it cannot be read.
-    """
-    for attempt in range(10):
-        manifest, damaged = store.read()
-        try:
-            return Snapshot(store, manifest, previous), damaged
-        except FileNotFoundError as error:
-            # Cleared away between reading the manifest and mapping its files?
-            if store.read()[0].generation == manifest.generation or attempt == 9:
-                raise DamagedError(
-                    f"{error}; see what else is with: retr index verify --index {store.path}"
-                ) from error
-    raise AssertionError("unreachable")
+from ..store.manifest import Manifest
+from ..values.errors import SpaceMismatchError
 
 
 def stored_encoder(
-    snapshot: Snapshot,
+    manifest: Manifest,
     given: str | Encoder | None,
     options: EncoderOptions | None,
     path: Path,
@@ -44,7 +23,7 @@ def stored_encoder(
     """
     from ..encoders import resolve
 
-    stored, space = snapshot.manifest.encoder, snapshot.space
+    stored, space = manifest.encoder, Space.from_json(manifest.spaces[manifest.space])
     # What was chosen at the build holds, but for what is given now (a device, say). Another
     # name is another encoder, unless it is the same model in another place.
     asked = options or EncoderOptions()

@@ -23,7 +23,7 @@ from ..store.staging import check_file
 from ..store.store import Store
 from ..values.errors import DamagedError
 from .dense import DenseSegment, allow
-from .means import Usual, usual_of
+from .means import ScoreStatistics, score_statistics
 
 if TYPE_CHECKING:
     from ..bridges.crossing import Crossing
@@ -95,7 +95,8 @@ class Snapshot:
         if manifest.bridges:
             from ..bridges.crossing import open_bridges
 
-            self.crossings = open_bridges(store.path, manifest, previous)
+            crossings = {} if previous is None else previous.crossings
+            self.crossings = open_bridges(store.path, manifest, crossings)
         words = {s.entry.id: s for s in (*previous.lexical, *previous.sparse)} if previous else {}
         self.lexical: list[LexicalSegment] = [
             words.get(entry.id) or _open_words(store.path, entry)
@@ -122,10 +123,14 @@ class Snapshot:
         return frozenset(str(segment.entry.modality) for segment in self.dense)
 
     @cached_property
-    def usual(self) -> dict[tuple[str | None, str | None], Usual]:
-        """What is usual for the vectors of each space and modality."""
-        groups = self.dense_groups()
-        return {(g[0].entry.space, g[0].entry.modality): usual_of(g) for g in groups}
+    def score_statistics(self) -> dict[tuple[str | None, str | None], ScoreStatistics]:
+        """How scores lie for the vectors of each space and modality."""
+        return {
+            (group[0].entry.space, group[0].entry.modality): score_statistics(
+                [(segment.matrix, segment.entry.mean) for segment in group]
+            )
+            for group in self.dense_groups()
+        }
 
     @cached_property
     def findable(self) -> list[Bits | None]:
@@ -312,3 +317,32 @@ def _open_words(path: Path, entry: SegmentEntry) -> LexicalSegment:
     from .lexical import LexicalSegment
 
     return LexicalSegment(path, entry)
+
+
+def open_generation(store: Store, manifest: Manifest, previous: Snapshot | None) -> Snapshot:
+    """Return a generation opened, or a newer one where it has been cleared away since.
+
+    Raises:
+        DamagedError: a file of it is missing, or not what was written.
+    """
+    while True:
+        try:
+            return Snapshot(store, manifest, previous)
+        except FileNotFoundError as error:
+            newest, _ = store.read()
+            if newest.generation == manifest.generation:
+                raise DamagedError(
+                    f"{error}; see what else is with: retr index verify --index {store.path}"
+                ) from error
+            manifest = newest
+
+
+def open_newest(store: Store, previous: Snapshot | None) -> tuple[Snapshot, tuple[int, ...]]:
+    """Return the newest whole generation, opened, and the numbers of damaged ones above it.
+
+    Raises:
+        CollectionNotFoundError: there is none.
+        DamagedError: it cannot be read.
+    """
+    manifest, damaged = store.read()
+    return open_generation(store, manifest, previous), damaged

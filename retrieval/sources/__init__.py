@@ -13,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..values.errors import InputError
-from .base import Skipped, Source
+from ..values.report import Skipped
+from .base import Source
 from .options import Format, SourceOptions
 
 __all__ = ["Format", "Skipped", "Source", "SourceOptions", "open_source"]

@@ -4,24 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from ..values.report import Skipped
 from ..values.types import Document
-
-
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """Something of the source that could not be read; counted and listed, never fatal.
-
-    where:  the file, and the place in it.
-    reason: one clause, with what to do where something can be done.
-    id:     the id its document would have; one that ends with "/" stands for every id that
-            starts with it. What is unreadable has not vanished: such documents are kept.
-    """
-
-    where: str
-    reason: str
-    id: str | None = None
 
 
 class Source(ABC):
@@ -48,3 +33,14 @@ class Source(ABC):
         Raises:
             InputError: a record is malformed; the message names file and line.
         """
+
+
+class Unreadable(Exception):  # noqa: N818
+    """Why a file gives no text.
+
+    holds_no_text: it was read and there is none, which is not the same as not being able to.
+    """
+
+    def __init__(self, reason: str, *, holds_no_text: bool = False) -> None:
+        super().__init__(reason)
+        self.holds_no_text = holds_no_text

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..values.errors import InputError
+from ..values.report import Skipped
 from ..values.types import Document
-from .base import Skipped, Source
-from .columns import encodable
+from .base import Source
 from .options import SourceOptions
 from .records import Record, as_documents, json_records
 from .streams import Lines
+from .values import encodable
 
 _CORPUS = ("corpus.jsonl", "corpus.jsonl.gz", "corpus.jsonl.zst")
 

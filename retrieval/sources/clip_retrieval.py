@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..values.errors import InputError
+from ..values.report import Skipped
 from ..values.types import Document, ImageAt
-from .base import Skipped, Source
-from .columns import as_float32, encodable, plain, refuse_not_finite
+from .base import Source
+from .columns import as_float32, refuse_not_finite
 from .options import SourceOptions
 from .pictures import is_image
+from .values import encodable, plain
 
 if TYPE_CHECKING:
     import numpy as np

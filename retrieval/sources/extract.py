@@ -11,8 +11,9 @@ from typing import Any
 
 from ..values.errors import missing_extra
 from ..values.images import SUFFIXES
-from .columns import encodable
+from .base import Unreadable
 from .streams import BYTE_ORDER_MARKS
+from .values import encodable
 
 # A text is held in memory whole while it is split.
 SIZE_LIMIT = 64 * 1024 * 1024
@@ -52,17 +53,6 @@ _DECLARED = re.compile(
 )
 
 _EMBEDDED = re.compile(r"data:[\w.+-]+/[\w.+-]+(?:;[\w=.+-]+)*;base64,[A-Za-z0-9+/=]{64,}")
-
-
-class Unreadable(Exception):  # noqa: N818
-    """Why a file gives no text.
-
-    holds_no_text: it was read and there is none, which is not the same as not being able to.
-    """
-
-    def __init__(self, reason: str, *, holds_no_text: bool = False) -> None:
-        super().__init__(reason)
-        self.holds_no_text = holds_no_text
 
 
 def kind_of(path: str) -> str:

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from ..values.errors import InputError
+from ..values.report import Skipped
 from ..values.types import Document
-from .base import Skipped, Source
-from .extract import Unreadable, kind_of, text_of
+from .base import Source, Unreadable
+from .extract import kind_of, text_of
 from .ignore import Ignored, ignored_around, patterns
 from .options import SourceOptions
 from .pictures import at_path, is_image, sidecar

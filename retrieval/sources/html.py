@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from html.parser import HTMLParser
 
-from .extract import Unreadable
+from .base import Unreadable
 
 
 def _words(text: str) -> frozenset[str]:

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from ..values.errors import InputError
+from ..values.report import Skipped
 from ..values.types import Document
-from .base import Skipped, Source
-from .columns import encodable, plain
+from .base import Source
 from .options import SourceOptions
 from .pictures import CAPTIONS, UnusableImageError, image_in
 from .streams import open_file
+from .values import encodable, plain
 
 _HEAD = 1 << 16
 _KEPT = ("split", "imgid", "cocoid")

@@ -16,23 +16,14 @@ from typing import Any
 from ..text.passages import KINDS
 from ..values.errors import InputError
 from ..values.images import refuse_address
+from ..values.report import Skipped
 from ..values.types import Document
-from .base import Skipped, Source
-from .columns import (
-    Columns,
-    Dims,
-    as_id,
-    as_text,
-    as_vector,
-    document,
-    encodable,
-    names_of,
-    plain,
-    resolve,
-)
+from .base import Source
+from .columns import Columns, Dims, as_id, as_vector, document, names_of, resolve
 from .options import SourceOptions
 from .pictures import as_image, at_path, first_values, one_an_image
 from .records import LOOK_AHEAD
+from .values import as_text, encodable, plain
 
 TAKEN = (
     "a path, an iterable of dicts, of texts or of Documents, an Arrow table, a pandas or polars "

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..values.errors import InputError
 from ..values.images import DOWNLOAD, SUFFIXES, is_address, refuse_address
+from ..values.report import Skipped
 from ..values.types import Document, ImageAt
-from .base import Skipped
 
 if TYPE_CHECKING:
     from ..values.types import Image
@@ -151,7 +151,7 @@ def captions_of(values: Sequence[Any], where: str) -> tuple[str | None, str | No
     Raises:
         InputError: one is neither.
     """
-    from .columns import as_text
+    from .values import as_text
 
     lists = [v for v in values if isinstance(v, list | tuple)]
     captions = [" ".join(as_text(item, where).split()) for each in lists for item in each]
@@ -168,7 +168,7 @@ def sidecar(text: str, where: str) -> tuple[dict[str, Any], str | None]:
     Raises:
         InputError: it is no JSON object.
     """
-    from .columns import plain
+    from .values import plain
 
     try:
         values = json.loads(text)

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from ..values.errors import InputError
+from ..values.report import Skipped
 from ..values.types import Document
-from .base import Skipped, Source
-from .columns import Columns, Dims, document, encodable, names_of, resolve
+from .base import Source
+from .columns import Columns, Dims, document, names_of, resolve
 from .options import Format, SourceOptions
 from .pictures import first_values, one_an_image
 from .streams import LINE_LIMIT, Lines
+from .values import encodable
 
 # A line, numbered from 1, and a record with the line it begins on.
 Line = tuple[int, str]

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..values.errors import InputError
+from ..values.report import Skipped
 from ..values.types import Document
-from .base import Skipped, Source
-from .columns import Columns, Dims, document, encodable, resolve
+from .base import Source
+from .columns import Columns, Dims, document, resolve
 from .options import SourceOptions
 from .pictures import COLUMNS, PATHS, first_values, one_an_image
 from .records import LOOK_AHEAD
+from .values import encodable
 
 if TYPE_CHECKING:
     import pyarrow as pa

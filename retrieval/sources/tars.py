@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from ..values.errors import InputError
+from ..values.report import Skipped
 from ..values.types import Document, ImageAt
-from .base import Skipped, Source
-from .columns import encodable, plain
+from .base import Source
 from .options import SourceOptions
 from .pictures import is_image, sidecar
+from .values import encodable, plain
 
 _LARGEST_TEXT = 4 << 20
 

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..values.errors import InputError
+from ..values.report import Skipped
 from ..values.types import Document
-from .base import Skipped, Source
-from .columns import IDS, as_float32, as_id, encodable, refuse_not_finite
+from .base import Source
+from .columns import IDS, as_float32, as_id, refuse_not_finite
 from .options import SourceOptions
 from .streams import Lines, open_file
+from .values import encodable
 
 if TYPE_CHECKING:
     import numpy as np

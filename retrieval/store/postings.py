@@ -377,7 +377,7 @@ class _Scratch(contextlib.AbstractContextManager["_Scratch"]):
 
     def __init__(self, staging: Staging, name: str) -> None:
         self._path = staging.folder / f"{name}.raw"
-        self._store = staging.store.path
+        self._store = staging.collection
         self._file: BinaryIO | None = None
 
     def __enter__(self) -> _Scratch:

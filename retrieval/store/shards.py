@@ -69,7 +69,7 @@ def write_vectors_in_parts(
     """
     scratch = staging.folder / "scratch.raw"
     try:
-        with storage_errors(staging.store.path), scratch.open("wb") as file:
+        with storage_errors(staging.collection), scratch.open("wb") as file:
             for part in parts:
                 file.write(np.ascontiguousarray(part, dtype=dtype).data)
         with scratch.open("rb") as file:

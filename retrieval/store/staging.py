@@ -14,14 +14,11 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..values.errors import RetrError, StorageError
-from .disk import HashingFile, file_sha256, storage_errors
+from .disk import Disk, HashingFile, file_sha256, storage_errors
 from .manifest import FileEntry, Manifest
-
-if TYPE_CHECKING:
-    from .store import Store
 
 log = logging.getLogger("retr.store")
 
@@ -64,13 +61,19 @@ def kept_work(folder: Path) -> Unfinished | None:
 class Staging:
     """A folder for files on their way into a commit.
 
-    work:    what the folder is kept for; None where it goes when the block ends.
+    collection: the collection's folder, where the files go.
+    disk:    does the writing.
+    folder:  where the files lie until then.
+    work:    what the folder is kept for; None if it goes when the block ends.
     files:   those that are whole, by the names they will have.
     note:    what `keep` was given, by a process before this one; None where all begins anew.
     """
 
-    def __init__(self, store: Store, folder: Path, work: Unfinished | None = None) -> None:
-        self.store = store
+    def __init__(
+        self, collection: Path, disk: Disk, folder: Path, work: Unfinished | None = None
+    ) -> None:
+        self.collection = collection
+        self.disk = disk
         self.folder = folder
         self.work = work
         self.files: dict[str, FileEntry] = {}
@@ -90,8 +93,8 @@ class Staging:
             "files": {name: asdict(entry) for name, entry in self.files.items()},
             "note": note,
         }
-        disk, new = self.store.disk, self.folder / f"{_KEPT}.new"
-        with storage_errors(self.store.path):
+        disk, new = self.disk, self.folder / f"{_KEPT}.new"
+        with storage_errors(self.collection):
             disk.remove(new)
             with disk.create(new) as file:
                 file.write(json.dumps(kept, indent=1).encode())
@@ -114,7 +117,7 @@ class Staging:
             self.files, self.note = files, kept["note"]
             return
         for path in self.folder.glob("*.*"):
-            self.store.disk.remove(path)
+            self.disk.remove(path)
 
     @contextlib.contextmanager
     def new_file(self, folder: str, suffix: str = ".arrow") -> Iterator[tuple[HashingFile, str]]:
@@ -124,15 +127,15 @@ class Staging:
         """
         base = f"{uuid.uuid4().hex}{suffix}"
         path = self.folder / base
-        with storage_errors(self.store.path):
+        with storage_errors(self.collection):
             try:
-                with self.store.disk.create(path) as raw:
+                with self.disk.create(path) as raw:
                     file = HashingFile(raw)
                     yield file, f"{folder}/{base}"
-                    self.store.disk.sync(raw)
+                    self.disk.sync(raw)
             except BaseException:
                 with contextlib.suppress(OSError):
-                    self.store.disk.remove(path)
+                    self.disk.remove(path)
                 raise
         self.files[f"{folder}/{base}"] = FileEntry(file.size, file.sha256)
 
@@ -141,25 +144,25 @@ class Staging:
         """Yield a path that another library writes to, and the name the file will have."""
         base = f"{uuid.uuid4().hex}{suffix}"
         path = self.folder / base
-        with storage_errors(self.store.path):
+        with storage_errors(self.collection):
             try:
                 yield path, f"{folder}/{base}"
             except OSError as error:
                 # Other libraries report a full disk in words only.
                 if error.errno is None and not isinstance(error, RetrError):
                     raise StorageError(
-                        f"{self.store.path}: a file could not be written ({error}); nothing "
+                        f"{self.collection}: a file could not be written ({error}); nothing "
                         "committed is lost: see to the disk and run the same command again"
                     ) from error
                 raise
             with path.open("rb+") as file:
-                self.store.disk.sync(file)
+                self.disk.sync(file)
             self.files[f"{folder}/{base}"] = FileEntry(path.stat().st_size, file_sha256(path))
 
     def find(self, name: str) -> Path:
         """Return where a file lies that may be staged or committed."""
         staged = self.folder / Path(name).name
-        return staged if name in self.files else self.store.path / name
+        return staged if name in self.files else self.collection / name
 
 
 def check_file(path: Path, entry: FileEntry, *, contents: bool) -> str | None:

@@ -254,7 +254,7 @@ class Store:
                 self._take_back(made, ())
                 raise
         assert fd is not None  # it was tried for as long as it takes
-        staging, ended = Staging(self, folder, work), False
+        staging, ended = Staging(self.path, self.disk, folder, work), False
         try:
             yield staging
             ended = True

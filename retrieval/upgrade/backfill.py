@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from ...indexes.base import Floats, MissingFaissError
+from ...indexes.base import Floats
+from ..bridges.codec import read_forward
 from ..bridges.forward import Forward
 from ..encoders.base import TEXT, Encoder
 from ..segments.snapshot import Snapshot
@@ -25,8 +26,8 @@ from ..store.shards import Rows, find_rows
 from ..store.store import Store
 from ..values.errors import InputError, LockedError, RetrError, StorageError
 from ..values.progress import Progress
-from ..values.settings import IndexWish
-from ..writing import indexing, merging
+from ..writing import merging
+from ..writing.indexing import settle
 from .changes import Vectors, add_vectors, finish
 from .rows import awaiting, blocks, embed
 
@@ -193,7 +194,7 @@ class Backfill:
         manifest = self.snapshot.manifest
         for entry in manifest.bridges:
             if entry.maps is Maps.DOCUMENTS and entry.source in manifest.spaces:
-                forward = Forward.read(self.store.path / entry.file)
+                forward = read_forward(self.store.path / entry.file)
                 return forward if forward.residuals is not None else None
         return None
 
@@ -288,14 +289,3 @@ def finish_all(store: Store, snapshot: Snapshot) -> Snapshot:
         if error is late:
             return snapshot
         raise
-
-
-def settle(store: Store, snapshot: Snapshot, progress: Progress) -> Snapshot:
-    """Merge and index what an upgrade has written, as the collection's settings say."""
-    snapshot = merging.merge_small(store, snapshot)
-    wish = IndexWish.of(snapshot.manifest.settings)
-    try:
-        return indexing.index_all(store, snapshot, wish, late=indexing.LATE, progress=progress)
-    except MissingFaissError as error:
-        log.warning("the vectors are scanned exactly, without the index %s: %s", wish.spec, error)
-        return snapshot

@@ -14,11 +14,11 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from ..bridges.bridge import Bridge, Carried
-from ..bridges.calibration import calibrations
 from ..bridges.forward import Forward
-from ..bridges.maps import Floats, Hubless, Identity, Linear
+from ..bridges.maps import Floats, Hubless, Identity, Linear, similarities
+from .calibrating import calibrations
 from .fits import Ridge, Whitening, procrustes
-from .pairs import Pairs, similarities
+from .pairs import Pairs
 
 STRENGTHS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 4.0, 10.0)
 """Of the ridge, as multiples of the mean variance of a dimension: a grid wide enough that its best

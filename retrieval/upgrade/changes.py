@@ -11,22 +11,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...indexes.base import Floats
+from ..bridges.bridge import Bridge
+from ..bridges.codec import write_map
+from ..bridges.forward import Forward
 from ..encoders.base import Space
 from ..segments.marks import rows_of, superseded_by, visible_rows
 from ..segments.means import RunningMean
-from ..segments.snapshot import Snapshot
+from ..segments.snapshot import Snapshot, open_generation
 from ..store.manifest import BridgeEntry, Manifest, Maps, Role, SegmentEntry, UpgradeEntry
 from ..store.shards import Rows, find_rows, write_vectors_in_parts
 from ..store.staging import Staging
 from ..store.store import Store
 from ..values.errors import InputError
-from ..writing.commits import check_there, new_id, open_newest, with_deletes
+from ..writing.commits import check_there, new_id, with_deletes
 
 BLOCK = 16_384
 
@@ -63,14 +66,6 @@ class Vectors:
         return Vectors(self.rows[keep], self.modality, parts)
 
 
-class Written(Protocol):
-    """What can be written to a file: a bridge, or a map of documents."""
-
-    def write(self, file: Any) -> None:
-        """Write it to a binary file."""
-        ...
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Fitted:
     """What an upgrade begins with.
@@ -86,9 +81,9 @@ class Fitted:
     space: Space
     encoder: Mapping[str, Any]
     vectors: Vectors
-    bridge: Written
-    back: Written
-    forward: Written
+    bridge: Bridge
+    back: Bridge
+    forward: Forward
     measured: tuple[Mapping[str, Any], ...]
     gate: Mapping[str, Any]
 
@@ -138,12 +133,12 @@ def begin(store: Store, snapshot: Snapshot, fitted: Fitted) -> Snapshot:
                 bridges=(*newest.bridges, *bridges),
                 upgrade=upgrade,
             )
-            committed = open_newest(store, newest, snapshot)
+            committed = open_generation(store, newest, snapshot)
             return _with_vectors(store, staging, committed, begun, new, staged)
 
         manifest = store.commit(staging, rebase)
     assert manifest is not None
-    return open_newest(store, manifest, snapshot)
+    return open_generation(store, manifest, snapshot)
 
 
 def add_vectors(
@@ -171,13 +166,13 @@ def add_vectors(
                     f"{store.path}: its encoder was changed meanwhile, so what was encoded is of "
                     f"no use; see: retr upgrade status --index {store.path}"
                 )
-            committed = open_newest(store, newest, snapshot)
+            committed = open_generation(store, newest, snapshot)
             if rate is not None and newest.upgrade is not None:
                 newest = replace(newest, upgrade=replace(newest.upgrade, rate=round(rate, 2)))
             return _with_vectors(store, staging, committed, newest, key, staged)
 
         manifest = store.commit(staging, rebase)
-    return snapshot if manifest is None else open_newest(store, manifest, snapshot)
+    return snapshot if manifest is None else open_generation(store, manifest, snapshot)
 
 
 def add_mapped(
@@ -201,7 +196,7 @@ def add_mapped(
                     f"{store.path}: the upgrade was finished or rolled back meanwhile; see: "
                     f"retr upgrade status --index {store.path}"
                 )
-            committed = open_newest(store, newest, snapshot)
+            committed = open_generation(store, newest, snapshot)
             key = there.made
             if key is None:
                 key = new_key(newest)
@@ -211,7 +206,7 @@ def add_mapped(
             return _with_vectors(store, staging, committed, newest, key, staged)
 
         manifest = store.commit(staging, rebase)
-    return snapshot if manifest is None else open_newest(store, manifest, snapshot)
+    return snapshot if manifest is None else open_generation(store, manifest, snapshot)
 
 
 def finish(store: Store, snapshot: Snapshot, check: Callable[[Snapshot], None]) -> Snapshot:
@@ -225,7 +220,7 @@ def finish(store: Store, snapshot: Snapshot, check: Callable[[Snapshot], None]) 
             check_there(store, newest, snapshot)
             if newest is None:
                 return None
-            opened = open_newest(store, newest, snapshot)
+            opened = open_generation(store, newest, snapshot)
             check(opened)
             upgrade = newest.upgrade
             assert upgrade is not None  # `check` has seen to it
@@ -239,7 +234,7 @@ def finish(store: Store, snapshot: Snapshot, check: Callable[[Snapshot], None]) 
 
         manifest = store.commit(staging, rebase)
     assert manifest is not None
-    return open_newest(store, manifest, snapshot)
+    return open_generation(store, manifest, snapshot)
 
 
 def roll_back(store: Store, snapshot: Snapshot, check: Callable[[Manifest], None]) -> Snapshot:
@@ -290,7 +285,7 @@ def roll_back(store: Store, snapshot: Snapshot, check: Callable[[Manifest], None
 
         manifest = store.commit(staging, rebase)
     assert manifest is not None
-    return open_newest(store, manifest, snapshot)
+    return open_generation(store, manifest, snapshot)
 
 
 def new_key(manifest: Manifest) -> str:
@@ -376,9 +371,9 @@ def _stage(
     return vectors, entry, space
 
 
-def _write(staging: Staging, made: Written) -> str:
+def _write(staging: Staging, made: Bridge | Forward) -> str:
     with staging.new_file("bridges") as (file, name):
-        made.write(file)
+        write_map(file.as_binary(), made)
     return name
 
 

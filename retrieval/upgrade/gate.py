@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from ..bridges.bridge import Bridge
 from ..bridges.forward import Forward
-from ..bridges.maps import Doubles, Floats
+from ..bridges.maps import Doubles, Floats, similarities
 from ..evaluation.intervals import mean_interval
 from ..evaluation.significance import Interval
 from .candidates import bridged_scores, mapped_scores
 from .choose import Choice
-from .pairs import Pairs, similarities, stacked
+from .pairs import Pairs, stacked
 from .task import agreement
 
 SHARES = (0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)

@@ -61,17 +61,6 @@ class Pairs:
         return replace(self, old=self.old[rows], new=self.new[rows])
 
 
-def similarities(queries: Floats, documents: Floats, metric: str) -> Floats:
-    """Return f32[q, n], higher is better: inner products, or negative squared distances for l2."""
-    found: Floats = queries @ documents.T
-    if metric != "l2":
-        return found
-    lengths = np.einsum("ij,ij->i", documents, documents)
-    mine = np.einsum("ij,ij->i", queries, queries)[:, None]
-    found = 2 * found - lengths - mine
-    return found
-
-
 def stacked(documents: Floats, queries: Floats | None) -> Floats:
     """Return documents and, below them, queries where there are any."""
     return documents if queries is None else np.concatenate([documents, queries])

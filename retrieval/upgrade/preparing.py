@@ -14,7 +14,6 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ...indexes.base import Floats
-from ..bridges.calibration import Matched
 from ..encoders.base import IMAGE, TEXT, Encoder
 from ..segments.snapshot import Snapshot
 from ..store.shards import Rows, find_rows, merged_rows
@@ -22,6 +21,7 @@ from ..values.errors import InputError, RetrError
 from ..values.progress import Progress
 from ..values.types import Query
 from ..writing.commits import check_settings
+from .calibrating import matched
 from .changes import Fitted, Vectors
 from .choose import Choice, choose_bridge, choose_forward
 from .gate import Judged, measure_gate
@@ -171,7 +171,7 @@ def prepare(
         space=encoder.space,
         encoder=loading,
         vectors=Vectors.of(sampled, modality, new),
-        bridge=replace(bridge.value, both=Matched.of(pairs, seed)) if both else bridge.value,
+        bridge=replace(bridge.value, both=matched(pairs, seed)) if both else bridge.value,
         back=back.value,
         forward=forward.value,
         measured=tuple(

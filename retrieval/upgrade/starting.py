@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 
 from ..encoders.base import Encoder, EncoderOptions
-from ..search.views import BridgedViews
+from ..search.views import BridgedViews, Home
 from ..segments.snapshot import Snapshot
 from ..store.store import Store
 from ..values.errors import InputError
 from ..values.progress import choose_progress
+from ..values.settings import TermSettings
 from ..values.types import Query
 from ..writing import indexing
 from ..writing.commits import change_settings
-from ..writing.terms import TermSettings
 from .changes import Fitted, begin
 from .pairs import FEWEST
 from .preparing import Asked, check_start, prepare
@@ -148,7 +148,8 @@ def _measured_again(store: Store, snapshot: Snapshot, fitted: Fitted) -> Snapsho
     assert upgrade is not None
     (some,) = fitted.vectors.parts()
     step = -(-len(some) // MEASURED_QUERIES)
-    views = BridgedViews(snapshot, some[::step].astype(np.float32))
+    home = Home(snapshot.manifest.space, snapshot.space.metric, snapshot.crossings)
+    views = BridgedViews(home, some[::step].astype(np.float32))
     for segment in snapshot.dense:
         if segment.entry.space == upgrade.source:
             queries = views.of(segment).queries

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bridges.codec import read_forward
 from ..bridges.forward import Forward
 from ..encoders.base import TEXT, Encoder, EncoderOptions, Space
 from ..segments.dense import DenseSegment
@@ -20,8 +21,8 @@ from ..store.shards import Rows, merged_rows
 from ..store.store import Store
 from ..values.errors import InputError, RetrError
 from ..values.progress import Progress, Silent
+from ..writing.indexing import settle
 from . import changes
-from .backfill import settle
 from .changes import Vectors
 from .rows import awaiting, blocks, found_in
 
@@ -58,7 +59,7 @@ def map_all(store: Store, snapshot: Snapshot, progress: Progress) -> tuple[Snaps
             f"embed those rows: retr upgrade backfill --index {store.path}"
         )
     (entry,) = [b for b in snapshot.manifest.bridges if b.maps is Maps.DOCUMENTS]
-    forward = Forward.read(store.path / entry.file)
+    forward = read_forward(store.path / entry.file)
     space = _mapped_space(snapshot, entry, forward, store.path)
     modality = str(entry.measured.get("modality", TEXT))
     waiting = found_in(snapshot, upgrade.source, modality)

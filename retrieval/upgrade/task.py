@@ -9,8 +9,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bridges.maps import Doubles, Floats, unit_rows
-from .pairs import Pairs, similarities
+from ..bridges.maps import Doubles, Floats, similarities, unit_rows
+from .pairs import Pairs
 
 T = TypeVar("T")
 Rows = NDArray[np.int64]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..sources.base import Skipped
+    pass
 
 
 @dataclass(slots=True)
@@ -52,3 +52,18 @@ def describe(report: IngestReport) -> dict[str, Any]:
         "long_texts": report.long_texts,
         "seconds": round(report.seconds, 3),
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Something of the source that could not be read; counted and listed, never fatal.
+
+    where:  the file, and the place in it.
+    reason: one clause, with what to do where something can be done.
+    id:     the id its document would have; one that ends with "/" stands for every id that
+            starts with it. What is unreadable has not vanished: such documents are kept.
+    """
+
+    where: str
+    reason: str
+    id: str | None = None

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from .errors import InputError
-
-if TYPE_CHECKING:
-    from ..store.manifest import IndexEntry
 
 AUTO = "auto"
 
@@ -88,19 +85,44 @@ class IndexWish:
         return self.spec == AUTO and self.recall is None
 
 
-def summary(entry: IndexEntry) -> dict[str, Any]:
-    """Return what was measured of an index at the point it is set to; empty where nothing was."""
-    curve = entry.measured.get("curve")
-    if not curve:
-        return {}
-    chosen = curve[entry.measured["default"]]
-    return {
-        "asked": entry.measured["asked"],
-        "recall": chosen["recall"],
-        "low": chosen["low"],
-        "high": chosen["high"],
-        "cpu_us": chosen["cpu_us"],
-        "queries": entry.measured["queries"],
-        "own_queries": entry.measured["own_queries"],
-        **({"texts": True} if entry.measured.get("texts") else {}),
-    }
+@dataclass(frozen=True, slots=True)
+class Bm25:
+    """The two constants of BM25.
+
+    k1: how soon more of the same term stops to matter.
+    b:  how much long rows are held back, from 0 to 1.
+    """
+
+    k1: float
+    b: float
+
+
+DEFAULT_LANGUAGE = "english"
+DEFAULT_BM25 = Bm25(k1=1.2, b=0.75)
+
+
+@dataclass(frozen=True, slots=True)
+class TermSettings:
+    """How a collection's texts become terms and how those are scored, fixed when it is built.
+
+    analyzer: the name of an `Analyzer`, with its version.
+    """
+
+    analyzer: str
+    k1: float = DEFAULT_BM25.k1
+    b: float = DEFAULT_BM25.b
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> TermSettings | None:
+        """Return what a collection's settings say, None where its words are not searched."""
+        stored = settings.get("lexical")
+        return None if stored is None else cls(**stored)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return asdict(self)
+
+    @property
+    def bm25(self) -> Bm25:
+        """The constants of BM25."""
+        return Bm25(self.k1, self.b)

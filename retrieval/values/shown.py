@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 
 def score_text(score: float) -> str:
@@ -19,3 +20,51 @@ def shorter_path(path: str) -> str:
     except (OSError, ValueError):  # the current folder is gone
         return path
     return relative if len(relative) < len(path) else path
+
+
+# The C0 controls as their pictures, as `cat -v` would.
+_PICTURES = {code: chr(0x2400 + code) for code in range(0x20)} | {0x7F: "\u2421"}
+
+
+_REPLACED = {*range(0x80, 0xA0), 0x2028, 0x2029, *range(0xD800, 0xE000)}
+
+
+# Overrides and isolates of direction, invisible characters of uncertain width, tags.
+_REMOVED = {
+    0xAD,
+    0x200B,
+    0x2060,
+    0xFEFF,
+    *range(0x202A, 0x202F),
+    *range(0x2066, 0x206A),
+    *range(0xFFF9, 0xFFFC),
+    *range(0xE0000, 0xE0080),
+}
+
+
+_PLAIN: dict[int, str | None] = {
+    **_PICTURES,
+    **dict.fromkeys(_REPLACED, "\ufffd"),
+    **dict.fromkeys(_REMOVED, None),
+}
+
+
+def plain(text: str, encoding: str | None = None) -> str:
+    """Return a text that a terminal shows and does not obey.
+
+    encoding: of the terminal; what it cannot hold becomes "?". None stands for UTF-8.
+    """
+    shown = text.translate(_PLAIN)
+    if encoding is not None and not is_utf8(encoding):
+        return shown.replace("…", "...").encode(encoding, "replace").decode(encoding)
+    return shown
+
+
+def one_line(message: str) -> str:
+    """Return a message as one line that a terminal shows and does not obey."""
+    return plain(re.sub(r"\s*[\r\n]\s*", " ", message.strip()))
+
+
+def is_utf8(encoding: str) -> bool:
+    """Return whether an encoding is UTF-8, by any of its names."""
+    return encoding.lower().replace("-", "").replace("_", "") in ("utf8", "utf8sig")

@@ -20,14 +20,15 @@ from ..encoders.base import IMAGE, TEXT, Space, Weights
 from ..segments.marks import carried_over
 from ..segments.means import encode_mean
 from ..segments.opening import check_space
-from ..segments.snapshot import Snapshot
+from ..segments.snapshot import Snapshot, open_generation
 from ..store.documents import DocumentShard, StoredRow, write_documents
 from ..store.manifest import Manifest, Role, SegmentEntry
 from ..store.shards import Rows, find_rows, open_rows, write_rows, write_vectors
 from ..store.staging import Staging
 from ..store.store import Store
-from ..values.errors import CollectionNotFoundError, DamagedError, InputError
-from .terms import TermSettings, stage_terms, stage_weights
+from ..values.errors import CollectionNotFoundError, InputError
+from ..values.settings import TermSettings
+from .terms import stage_terms, stage_weights
 
 log = logging.getLogger("retr.commits")
 
@@ -173,7 +174,7 @@ def add_rows(
                 new.append(words.entry(new_id(), first))
             replaced = np.empty(0, np.int64)
             if newest is not None:
-                replaced = np.concatenate(open_newest(store, newest, previous).rows_of(ids))
+                replaced = np.concatenate(open_generation(store, newest, previous).rows_of(ids))
             deletes = with_deletes(store, staging, ground, replaced)
             return replace(
                 ground.with_segments((*ground.segments, *new), deletes, staging.files),
@@ -182,7 +183,7 @@ def add_rows(
 
         manifest = store.commit(staging, rebase)
     assert manifest is not None  # rebase always returns one
-    return open_newest(store, manifest, previous), first
+    return open_generation(store, manifest, previous), first
 
 
 def _stage_encoded(
@@ -238,7 +239,7 @@ def delete_rows(
             check_there(store, newest, previous)
             if newest is None:
                 return None
-            rows = select(open_newest(store, newest, previous))
+            rows = select(open_generation(store, newest, previous))
             count = len(rows)
             if not count:
                 return None
@@ -246,7 +247,7 @@ def delete_rows(
             return newest.with_segments(newest.segments, deletes, staging.files)
 
         manifest = store.commit(staging, rebase)
-    return (open_newest(store, manifest, previous) if manifest else None), count
+    return (open_generation(store, manifest, previous) if manifest else None), count
 
 
 def change_settings(
@@ -268,7 +269,7 @@ def change_settings(
             return None if changed == newest else changed
 
         manifest = store.commit(staging, rebase)
-    return open_newest(store, manifest, previous) if manifest else previous
+    return open_generation(store, manifest, previous) if manifest else previous
 
 
 def replace_segments(
@@ -285,25 +286,7 @@ def replace_segments(
         raise InputError(
             f"{store.path}: another writer has replaced the segments meanwhile; run it again"
         )
-    return open_newest(store, manifest, snapshot)
-
-
-def open_newest(store: Store, manifest: Manifest, previous: Snapshot | None) -> Snapshot:
-    """Return a generation opened, or a newer one where it has been cleared away since.
-
-    Raises:
-        DamagedError: a file of it is missing, or not what was written.
-    """
-    while True:
-        try:
-            return Snapshot(store, manifest, previous)
-        except FileNotFoundError as error:
-            newest, _ = store.read()
-            if newest.generation == manifest.generation:
-                raise DamagedError(
-                    f"{error}; see what else is with: retr index verify --index {store.path}"
-                ) from error
-            manifest = newest
+    return open_generation(store, manifest, snapshot)
 
 
 def check_there(store: Store, newest: Manifest | None, previous: Snapshot | None) -> None:

@@ -16,24 +16,24 @@ import numpy as np
 
 from ...indexes import kind
 from ...indexes.arrays import ArraySource
-from ...indexes.base import Floats, Metric
-from ...indexes.checkpoint import Checkpoint
+from ...indexes.base import Floats, Metric, MissingFaissError
+from ...indexes.checkpoint import FileCheckpoint
 from ...indexes.spec import IndexSpec
 from ...indexes.tuning.candidates import candidates
 from ...indexes.tuning.curve import K
 from ...indexes.tuning.tune import Tuned, measure, tune
 from ..encoders.base import IMAGE, TEXT
 from ..segments.dense import DenseSegment
-from ..segments.snapshot import DocumentSegment, Snapshot
+from ..segments.snapshot import DocumentSegment, Snapshot, open_generation
 from ..store.manifest import IndexEntry, Manifest, Role, SegmentEntry, parse_segment
 from ..store.shards import open_vectors
 from ..store.staging import Staging, Unfinished
 from ..store.store import Store
 from ..values.progress import Progress
-from ..values.settings import AUTO, IndexWish
-from .commits import check_there, new_id, open_newest, replace_segments
+from ..values.settings import AUTO, IndexWish, TermSettings
+from .commits import check_there, new_id, replace_segments
 from .merging import merge_group, merge_small
-from .terms import StagedTerms, TermSettings, stage_terms
+from .terms import StagedTerms, stage_terms
 
 log = logging.getLogger("retr.indexing")
 
@@ -171,8 +171,8 @@ def index_words(store: Store, snapshot: Snapshot, terms: TermSettings) -> Snapsh
 
             manifest = store.commit(staging, rebase)
         if manifest is not None:
-            return merge_small(store, open_newest(store, manifest, snapshot))
-        snapshot = open_newest(store, store.read()[0], snapshot)
+            return merge_small(store, open_generation(store, manifest, snapshot))
+        snapshot = open_generation(store, store.read()[0], snapshot)
     return snapshot
 
 
@@ -258,9 +258,9 @@ def _tuned(
         if progress is not None:
             progress.update("building the index", done, done, total)
 
-    def kept(spec: IndexSpec) -> Checkpoint:
+    def kept(spec: IndexSpec) -> FileCheckpoint:
         name = hashlib.sha256(str(spec).encode()).hexdigest()[:32]
-        return Checkpoint(folder / f"{name}.part")
+        return FileCheckpoint(folder / f"{name}.part")
 
     recall = wish.recall or (1.0 if wish.spec == AUTO else MEASURED_AT)
     spec = None if wish.spec == AUTO else IndexSpec.parse(wish.spec)
@@ -365,3 +365,14 @@ def _merged(
     if entry is not None:
         staging.keep(asdict(entry))
     return entry
+
+
+def settle(store: Store, snapshot: Snapshot, progress: Progress) -> Snapshot:
+    """Merge and index what was written, as the collection's settings say."""
+    snapshot = merge_small(store, snapshot)
+    wish = IndexWish.of(snapshot.manifest.settings)
+    try:
+        return index_all(store, snapshot, wish, late=LATE, progress=progress)
+    except MissingFaissError as error:
+        log.warning("the vectors are scanned exactly, without the index %s: %s", wish.spec, error)
+        return snapshot

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 
 from ..encoders.base import IMAGE, TEXT, Encoder, ImageEncoder, Weights
 from ..segments.snapshot import Snapshot
-from ..sources.base import Skipped, Source
+from ..sources.base import Source
 from ..store.documents import StoredRow
 from ..store.store import Store
 from ..text.passages import split
 from ..values.errors import InputError, LockedError, RetrError, StorageError
 from ..values.progress import Progress
-from ..values.report import IngestReport
+from ..values.report import IngestReport, Skipped
 from ..values.types import Document, ImageAt
 from . import commits, merging
 from .checks import check_made, own_vector

@@ -12,14 +12,14 @@ import numpy as np
 from ..segments.dense import DenseSegment
 from ..segments.lexical import LexicalSegment
 from ..segments.means import RunningMean
-from ..segments.snapshot import DocumentSegment, Snapshot
+from ..segments.snapshot import DocumentSegment, Snapshot, open_generation
 from ..store.documents import merge_documents
 from ..store.manifest import Manifest, Role, SegmentEntry
 from ..store.shards import Matrix, Rows, write_vectors_in_parts
 from ..store.staging import Staging, check_file
 from ..store.store import Store
 from ..values.errors import DamagedError
-from .commits import check_there, new_id, open_newest, with_replaced
+from .commits import check_there, new_id, with_replaced
 from .terms import merge_terms
 
 Group = Sequence[DocumentSegment] | Sequence[DenseSegment] | Sequence[LexicalSegment]
@@ -65,7 +65,7 @@ def merge(
         manifest = store.commit(staging, rebase)
     if manifest is None:  # another writer has merged the same segments
         manifest, _ = store.read()
-    return open_newest(store, manifest, snapshot)
+    return open_generation(store, manifest, snapshot)
 
 
 def merge_group(
@@ -81,13 +81,13 @@ def merge_group(
     """
     for segment in group:
         for name in segment.entry.files:
-            path = staging.store.path / name
+            path = staging.collection / name
             problem = check_file(path, snapshot.manifest.files[name], contents=True)
             # What has been cleared away is still mapped; the commit will find it replaced.
             if problem is not None and path.exists():
                 raise DamagedError(
                     f"{problem}; see what else is with: "
-                    f"retr index verify --index {staging.store.path}"
+                    f"retr index verify --index {staging.collection}"
                 )
     first = group[0]
     if isinstance(first, DocumentSegment):

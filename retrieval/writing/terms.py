@@ -4,56 +4,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from ..encoders.base import Space
-from ..segments.lexical import Bm25, LexicalSegment
+from ..segments.lexical import LexicalSegment
 from ..store.manifest import Role, SegmentEntry
 from ..store.postings import Counts, block_of, count_terms, merged_blocks, write_postings
 from ..store.shards import Rows
 from ..store.staging import Staging
-from ..text.analysis import Analyzer, Vocabulary, analyzer
+from ..text.analysis import Vocabulary, analyzer
+from ..values.settings import TermSettings
 
 log = logging.getLogger("retr.terms")
 
-DEFAULT_LANGUAGE = "english"
-DEFAULT_BM25 = Bm25(k1=1.2, b=0.75)
 _CHUNK_ROWS = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class TermSettings:
-    """How a collection's texts become terms and how those are scored, fixed when it is built.
-
-    analyzer: the name of an `Analyzer`, with its version.
-    """
-
-    analyzer: str
-    k1: float = DEFAULT_BM25.k1
-    b: float = DEFAULT_BM25.b
-
-    @classmethod
-    def of(cls, settings: Mapping[str, Any]) -> TermSettings | None:
-        """Return what a collection's settings say, None where its words are not searched."""
-        stored = settings.get("lexical")
-        return None if stored is None else cls(**stored)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
-        return asdict(self)
-
-    @property
-    def bm25(self) -> Bm25:
-        """The constants of BM25."""
-        return Bm25(self.k1, self.b)
-
-    def open_analyzer(self) -> Analyzer:
-        """Return the analyzer."""
-        return analyzer(self.analyzer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +64,7 @@ def stage_terms(
     there = [i for i, text in enumerate(texts) if text is not None]
     if not there:
         return None
-    vocabulary = Vocabulary(settings.open_analyzer())
+    vocabulary = Vocabulary(analyzer(settings.analyzer))
     parts: list[tuple[Any, Any, Counts]] = []
     lengths = np.empty(len(there), np.uint32)
     for start in range(0, len(there), _CHUNK_ROWS):

@@ -234,7 +234,9 @@ def make_images(path: Path) -> Any:
         for d in kept
         if isinstance(d.image, ImageAt)
     }
-    means = {m: usual.mean.tolist() for (_, m), usual in collection._snapshot.usual.items()}
+    means = {
+        m: usual.mean.tolist() for (_, m), usual in collection._snapshot.score_statistics.items()
+    }
     return {
         "images": images,
         "texts": {d.id: d.text for d in kept},

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from ....indexes import IndexSpec, SpecError, kind
 from ....indexes.arrays import ArraySource
 from ....indexes.base import Floats
-from ....indexes.checkpoint import Checkpoint
+from ....indexes.checkpoint import FileCheckpoint
 from ....indexes.points import OperatingPoint
 from ....retrieval.values.errors import InputError
 from .base import Peer, Rows, Setting
@@ -69,8 +69,8 @@ class Retr(Peer):
         shared = folder.parent / "checkpoints"
         shared.mkdir(exist_ok=True)
 
-        def kept(spec: IndexSpec) -> Checkpoint:
-            return Checkpoint(shared / f"{self.task.threads}-{spec}.faiss")
+        def kept(spec: IndexSpec) -> FileCheckpoint:
+            return FileCheckpoint(shared / f"{self.task.threads}-{spec}.faiss")
 
         tuned = tune(self._source(base), None, queries, _recall(self.option), checkpoint=kept)
         index = tuned.index
