@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..indexes.gpu.gpu import on_device
 from .collection import Collection, source_options
 from .encoders.base import Encoder, EncoderOptions
+from .segments.opening import check_settings
 from .sources.base import Source
-from .store.shards import DTYPES
 from .store.store import Store
 from .text.analysis import analyzer
 from .values.errors import InputError
@@ -22,13 +21,15 @@ from .values.report import IngestReport, Skipped
 from .values.settings import (
     AUTO,
     DEFAULT_LANGUAGE,
+    DTYPES,
+    Settings,
     TermSettings,
     check_memory,
     check_recall,
     check_spec,
 )
 from .values.types import Document
-from .writing.commits import Birth, check_settings
+from .writing.commits import NewCollection
 from .writing.ingest import Ingest
 
 if TYPE_CHECKING:
@@ -83,29 +84,26 @@ def build(
     """
     from .sources import open_source
 
-    settings = _settings(recall, memory, spec, dtype)
+    fields = _fields(recall, memory, spec, dtype)
     terms = TermSettings(analyzer(language or DEFAULT_LANGUAGE).name)
     opened = open_source(source, source_options(options, how))
     device = encoder_options.device if encoder_options else None
     store = Store(Path(path))
     if store.exists():
         collection = Collection(path, encoder=encoder, options=encoder_options)
-        check_settings(collection.space, settings)
+        check_settings(collection.space, Settings(**fields))
         _check_dtype(collection, dtype)
         _check_language(collection, language)
         collection.ingest(opened, passages, size, progress, vanish=True)
     else:
         store.check_target()
         opened, chosen = _choose_encoder(opened, encoder, encoder_options or EncoderOptions())
-        settings |= {
-            "lexical": terms.to_json(),
-            "fusion": default_fusion(chosen.space.family).to_json(),
-        }
+        fields |= {"terms": terms, "fusion": default_fusion(chosen.space.family)}
+        settings = Settings(**fields)
         report = _first(store, opened, chosen, settings, passages, size, progress)
         collection = Collection(path, encoder=chosen, device=device)
         collection.report = report
-    with on_device(device):
-        collection.settle(settings, terms, progress)
+    collection.settle(fields, terms, progress)
     return collection
 
 
@@ -113,15 +111,15 @@ def _first(
     store: Store,
     source: Source,
     encoder: Encoder,
-    settings: Mapping[str, Any],
+    settings: Settings,
     passages: bool | None,
     size: int | None,
     progress: bool | None,
 ) -> IngestReport:
     loading = {"name": encoder.name, "options": encoder.options.to_json()}
-    birth = Birth(encoder.space, loading, settings, encoder.modalities)
+    new = NewCollection(encoder.space, loading, settings, encoder.modalities)
     with choose_progress(progress) as shown:
-        ingest = Ingest(store, birth, encoder, None, shown, passages=passages, size=size)
+        ingest = Ingest(store, new, encoder, None, shown, passages=passages, size=size)
         return ingest.run(source, vanish=False)
 
 
@@ -169,30 +167,31 @@ class _Resumed(Source):
             yield item
 
 
-def _settings(
+def _fields(
     recall: float | str | None, memory: int | str | None, spec: str | None, dtype: str | None
 ) -> dict[str, Any]:
-    settings: dict[str, Any] = {}
+    """Return the fields of `Settings` that were chosen."""
+    fields: dict[str, Any] = {}
     if recall is not None and spec is not None:
         raise InputError("give a recall or a spec, not both: a spec is measured, not tuned")
     if recall is not None:
-        settings["recall"] = check_recall(recall)
-        settings["spec"] = AUTO
+        fields["recall"] = check_recall(recall)
+        fields["spec"] = AUTO
     if memory is not None and recall is None:
         raise InputError("memory says what the index for a recall may take: give a recall, too")
     if memory is not None:
-        settings["memory"] = check_memory(memory)
+        fields["memory"] = check_memory(memory)
     if spec is not None:
-        settings["spec"] = check_spec(spec)
+        fields["spec"] = check_spec(spec)
     if dtype is not None:
         if dtype not in DTYPES:
             raise InputError(f"dtype {dtype!r} is not known; use {' or '.join(DTYPES)}")
-        settings["dtype"] = dtype
-    return settings
+        fields["dtype"] = dtype
+    return fields
 
 
 def _check_language(collection: Collection, language: str | None) -> None:
-    known = TermSettings.of(collection.settings)
+    known = Settings.of(collection.settings).terms
     if language is None or known is None:
         return
     wanted, there = analyzer(language).language, analyzer(known.analyzer).language
@@ -204,7 +203,7 @@ def _check_language(collection: Collection, language: str | None) -> None:
 
 
 def _check_dtype(collection: Collection, dtype: str | None) -> None:
-    known = collection.settings.get("dtype", DTYPES[0])
+    known = Settings.of(collection.settings).dtype
     if dtype is not None and dtype != known:
         raise InputError(
             f"{collection.path}: its vectors are stored as {known}, not {dtype}; "

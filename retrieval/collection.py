@@ -9,32 +9,32 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
 import numpy as np
 
-from ..indexes.base import MissingFaissError
 from ..indexes.gpu.gpu import on_device
 from .encoders.base import Encoder, EncoderOptions, Space
 from .filters.allowed import allowed_rows
 from .info import overview
 from .results.results import Results
 from .search.path import check_k, search
-from .search.plan import QUERY_BLOCK, Sides, check_mode
+from .search.plan import QUERY_BLOCK, SearchPlan, check_mode
 from .search.queries import as_queries
 from .search.rerank import DEFAULT_DEPTH, Reranker, Reranking, Score, open_reranker
-from .segments.opening import stored_encoder
+from .segments.opening import check_settings, stored_encoder
 from .segments.snapshot import Snapshot, open_newest
 from .store.manifest import Role
 from .store.store import Store
 from .values.errors import InputError, ReadOnlyError, RetrError
 from .values.progress import choose_progress
 from .values.report import IngestReport
-from .values.settings import IndexWish, check_recall, check_spec
+from .values.settings import Settings, check_recall, check_spec
 from .values.types import Query
 
 log = logging.getLogger("retr.collection")
@@ -42,6 +42,7 @@ log = logging.getLogger("retr.collection")
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+    from .search.options import SearchOptions
     from .sources import SourceOptions
     from .sources.base import Source
     from .upgrade.backfill import BackfillReport
@@ -70,7 +71,7 @@ class Collection:
         self._refresh_seconds = refresh_seconds
         self._lock = threading.Lock()
         self._encoders: dict[Space, Encoder] = {}
-        self._former: dict[Space, Encoder | None] = {}
+        self._old_encoders: dict[Space, Encoder | None] = {}
         self._device = device or (options.device if options is not None else None)
         self._rerankers: dict[str, Reranker] = {}
         self.report = IngestReport()
@@ -136,29 +137,14 @@ class Collection:
         k: int = ...,
         *,
         vector: ArrayLike | None = ...,
-        mode: str | None = ...,
-        where: str | None = ...,
-        recall: float | str | None = ...,
-        ids: Sequence[str] | None = ...,
-        passages: bool = ...,
-        explain: bool = ...,
-        rerank: str | Reranker | Score | None = ...,
-        rerank_depth: int = ...,
+        **options: Unpack[SearchOptions],
     ) -> Results: ...
     @overload
     def search(
         self,
         query: Sequence[Query] | list[str] | tuple[str, ...],
         k: int = ...,
-        *,
-        mode: str | None = ...,
-        where: str | None = ...,
-        recall: float | str | None = ...,
-        ids: Sequence[str] | None = ...,
-        passages: bool = ...,
-        explain: bool = ...,
-        rerank: str | Reranker | Score | None = ...,
-        rerank_depth: int = ...,
+        **options: Unpack[SearchOptions],
     ) -> list[Results]: ...
     def search(
         self,
@@ -209,16 +195,16 @@ class Collection:
         for start in range(0, len(asked), QUERY_BLOCK):
             block = asked[start : start + QUERY_BLOCK]
             with on_device(self._device):
-                sides = Sides(
+                plan = SearchPlan(
                     snapshot,
                     block,
                     chosen,
                     lambda: self._encoder_of(snapshot),
                     rows,
                     wanted,
-                    lambda: self._former_of(snapshot),
+                    lambda: self._old_encoder_of(snapshot),
                 )
-                found += search(sides, k, passages=passages, explain=explain, rerank=reranking)
+                found += search(plan, k, passages=passages, explain=explain, rerank=reranking)
         return found if many else found[0]
 
     def refresh(self) -> int:
@@ -268,29 +254,20 @@ class Collection:
         vanish: bool,
     ) -> IngestReport:
         """Take in a source that is open; `add` and `retr.build` are the ways to call it."""
-        from .writing.commits import Birth
+        from .writing.commits import NewCollection
         from .writing.ingest import Ingest
 
-        self._check_writable()
-        self.refresh()
-        manifest = self._snapshot.manifest
-        modalities = self.encoder.modalities
-        birth = Birth(self.space, manifest.encoder, manifest.settings, modalities)
-        with choose_progress(progress) as shown:
+        with self._writing() as snapshot, choose_progress(progress) as shown:
+            encoder = self.encoder
+            loading, settings = snapshot.manifest.encoder, snapshot.settings
+            new = NewCollection(snapshot.space, loading, settings, encoder.modalities)
             ingest = Ingest(
-                self._store,
-                birth,
-                self.encoder,
-                self._snapshot,
-                shown,
-                passages=passages,
-                size=size,
+                self._store, new, encoder, snapshot, shown, passages=passages, size=size
             )
             try:
                 self.report = ingest.run(source, vanish=vanish)
             finally:
                 self._move_to(ingest.snapshot)
-        self._clear_away()
         return self.report
 
     def delete(self, ids: str | Sequence[str]) -> int:
@@ -302,7 +279,6 @@ class Collection:
         wrong = next((id for id in wanted if not isinstance(id, str)), None)
         if wrong is not None:
             raise InputError(f"delete: the id {wrong!r} is not a text")
-        self._check_writable()
         documents = 0
 
         def select(newest: Snapshot) -> Any:
@@ -311,10 +287,10 @@ class Collection:
             documents = len(found)
             return np.concatenate(found) if found else np.empty(0, np.int64)
 
-        changed, _ = delete_rows(self._store, select, self._snapshot)
-        if changed is not None:
-            self._move_to(merge_small(self._store, changed))
-            self._clear_away()
+        with self._writing() as snapshot:
+            changed, _ = delete_rows(self._store, select, snapshot)
+            if changed is not None:
+                self._move_to(merge_small(self._store, changed))
         return documents
 
     def index(self, spec: str) -> None:
@@ -327,47 +303,33 @@ class Collection:
         from .writing import commits, indexing
 
         spec = check_spec(spec)
-        commits.check_settings(self.space, {"spec": spec})
-        self._check_writable()
-        stored = self._snapshot.manifest.encoder
-        snapshot = commits.change_settings(self._store, {"spec": spec}, stored, self._snapshot)
-        wish = IndexWish.of(snapshot.manifest.settings)
-        with on_device(self._device):
-            self._move_to(indexing.index_all(self._store, snapshot, wish))
-        self._clear_away()
+        check_settings(self.space, Settings(spec=spec))
+        with self._writing() as snapshot:
+            loading = snapshot.manifest.encoder
+            snapshot = commits.change_settings(self._store, {"spec": spec}, loading, snapshot)
+            self._move_to(indexing.index_all(self._store, snapshot))
 
     def settle(
-        self, settings: Mapping[str, Any], terms: TermSettings, progress: bool | None = None
+        self, fields: Mapping[str, Any], terms: TermSettings, progress: bool | None = None
     ) -> None:
         """Store what was chosen at a build, and index what has no index yet.
 
-        terms:    how texts become terms, where the collection does not keep their words yet.
+        fields:   of `Settings`, by name; the others stay.
+        terms:    how texts become terms, if the collection does not keep their words yet.
         progress: show it on stderr; None does on a terminal.
         """
-        from .values.settings import TermSettings
         from .writing import commits, indexing
 
-        commits.check_settings(self.space, settings)
+        check_settings(self.space, Settings(**fields))
         encoder = self.encoder
         loading = {"name": encoder.name, "options": encoder.options.to_json()}
-        self._move_to(commits.change_settings(self._store, settings, loading, self._snapshot))
-        if TermSettings.of(self.settings) is None:
-            self._move_to(indexing.index_words(self._store, self._snapshot, terms))
-        wish = IndexWish.of(self.settings)
-        try:
-            if not wish.is_open:
-                with choose_progress(progress) as shown:
-                    late = indexing.LATE
-                    self._move_to(
-                        indexing.index_all(
-                            self._store, self._snapshot, wish, late=late, progress=shown
-                        )
-                    )
-        except MissingFaissError as error:
-            log.warning(
-                "the segments are scanned exactly, without the index %s: %s", wish.spec, error
-            )
-        self._clear_away()
+        with self._writing() as snapshot, choose_progress(progress) as shown:
+            snapshot = commits.change_settings(self._store, fields, loading, snapshot)
+            self._move_to(snapshot)
+            if snapshot.settings.terms is None:
+                snapshot = indexing.index_words(self._store, snapshot, terms)
+                self._move_to(snapshot)
+            self._move_to(indexing.settle(self._store, snapshot, shown))
 
     def tune(
         self,
@@ -392,16 +354,13 @@ class Collection:
         """
         from .tuning import tune
 
-        self._check_writable()
-        self.refresh()
         wanted = None if recall is None else check_recall(recall)
         asked = None if queries is None else as_queries(list(queries), None)[0]
-        with on_device(self._device):
-            snapshot, report = tune(
-                self._store, self._snapshot, asked, qrels, wanted, lambda: self.encoder
+        with self._writing() as snapshot:
+            tuned, report = tune(
+                self._store, snapshot, asked, qrels, wanted, lambda: self._encoder_of(snapshot)
             )
-        self._move_to(snapshot)
-        self._clear_away()
+            self._move_to(tuned)
         return report
 
     # --- another encoder
@@ -446,28 +405,26 @@ class Collection:
                 text to embed, nothing was found in common and `force` is not given, or `both` is
                 and the old encoder cannot be loaded.
         """
-        from .upgrade.starting import Wanted, start
+        from .upgrade.starting import UpgradeRequest, start
 
-        self._check_writable()
-        self.refresh()
-        wanted = Wanted(
+        request = UpgradeRequest(
             to, options or EncoderOptions(), sample, dry_run, force, both, confirm, seed
         )
         asked = [] if queries is None else as_queries(list(queries), None)[0]
-        snapshot, encoder = self._snapshot, wanted.opened(self.path)
-        moved, report = start(
-            self._store,
-            snapshot,
-            encoder,
-            wanted,
-            (asked, qrels),
-            lambda: self._encoder_of(snapshot),
-            progress,
-        )
-        if report["started"]:
-            self._encoders[encoder.space] = encoder
-            self._move_to(moved)
-            self._clear_away()
+        with self._writing() as snapshot:
+            encoder = request.opened(self.path)
+            started, report = start(
+                self._store,
+                snapshot,
+                encoder,
+                request,
+                (asked, qrels),
+                lambda: self._encoder_of(snapshot),
+                progress,
+            )
+            if report["started"]:
+                self._encoders[encoder.space] = encoder
+                self._move_to(started)
         return report
 
     def map_upgrade(self, progress: bool | None = None) -> int:
@@ -481,12 +438,9 @@ class Collection:
         """
         from .upgrade.steps import map_all
 
-        self._check_writable()
-        self.refresh()
-        with choose_progress(progress) as shown:
-            snapshot, mapped = map_all(self._store, self._snapshot, shown)
-        self._move_to(snapshot)
-        self._clear_away()
+        with self._writing() as snapshot, choose_progress(progress) as shown:
+            changed, mapped = map_all(self._store, snapshot, shown)
+            self._move_to(changed)
         return mapped
 
     def backfill(
@@ -510,15 +464,12 @@ class Collection:
         """
         from .upgrade.backfill import backfill
 
-        self._check_writable()
-        self.refresh()
-        with on_device(self._device), choose_progress(progress) as shown:
-            run = backfill(self._store, self._snapshot, self.encoder, shown, order, clicks)
+        with self._writing() as snapshot, choose_progress(progress) as shown:
+            run = backfill(self._store, snapshot, self.encoder, shown, order, clicks)
             try:
                 report = run.run(rows, seconds)
             finally:
                 self._move_to(run.snapshot)
-        self._clear_away()
         return report
 
     def finish_upgrade(self, *, keep_mapped: bool = False, drop_rest: bool = False) -> None:
@@ -532,11 +483,9 @@ class Collection:
         """
         from .upgrade.steps import finish
 
-        self._check_writable()
-        self.refresh()
         kept = {"keep_mapped": keep_mapped, "drop_rest": drop_rest}
-        self._move_to(finish(self._store, self._snapshot, **kept))
-        self._clear_away()
+        with self._writing() as snapshot:
+            self._move_to(finish(self._store, snapshot, **kept))
 
     def rollback_upgrade(self, *, encoder: str | Encoder | None = None) -> int:
         """Go back to the old encoder at once; return how many rows await it.
@@ -551,12 +500,10 @@ class Collection:
         """
         from .upgrade.steps import old_encoder, roll_back
 
-        self._check_writable()
-        self.refresh()
-        former = old_encoder(self._snapshot, encoder, self._encoders, self.path)
-        self._encoders[former.space] = former
-        self._move_to(roll_back(self._store, self._snapshot))
-        self._clear_away()
+        with self._writing() as snapshot:
+            old = old_encoder(snapshot, encoder, self._encoders, self.path)
+            self._encoders[old.space] = old
+            self._move_to(roll_back(self._store, snapshot))
         status = self.upgrade_status()
         return int(status["rows"]) - int(status["new"])
 
@@ -571,15 +518,11 @@ class Collection:
         from .writing.indexing import index_all
         from .writing.merging import merge_all
 
-        self._check_writable()
-        self.refresh()
-        snapshot = merge_all(self._store, self._snapshot)
-        wish = IndexWish.of(snapshot.manifest.settings)
-        if any(s.index for s in snapshot.manifest.of_role(Role.DENSE)):
-            with on_device(self._device):
-                snapshot = index_all(self._store, snapshot, wish)
-        self._move_to(snapshot)
-        self._clear_away()
+        with self._writing() as snapshot:
+            snapshot = merge_all(self._store, snapshot)
+            if any(s.index for s in snapshot.manifest.of_role(Role.DENSE)):
+                snapshot = index_all(self._store, snapshot)
+            self._move_to(snapshot)
 
     def vacuum(self) -> list[str]:
         """Remove files that the last two generations do not need; return their names."""
@@ -613,6 +556,21 @@ class Collection:
                 self.path,
             )
 
+    @contextmanager
+    def _writing(self) -> Iterator[Snapshot]:
+        """Yield the newest generation to a writer, and clear away what it has replaced.
+
+        What it commits is moved to as it goes, so that an error later takes nothing back.
+
+        Raises:
+            ReadOnlyError: the newest generation is damaged.
+        """
+        self._check_writable()
+        self.refresh()
+        with on_device(self._device):
+            yield self._snapshot
+        self._store.vacuum()
+
     def _check_writable(self) -> None:
         if self._damaged:
             raise ReadOnlyError(
@@ -630,23 +588,25 @@ class Collection:
                 self._encoders[snapshot.space] = known
             return known
 
-    def _former_of(self, snapshot: Snapshot) -> Encoder | None:
-        """Return the encoder that an upgrade leaves; None, and a warning, where it is not there."""
-        from .upgrade.steps import former_encoder
+    def _old_encoder_of(self, snapshot: Snapshot) -> Encoder | None:
+        """Return the old encoder of an upgrade; None, and a warning, if it cannot be loaded."""
+        from .upgrade.steps import load_old_encoder
 
         upgrade = snapshot.manifest.upgrade
         if upgrade is None:
             return None
         space = snapshot.spaces[upgrade.source]
         with self._lock:
-            if space not in self._former:
+            if space not in self._old_encoders:
                 try:
-                    known = self._encoders.get(space)
-                    self._former[space] = known or former_encoder(snapshot, upgrade, self.path)
+                    known = self._encoders.get(space) or load_old_encoder(
+                        snapshot, upgrade, self.path
+                    )
+                    self._old_encoders[space] = known
                 except RetrError as error:
                     log.warning("%s; queries reach the old vectors through a bridge alone", error)
-                    self._former[space] = None
-            return self._former[space]
+                    self._old_encoders[space] = None
+            return self._old_encoders[space]
 
     def _check_encoder(
         self,
@@ -675,10 +635,6 @@ class Collection:
         due = self._refresh_seconds
         if due is not None and time.monotonic() - self._looked >= due:
             self.refresh()
-
-    def _clear_away(self) -> None:
-        """Remove what merges have replaced; a reader keeps what it has mapped."""
-        self._store.vacuum()
 
 
 def source_options(options: SourceOptions | None, how: Mapping[str, Any]) -> SourceOptions:

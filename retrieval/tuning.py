@@ -11,7 +11,7 @@ from .segments.measured import summary
 from .segments.snapshot import Snapshot
 from .store.store import Store
 from .values.errors import InputError
-from .values.settings import AUTO, IndexWish
+from .values.settings import AUTO
 from .values.types import Query
 from .writing import commits, indexing
 
@@ -44,7 +44,7 @@ def tune(
             raise InputError("tune: judgments need their queries; give both")
         fitted = fit_fusion(snapshot, queries, qrels, encoder)
         snapshot = commits.change_settings(
-            store, {"fusion": fitted.fusion.to_json()}, snapshot.manifest.encoder, snapshot
+            store, {"fusion": fitted.fusion}, snapshot.manifest.encoder, snapshot
         )
         fusion = {
             "weight": fitted.fusion.weight,
@@ -55,11 +55,10 @@ def tune(
         }
     if has_index:
         if recall is not None:  # or the next build would index anew, for the recall of before
-            settings = {"recall": recall} | ({"spec": AUTO} if recall >= 1 else {})
-            snapshot = commits.change_settings(store, settings, snapshot.manifest.encoder, snapshot)
+            fields = {"recall": recall} | ({"spec": AUTO} if recall >= 1 else {})
+            snapshot = commits.change_settings(store, fields, snapshot.manifest.encoder, snapshot)
         if recall is not None and recall >= 1:
-            wish = IndexWish.of(snapshot.manifest.settings)
-            snapshot = indexing.index_all(store, snapshot, wish)
+            snapshot = indexing.index_all(store, snapshot)
         else:
             vectors = None if queries is None else encode(queries, snapshot.space, encoder)
             snapshot = indexing.measure_all(store, snapshot, recall, vectors)

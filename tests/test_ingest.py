@@ -18,7 +18,7 @@ from retr.retrieval.store.store import Store
 from retr.retrieval.values.errors import InputError
 from retr.retrieval.values.progress import Silent
 from retr.retrieval.values.report import Skipped
-from retr.retrieval.writing.commits import Birth
+from retr.retrieval.writing.commits import NewCollection
 from retr.retrieval.writing.ingest import WINDOW_BATCHES, Ingest
 
 from .toys import ToyEncoder, words_to_vector
@@ -150,8 +150,8 @@ def committing_at_once(source: object, path: Path, encoder: ToyEncoder) -> None:
     """Build as `retr.build` does, with a commit after every window."""
     store = Store(path)
     snapshot = Snapshot(store, store.read()[0]) if store.exists() else None
-    birth = Birth(encoder.space, {"name": encoder.name, "options": {}})
-    run = Ingest(store, birth, encoder, snapshot, Silent(), flush_seconds=0)
+    new = NewCollection(encoder.space, {"name": encoder.name, "options": {}})
+    run = Ingest(store, new, encoder, snapshot, Silent(), flush_seconds=0)
     run.run(open_source(source, retr.SourceOptions()), vanish=True)
 
 

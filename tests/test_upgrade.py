@@ -17,7 +17,7 @@ from retr.retrieval.values.errors import InputError, SpaceMismatchError
 from retr.retrieval.values.fusion import default_fusion
 from retr.retrieval.values.progress import Silent
 from retr.retrieval.values.types import Document
-from retr.retrieval.writing.commits import Birth
+from retr.retrieval.writing.commits import NewCollection
 from retr.retrieval.writing.ingest import Ingest
 
 from .upgrades import (
@@ -590,8 +590,8 @@ def test_a_writer_that_began_before_goes_on(built: Path, tmp_path: Path) -> None
     """An ingest with the old encoder does not stop: its rows await the new vectors."""
     collection = retr.open(copied(built, tmp_path), encoder=old_encoder())
     snapshot = snapshot_of(collection)
-    birth = Birth(collection.space, snapshot.manifest.encoder, snapshot.manifest.settings)
-    ingest = Ingest(Store(collection.path), birth, old_encoder(), snapshot, Silent())
+    new = NewCollection(collection.space, snapshot.manifest.encoder, snapshot.settings)
+    ingest = Ingest(Store(collection.path), new, old_encoder(), snapshot, Silent())
     collection.upgrade(new_encoder(), sample=SAMPLE)
     ingest.run(open_source(documents(range(ROWS, ROWS + 10))), vanish=False)
     collection.refresh()
@@ -599,7 +599,7 @@ def test_a_writer_that_began_before_goes_on(built: Path, tmp_path: Path) -> None
     assert ids_found(collection) == {f"d{i}" for i in range(ROWS + 10)}
     collection.backfill()
     collection.finish_upgrade()
-    ingest = Ingest(Store(collection.path), birth, old_encoder(), snapshot, Silent())
+    ingest = Ingest(Store(collection.path), new, old_encoder(), snapshot, Silent())
     with pytest.raises(SpaceMismatchError):
         ingest.run(open_source(documents(range(ROWS + 10, ROWS + 12))), vanish=False)
 
@@ -610,7 +610,7 @@ def test_the_weight_goes_over_with_the_vectors(collection: retr.Collection) -> N
     manifest = snapshot_of(collection).manifest
     from retr.retrieval.writing.commits import change_settings
 
-    change_settings(store, {"fusion": fitted.to_json()}, manifest.encoder, snapshot_of(collection))
+    change_settings(store, {"fusion": fitted}, manifest.encoder, snapshot_of(collection))
     collection.refresh()
     collection.upgrade(new_encoder(), sample=SAMPLE)
     own = default_fusion("model")

@@ -33,7 +33,7 @@ from ...retrieval.values.errors import (
     InputError,
     missing_extra,
 )
-from ...retrieval.values.settings import TermSettings
+from ...retrieval.values.settings import Settings
 from .folders import Prepared
 from .systems import fusion_of_new, space_key, words_of_new
 
@@ -182,12 +182,12 @@ def _up_to_date(collection: Collection, made: Mapping[str, Any], done: Path) -> 
 
 def _settle(collection: Collection) -> bool:
     """Give a collection the words and fusion of a new one; return whether it had others."""
-    words, fusion = words_of_new(), fusion_of_new(collection.space).to_json()
-    known = TermSettings.of(collection.settings)
-    if known == words and collection.settings.get("fusion") == fusion:
+    words, fusion = words_of_new(), fusion_of_new(collection.space)
+    known = Settings.of(collection.settings)
+    if known.terms == words and known.fusion == fusion:
         return False
     log.info("%s: is brought up to date, words %s, fusion %s", collection.path, words, fusion)
-    if known not in (None, words):
+    if known.terms not in (None, words):
         _drop_words(collection)
     collection.settle({"fusion": fusion}, words)
     return True
@@ -201,8 +201,8 @@ def _drop_words(collection: Collection) -> None:
         if newest is None:
             return None
         kept = tuple(each for each in newest.segments if each.role is not Role.LEXICAL)
-        settings = {name: value for name, value in newest.settings.items() if name != "lexical"}
-        return replace(newest.with_segments(kept, newest.deletes, {}), settings=settings)
+        settings = replace(Settings.of(newest.settings), terms=None)
+        return replace(newest.with_segments(kept, newest.deletes, {}), settings=settings.to_json())
 
     with store.staging() as staging:
         store.commit(staging, without)

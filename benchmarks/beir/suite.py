@@ -19,12 +19,13 @@ from ...retrieval.encoders import resolve
 from ...retrieval.encoders.base import Encoder, EncoderOptions
 from ...retrieval.evaluation import Qrels, Run, evaluate, read_run, write_qrels, write_run
 from ...retrieval.search.path import MAX_K
+from ...retrieval.segments.opening import check_settings
 from ...retrieval.store.disk import storage_errors
 from ...retrieval.values.errors import InputError, RetrError, StorageError
 from ...retrieval.values.progress import Progress, choose_progress
+from ...retrieval.values.settings import Settings as CollectionSettings
 from ...retrieval.values.settings import check_spec
 from ...retrieval.values.types import Query
-from ...retrieval.writing.commits import check_settings
 from .. import environment
 from .cache import exact_collection, indexed_collection
 from .datasets import Dataset, cache_folder, expand
@@ -86,7 +87,7 @@ def run(
     data = data or cache_folder() / "datasets"
     chosen = resolve(encoder, options or EncoderOptions())
     if spec is not None:
-        check_settings(chosen.space, {"spec": spec})
+        check_settings(chosen.space, CollectionSettings(spec=spec))
     # Before hours of work: what lies here is read whole, and nothing may have another's name.
     local = prepare_folders(wanted, data, split)
     check_names([*local.values(), *(each for each in wanted if isinstance(each, Dataset))])

@@ -14,9 +14,9 @@ from ..segments.snapshot import Snapshot
 from ..values.errors import InputError
 from ..values.fusion import POOL, Fusion
 from ..values.types import Query
-from .plan import QUERY_BLOCK, Mode, Sides
-from .rankers import best
-from .words import Candidates
+from .plan import QUERY_BLOCK, Mode, SearchPlan
+from .ranking import best, merged
+from .words import Pool
 
 MEASURE = "nDCG@10"
 LEAST_QUERIES = 20
@@ -76,10 +76,10 @@ def fit_fusion(
     runs: dict[float, Run] = {weight: {} for weight in (*_WEIGHTS, known.weight)}
     for start in range(0, len(judged), QUERY_BLOCK):
         block = judged[start : start + QUERY_BLOCK]
-        sides = Sides(snapshot, block, Mode.HYBRID, encoder, None)
-        for query, found in zip(
-            block, sides.fused.candidates(range(len(block)), POOL), strict=True
-        ):
+        plan = SearchPlan(snapshot, block, Mode.HYBRID, encoder, None)
+        numbers = range(len(block))
+        rankings = [merged(ranker, numbers, POOL) for ranker in plan.fused.rankers]
+        for query, found in zip(block, plan.fused.pools(numbers, rankings), strict=True):
             ids = dict(zip(found.rows.tolist(), snapshot.ids(found.rows), strict=True))
             for weight, run in runs.items():
                 run[str(query.id)] = _documents(found, replace(known, weight=weight), ids)
@@ -103,7 +103,7 @@ def _values(of: Mapping[str, float], names: Sequence[str]) -> NDArray[np.float64
     return np.array([of[name] for name in names])
 
 
-def _documents(found: Candidates, fusion: Fusion, ids: Mapping[int, str]) -> dict[str, float]:
+def _documents(found: Pool, fusion: Fusion, ids: Mapping[int, str]) -> dict[str, float]:
     """Return the score of each document's best row, of the best documents."""
     out: dict[str, float] = {}
     ranking = best(found.rows, found.fused(fusion), len(found.rows))

@@ -195,34 +195,6 @@ class LexicalSegment:
         return known[1]
 
 
-def search_all(
-    segments: Sequence[LexicalSegment],
-    scoring: Scoring,
-    k: int,
-    only: Mapping[str, Rows] | None,
-    never: Mapping[str, Rows],
-) -> tuple[Rows, NDArray[np.float64]]:
-    """Return the best k rows of all segments and their scores, best first, then by row.
-
-    only, never: as `LexicalSegment.search` takes them, by the segment's id; None allows all.
-
-    The largest segment comes first: what its kth row scores, a row of another has to reach.
-    """
-    rows, scores = np.empty(0, np.int64), np.empty(0, np.float64)
-    for segment in sorted(segments, key=len, reverse=True):
-        own = None if only is None else only[segment.entry.id]
-        if own is None or len(own):
-            floor = float(scores[k - 1]) if len(scores) == k else 0.0
-            barred = never.get(segment.entry.id)
-            found = segment.search(scoring, k, only=own, never=barred, floor=floor)
-            rows, scores = (
-                np.concatenate(both) for both in zip((rows, scores), found, strict=True)
-            )
-            order = np.lexsort((rows, -scores))[:k]
-            rows, scores = rows[order], scores[order]
-    return rows, scores
-
-
 class Scoring:
     """How the rows of all segments are scored for one query.
 

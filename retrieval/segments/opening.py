@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from pathlib import Path
 
+from ...indexes.spec import IndexSpec
 from ..encoders.base import Encoder, EncoderOptions, Space, family_of
 from ..store.manifest import Manifest
-from ..values.errors import SpaceMismatchError
+from ..values.errors import InputError, SpaceMismatchError
+from ..values.settings import AUTO, Settings
 
 
 def stored_encoder(
@@ -51,3 +53,27 @@ def check_space(stored: Space, given: Space, path: object) -> None:
             f"the encoder given makes [{given}]; leave the encoder and its options out, or go "
             f"over to the other one: retr upgrade start --to {given.encoder} --index {path}"
         )
+
+
+def check_settings(space: Space, settings: Settings) -> None:
+    """Refuse settings that the vectors of a space cannot have, or a sparse space, which has none.
+
+    Raises:
+        InputError: there is one.
+    """
+    if not space.sparse:
+        dims = () if settings.spec == AUTO else IndexSpec.parse(settings.spec).dims
+        if dims and dims[-1] >= space.dim:
+            raise InputError(
+                f"spec {settings.spec!r}: its prefix of {dims[-1]} is not shorter than the vectors "
+                f"of {space.encoder!r}, which have {space.dim} dimensions"
+            )
+        return
+    usual = Settings()
+    for name in ("spec", "dtype"):
+        given = getattr(settings, name)
+        if given != getattr(usual, name):
+            raise InputError(
+                f"encoder {space.encoder!r}: its weights of words are kept as postings and not as "
+                f"vectors, so the {name} {given!r} has no meaning; leave it out"
+            )

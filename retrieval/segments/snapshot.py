@@ -22,12 +22,13 @@ from ..store.shards import Bits, Rows, find_rows, merged_rows, open_marks, open_
 from ..store.staging import check_file
 from ..store.store import Store
 from ..values.errors import DamagedError
+from ..values.fusion import Fusion, default_fusion
+from ..values.settings import Settings
 from .dense import DenseSegment, allow
 from .means import ScoreStatistics, score_statistics
 
 if TYPE_CHECKING:
     from ..bridges.crossing import Crossing
-    from ..values.fusion import Fusion
     from .lexical import LexicalSegment
 
 
@@ -110,6 +111,11 @@ class Snapshot:
         self.deleted: Rows = merged_rows(rows)
         self._first_rows = np.array([s.entry.first_row for s in self.documents], np.int64)
 
+    @cached_property
+    def settings(self) -> Settings:
+        """What the collection was told when it was built, and since."""
+        return Settings.of(self.manifest.settings)
+
     def dense_groups(self) -> list[list[DenseSegment]]:
         """Return the dense segments by space and modality: only those of a group may be merged."""
         groups: dict[tuple[str | None, str | None], list[DenseSegment]] = {}
@@ -188,14 +194,15 @@ class Snapshot:
         While the encoder is being replaced the weight goes over with the vectors, unless it was
         fitted on judged queries meanwhile.
         """
-        from ..values.fusion import Fusion
-
-        settings, upgrade = self.manifest.settings, self.manifest.upgrade
-        own = Fusion.of(settings, self.space.family)
-        if upgrade is None or "fusion" in settings:
+        upgrade, fitted = self.manifest.upgrade, self.settings.fusion
+        own = fitted or default_fusion(self.space.family)
+        if upgrade is None or fitted is not None:
             return own
-        family = self.spaces[upgrade.source].family
-        return own.blended(Fusion.of({"fusion": upgrade.fusion}, family), self.turned_over)
+        if upgrade.fusion is not None:
+            old = Fusion(**upgrade.fusion)
+        else:
+            old = default_fusion(self.spaces[upgrade.source].family)
+        return own.blended(old, self.turned_over)
 
     @cached_property
     def turned_over(self) -> float:

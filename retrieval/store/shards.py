@@ -27,8 +27,6 @@ Rows = NDArray[np.int64]
 Matrix = NDArray[np.float32] | NDArray[np.float16]
 Bits = NDArray[np.uint8]
 
-DTYPES = ("float32", "float16")
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VectorShard:

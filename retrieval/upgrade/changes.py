@@ -29,7 +29,9 @@ from ..store.shards import Rows, find_rows, write_vectors_in_parts
 from ..store.staging import Staging
 from ..store.store import Store
 from ..values.errors import InputError
-from ..writing.commits import check_there, new_id, with_deletes
+from ..values.fusion import Fusion
+from ..values.settings import Settings
+from ..writing.commits import commit_on, new_id, with_deletes
 
 BLOCK = 16_384
 
@@ -99,10 +101,7 @@ def begin(store: Store, snapshot: Snapshot, fitted: Fitted) -> Snapshot:
         files = [_write(staging, each) for each in made]
         staged = _stage(staging, snapshot, fitted.vectors, fitted.space)
 
-        def rebase(newest: Manifest | None) -> Manifest | None:
-            check_there(store, newest, snapshot)
-            if newest is None:
-                return None
+        def change(newest: Manifest) -> Manifest | None:
             old, new = newest.space, new_key(newest)
             if newest.upgrade is not None or old != snapshot.manifest.space:
                 raise InputError(
@@ -116,11 +115,11 @@ def begin(store: Store, snapshot: Snapshot, fitted: Fitted) -> Snapshot:
                     ways, files, fitted.measured, strict=True
                 )
             )
-            settings = dict(newest.settings)
+            settings = Settings.of(newest.settings)
             upgrade = UpgradeEntry(
                 source=old,
                 encoder=newest.encoder,
-                fusion=settings.pop("fusion", None),
+                fusion=None if settings.fusion is None else settings.fusion.to_json(),
                 started=datetime.now(UTC).isoformat(timespec="seconds"),
                 gate=fitted.gate,
             )
@@ -129,16 +128,16 @@ def begin(store: Store, snapshot: Snapshot, fitted: Fitted) -> Snapshot:
                 space=new,
                 encoder=fitted.encoder,
                 spaces={**newest.spaces, new: fitted.space.to_json()},
-                settings=settings,
+                settings=replace(settings, fusion=None).to_json(),
                 bridges=(*newest.bridges, *bridges),
                 upgrade=upgrade,
             )
             committed = open_generation(store, newest, snapshot)
             return _with_vectors(store, staging, committed, begun, new, staged)
 
-        manifest = store.commit(staging, rebase)
-    assert manifest is not None
-    return open_generation(store, manifest, snapshot)
+        changed = commit_on(store, staging, snapshot, change)
+    assert changed is not None  # `change` always returns a manifest
+    return changed
 
 
 def add_vectors(
@@ -157,10 +156,7 @@ def add_vectors(
     with store.staging() as staging:
         staged = _stage(staging, snapshot, vectors, snapshot.space)
 
-        def rebase(newest: Manifest | None) -> Manifest | None:
-            check_there(store, newest, snapshot)
-            if newest is None:
-                return None
+        def change(newest: Manifest) -> Manifest | None:
             if newest.space != key:
                 raise InputError(
                     f"{store.path}: its encoder was changed meanwhile, so what was encoded is of "
@@ -171,8 +167,7 @@ def add_vectors(
                 newest = replace(newest, upgrade=replace(newest.upgrade, rate=round(rate, 2)))
             return _with_vectors(store, staging, committed, newest, key, staged)
 
-        manifest = store.commit(staging, rebase)
-    return snapshot if manifest is None else open_generation(store, manifest, snapshot)
+        return commit_on(store, staging, snapshot, change) or snapshot
 
 
 def add_mapped(
@@ -186,10 +181,7 @@ def add_mapped(
     with store.staging() as staging:
         staged = _stage(staging, snapshot, vectors, space)
 
-        def rebase(newest: Manifest | None) -> Manifest | None:
-            check_there(store, newest, snapshot)
-            if newest is None:
-                return None
+        def change(newest: Manifest) -> Manifest | None:
             there = next((b for b in newest.bridges if b.file == entry.file), None)
             if there is None or newest.upgrade is None:
                 raise InputError(
@@ -205,8 +197,7 @@ def add_mapped(
                 newest = replace(newest, spaces=spaces, bridges=made)
             return _with_vectors(store, staging, committed, newest, key, staged)
 
-        manifest = store.commit(staging, rebase)
-    return snapshot if manifest is None else open_generation(store, manifest, snapshot)
+        return commit_on(store, staging, snapshot, change) or snapshot
 
 
 def finish(store: Store, snapshot: Snapshot, check: Callable[[Snapshot], None]) -> Snapshot:
@@ -216,10 +207,7 @@ def finish(store: Store, snapshot: Snapshot, check: Callable[[Snapshot], None]) 
     """
     with store.staging() as staging:
 
-        def rebase(newest: Manifest | None) -> Manifest | None:
-            check_there(store, newest, snapshot)
-            if newest is None:
-                return None
+        def change(newest: Manifest) -> Manifest | None:
             opened = open_generation(store, newest, snapshot)
             check(opened)
             upgrade = newest.upgrade
@@ -232,9 +220,9 @@ def finish(store: Store, snapshot: Snapshot, check: Callable[[Snapshot], None]) 
             ]
             return _with_dense(staging, replace(newest, upgrade=None), kept)
 
-        manifest = store.commit(staging, rebase)
-    assert manifest is not None
-    return open_generation(store, manifest, snapshot)
+        changed = commit_on(store, staging, snapshot, change)
+    assert changed is not None  # `change` always returns a manifest
+    return changed
 
 
 def roll_back(store: Store, snapshot: Snapshot, check: Callable[[Manifest], None]) -> Snapshot:
@@ -244,10 +232,7 @@ def roll_back(store: Store, snapshot: Snapshot, check: Callable[[Manifest], None
     """
     with store.staging() as staging:
 
-        def rebase(newest: Manifest | None) -> Manifest | None:
-            check_there(store, newest, snapshot)
-            if newest is None:
-                return None
+        def change(newest: Manifest) -> Manifest | None:
             check(newest)
             upgrade = newest.upgrade
             assert upgrade is not None  # `check` has seen to it
@@ -263,9 +248,8 @@ def roll_back(store: Store, snapshot: Snapshot, check: Callable[[Manifest], None
                     entry = superseded_by(staging, entry, visible_rows(staging, alike))
                     if len(visible_rows(staging, [entry])):
                         left.append(entry)
-            settings = {k: v for k, v in newest.settings.items() if k != "fusion"}
-            if upgrade.fusion is not None:
-                settings["fusion"] = upgrade.fusion
+            fusion = None if upgrade.fusion is None else Fusion(**upgrade.fusion)
+            settings = replace(Settings.of(newest.settings), fusion=fusion)
             back = UpgradeEntry(
                 source=new,
                 encoder=newest.encoder,
@@ -277,15 +261,15 @@ def roll_back(store: Store, snapshot: Snapshot, check: Callable[[Manifest], None
                 newest,
                 space=old,
                 encoder=upgrade.encoder,
-                settings=settings,
+                settings=settings.to_json(),
                 bridges=tuple(b for b in newest.bridges if b.maps is Maps.QUERIES),
                 upgrade=back if left else None,
             )
             return _with_dense(staging, changed, [*olds, *left])
 
-        manifest = store.commit(staging, rebase)
-    assert manifest is not None
-    return open_generation(store, manifest, snapshot)
+        changed = commit_on(store, staging, snapshot, change)
+    assert changed is not None  # `change` always returns a manifest
+    return changed
 
 
 def new_key(manifest: Manifest) -> str:
@@ -347,7 +331,6 @@ def _stage(
     staging: Staging, snapshot: Snapshot, vectors: Vectors, space: Space
 ) -> tuple[Vectors, SegmentEntry, Space]:
     """Write vectors to a file of a segment; its id and its space are still to be given."""
-    dtype = str(snapshot.manifest.settings.get("dtype", "float32"))
     first = int(vectors.rows[0])
     mean = RunningMean(space.dim)
     data = write_vectors_in_parts(
@@ -356,7 +339,7 @@ def _stage(
         mean.over(iter(vectors.parts())),
         space.dim,
         space.to_json(),
-        dtype,
+        snapshot.settings.dtype,
     )
     entry = SegmentEntry(
         "",

@@ -15,12 +15,13 @@ from threadpoolctl import threadpool_limits
 
 from ...indexes.base import Floats
 from ..encoders.base import IMAGE, TEXT, Encoder
+from ..segments.opening import check_settings
 from ..segments.snapshot import Snapshot
 from ..store.shards import Rows, find_rows, merged_rows
 from ..values.errors import InputError, RetrError
 from ..values.progress import Progress
+from ..values.settings import Settings
 from ..values.types import Query
-from ..writing.commits import check_settings
 from .calibrating import matched
 from .changes import Fitted, Vectors
 from .choose import Choice, choose_bridge, choose_forward
@@ -83,7 +84,7 @@ def check_start(snapshot: Snapshot, encoder: Encoder, path: object) -> None:
             f"{path}: the encoder {encoder.name} encodes no {modality}, so nothing could be "
             "embedded anew; give one that does"
         )
-    check_settings(encoder.space, manifest.settings)
+    check_settings(encoder.space, Settings.of(manifest.settings))
     if not snapshot.dense:
         raise InputError(
             f"{path}: there are no vectors to upgrade; build another collection with the new "

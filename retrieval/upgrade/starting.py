@@ -15,7 +15,6 @@ from ..segments.snapshot import Snapshot
 from ..store.store import Store
 from ..values.errors import InputError
 from ..values.progress import choose_progress
-from ..values.settings import TermSettings
 from ..values.types import Query
 from ..writing import indexing
 from ..writing.commits import change_settings
@@ -28,7 +27,7 @@ MEASURED_QUERIES = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class UpgradeRequest:
     """What a user asks of a beginning, see `Collection.upgrade`."""
 
     to: str | Encoder
@@ -62,7 +61,7 @@ def start(
     store: Store,
     snapshot: Snapshot,
     encoder: Encoder,
-    wanted: Wanted,
+    wanted: UpgradeRequest,
     asked: tuple[Sequence[Query], Mapping[str, Mapping[str, int]] | None],
     old: Callable[[], Encoder],
     progress: bool | None,
@@ -133,13 +132,12 @@ def _weighed(
     from ..search.fitting import LEAST_QUERIES, fit_fusion
 
     judged = sum(bool(query.text) and query.id in qrels for query in queries)
-    if judged < LEAST_QUERIES or TermSettings.of(snapshot.manifest.settings) is None:
+    if judged < LEAST_QUERIES or snapshot.settings.terms is None:
         return snapshot
     fitted = fit_fusion(snapshot, queries, qrels, lambda: encoder)
     if not fitted.is_better:
         return snapshot
-    settings = {"fusion": fitted.fusion.to_json()}
-    return change_settings(store, settings, snapshot.manifest.encoder, snapshot)
+    return change_settings(store, {"fusion": fitted.fusion}, snapshot.manifest.encoder, snapshot)
 
 
 def _measured_again(store: Store, snapshot: Snapshot, fitted: Fitted) -> Snapshot:

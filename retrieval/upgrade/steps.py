@@ -190,7 +190,7 @@ def old_encoder(
     if given is None and space in known:
         return known[space]
     try:
-        return former_encoder(snapshot, upgrade, path, given)
+        return load_old_encoder(snapshot, upgrade, path, given)
     except InputError as error:
         raise InputError(
             f"{error}, and without it no text could be searched for; in Python give it: "
@@ -198,7 +198,7 @@ def old_encoder(
         ) from error
 
 
-def former_encoder(
+def load_old_encoder(
     snapshot: Snapshot, upgrade: UpgradeEntry, path: object, given: str | Encoder | None = None
 ) -> Encoder:
     """Return the encoder of the space that an upgrade leaves, loaded.

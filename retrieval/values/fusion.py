@@ -9,7 +9,6 @@ usually span instead: a query whose best hits it hardly tells apart is then left
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -38,12 +37,6 @@ class Fusion:
     fitted: str = "default"
     feedback: float = 0.0
     spread: float | None = None
-
-    @classmethod
-    def of(cls, settings: Mapping[str, Any], family: str) -> Fusion:
-        """Return what a collection's settings say, else the default for a family of encoders."""
-        stored = settings.get("fusion")
-        return default_fusion(family) if stored is None else cls(**stored)
 
     def blended(self, before: Fusion, share: float) -> Fusion:
         """Return how to weigh where so large a share of the vectors is of the encoder this is for.

@@ -24,14 +24,14 @@ from ...indexes.tuning.curve import K
 from ...indexes.tuning.tune import Tuned, measure, tune
 from ..encoders.base import IMAGE, TEXT
 from ..segments.dense import DenseSegment
-from ..segments.snapshot import DocumentSegment, Snapshot, open_generation
+from ..segments.snapshot import DocumentSegment, Snapshot, open_newest
 from ..store.manifest import IndexEntry, Manifest, Role, SegmentEntry, parse_segment
 from ..store.shards import open_vectors
 from ..store.staging import Staging, Unfinished
 from ..store.store import Store
 from ..values.progress import Progress
-from ..values.settings import AUTO, IndexWish, TermSettings
-from .commits import check_there, new_id, replace_segments
+from ..values.settings import AUTO, Settings, TermSettings
+from .commits import commit_on, new_id, replace_segments
 from .merging import merge_group, merge_small
 from .terms import StagedTerms, stage_terms
 
@@ -50,7 +50,6 @@ LATE = 0.1
 def index_all(
     store: Store,
     snapshot: Snapshot,
-    wish: IndexWish,
     *,
     queries: Floats | None = None,
     late: float = 0.0,
@@ -69,16 +68,17 @@ def index_all(
         MissingFaissError: faiss is not installed.
         InputError: another writer replaced the segments meanwhile.
     """
-    if wish.is_open:
+    settings = snapshot.settings
+    if settings.keeps_indexes:
         return snapshot
     for group in snapshot.dense_groups():
         if not snapshot.is_searched(group):
             continue
-        if _scans(group, wish):
+        if _scans(group, settings):
             snapshot = _without_indexes(store, snapshot, group)
-        elif not _is_done(snapshot, group, wish, late):
+        elif not _is_done(snapshot, group, settings, late):
             own = queries if group[0].entry.space == snapshot.manifest.space else None
-            snapshot = _index(store, snapshot, group, wish, own, progress)
+            snapshot = _index(store, snapshot, group, settings, own, progress)
     return snapshot
 
 
@@ -95,7 +95,7 @@ def measure_all(
     queries: f32[q, dim] in the space of that key; indexes of other spaces are measured on queries
              that are made from their vectors. None of the space is that of the queries.
     """
-    wished = snapshot.manifest.settings.get("recall")
+    wished = snapshot.settings.recall
     space = space or snapshot.manifest.space
     for segment in [s for s in snapshot.dense if s.index is not None]:
         stored = segment.entry.index
@@ -129,12 +129,12 @@ def _without_indexes(
         return replace_segments(store, staging, snapshot, new)
 
 
-def _scans(group: Sequence[DenseSegment], wish: IndexWish) -> bool:
+def _scans(group: Sequence[DenseSegment], settings: Settings) -> bool:
     """Return whether comparing every vector of a group is the fastest way."""
-    if wish.spec != AUTO:
+    if settings.spec != AUTO:
         return False
     rows, source = sum(len(segment) for segment in group), group[0].source
-    found = candidates(rows, source.dim, source.metric, wish.recall or 1.0, wish.memory)
+    found = candidates(rows, source.dim, source.metric, settings.recall or 1.0, settings.memory)
     return found[0] == IndexSpec("flat")
 
 
@@ -143,7 +143,7 @@ def index_words(store: Store, snapshot: Snapshot, terms: TermSettings) -> Snapsh
 
     One commit: either all texts have them and the settings say so, or none.
     """
-    while TermSettings.of(snapshot.manifest.settings) is None:
+    while snapshot.settings.terms is None:
         with store.staging() as staging:
             staged = [
                 words.entry(new_id(), first)
@@ -152,27 +152,20 @@ def index_words(store: Store, snapshot: Snapshot, terms: TermSettings) -> Snapsh
             ]
             seen = snapshot.manifest.of_role(Role.DOCUMENTS)
 
-            def rebase(
-                newest: Manifest | None,
-                staged: Any = staged,
-                seen: Any = seen,
-                previous: Snapshot = snapshot,
-            ) -> Any:
-                check_there(store, newest, previous)
-                if newest is None or TermSettings.of(newest.settings) is not None:
-                    return None
-                if newest.of_role(Role.DOCUMENTS) != seen:  # rows were added or compacted away
-                    return None
-                changed = newest.with_segments(
-                    (*newest.segments, *staged), newest.deletes, staging.files
-                )
-                settings = {**newest.settings, "lexical": terms.to_json()}
-                return replace(changed, settings=settings)
+            def change(
+                newest: Manifest, staging: Staging = staging, staged: Any = staged, seen: Any = seen
+            ) -> Manifest | None:
+                settings = Settings.of(newest.settings)
+                if settings.terms is not None or newest.of_role(Role.DOCUMENTS) != seen:
+                    return None  # rows were added or compacted away, or someone was quicker
+                segments = (*newest.segments, *staged)
+                changed = newest.with_segments(segments, newest.deletes, staging.files)
+                return replace(changed, settings=replace(settings, terms=terms).to_json())
 
-            manifest = store.commit(staging, rebase)
-        if manifest is not None:
-            return merge_small(store, open_generation(store, manifest, snapshot))
-        snapshot = open_generation(store, store.read()[0], snapshot)
+            changed = commit_on(store, staging, snapshot, change)
+        if changed is not None:
+            return merge_small(store, changed)
+        snapshot, _ = open_newest(store, snapshot)
     return snapshot
 
 
@@ -190,14 +183,18 @@ def _words_of(
 
 
 def _is_done(
-    snapshot: Snapshot, group: Sequence[DenseSegment], wish: IndexWish, most_late: float
+    snapshot: Snapshot, group: Sequence[DenseSegment], settings: Settings, most_late: float
 ) -> bool:
-    """Return whether all but a few of the rows have the index that is wished for."""
+    """Return whether all but a few of the rows have the index that is asked for."""
     done = late = 0
     for segment in group:
         dead = len(snapshot.droppable(segment))
         stored = segment.entry.index
-        if stored is not None and _is_wished(stored, wish) and dead <= most_late * len(segment):
+        if (
+            stored is not None
+            and _is_asked_for(stored, settings)
+            and dead <= most_late * len(segment)
+        ):
             done += len(segment)
         else:
             late += len(segment)
@@ -205,24 +202,24 @@ def _is_done(
     return done > 0 and late <= most_late * done
 
 
-def _is_wished(stored: IndexEntry, wish: IndexWish) -> bool:
-    if wish.spec != AUTO:
-        return stored.spec == wish.spec
-    return bool(stored.measured) and stored.measured.get("asked") == wish.recall
+def _is_asked_for(stored: IndexEntry, settings: Settings) -> bool:
+    if settings.spec != AUTO:
+        return stored.spec == settings.spec
+    return bool(stored.measured) and stored.measured.get("asked") == settings.recall
 
 
 def _index(
     store: Store,
     snapshot: Snapshot,
     group: Sequence[DenseSegment],
-    wish: IndexWish,
+    settings: Settings,
     queries: Floats | None,
     progress: Progress | None,
 ) -> Snapshot:
-    settings = snapshot.manifest.settings
+    stored = snapshot.manifest.settings
     work = Unfinished(
         tuple(sorted(segment.entry.id for segment in group)),
-        {name: settings.get(name) for name in ("spec", "recall", "memory")},
+        {name: stored.get(name) for name in ("spec", "recall", "memory")},
     )
     with store.staging(work) as staging:
         entry = _merged(staging, snapshot, group)
@@ -232,22 +229,22 @@ def _index(
         data = staging.find(entry.data)
         metric = Metric(snapshot.spaces[str(entry.space)].metric)
         source = ArraySource(open_vectors(data).matrix, metric)
-        log.info("building the index %s over %d vectors", wish.spec, len(source))
+        log.info("building the index %s over %d vectors", settings.spec, len(source))
         texts = texts_for_images(snapshot, group[0].entry) if queries is None else None
         given = queries if texts is None else texts
-        tuned = _tuned(source, wish, given, progress, staging.folder)
+        tuned = _tuned(source, settings, given, progress, staging.folder)
         if tuned.index is not None:  # else so few are left that comparing them all is fastest
             _say(tuned)
             with staging.external_file("indexes", ".faiss") as (path, name):
                 tuned.index.save(path)
-            _say_size(staging.files[name].size, tuned.index.spec, wish.memory)
+            _say_size(staging.files[name].size, tuned.index.spec, settings.memory)
             entry = replace(entry, index=_entry(tuned, name, texts is not None))
         return replace_segments(store, staging, snapshot, [(old, entry)])
 
 
 def _tuned(
     source: ArraySource,
-    wish: IndexWish,
+    settings: Settings,
     queries: Floats | None,
     progress: Progress | None,
     folder: Path,
@@ -262,12 +259,12 @@ def _tuned(
         name = hashlib.sha256(str(spec).encode()).hexdigest()[:32]
         return FileCheckpoint(folder / f"{name}.part")
 
-    recall = wish.recall or (1.0 if wish.spec == AUTO else MEASURED_AT)
-    spec = None if wish.spec == AUTO else IndexSpec.parse(wish.spec)
+    recall = settings.recall or (1.0 if settings.spec == AUTO else MEASURED_AT)
+    spec = None if settings.spec == AUTO else IndexSpec.parse(settings.spec)
     if spec is not None and kind(spec.kind).exact and not spec.dims:
         built = kind(spec.kind).build(source, spec, progress=shown)
         return Tuned(built, (), 1.0, 0, False, 0.0, 0.0)
-    memory = wish.memory if spec is None else None
+    memory = settings.memory if spec is None else None
     return tune(source, spec, queries, recall, memory=memory, progress=shown, checkpoint=kept)
 
 
@@ -370,9 +367,12 @@ def _merged(
 def settle(store: Store, snapshot: Snapshot, progress: Progress) -> Snapshot:
     """Merge and index what was written, as the collection's settings say."""
     snapshot = merge_small(store, snapshot)
-    wish = IndexWish.of(snapshot.manifest.settings)
     try:
-        return index_all(store, snapshot, wish, late=LATE, progress=progress)
+        return index_all(store, snapshot, late=LATE, progress=progress)
     except MissingFaissError as error:
-        log.warning("the vectors are scanned exactly, without the index %s: %s", wish.spec, error)
+        log.warning(
+            "the vectors are scanned exactly, without the index %s: %s",
+            snapshot.settings.spec,
+            error,
+        )
         return snapshot

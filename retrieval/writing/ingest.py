@@ -30,7 +30,7 @@ from ..values.report import IngestReport, Skipped
 from ..values.types import Document, ImageAt
 from . import commits, merging
 from .checks import check_made, own_vector
-from .commits import Birth, Encoded
+from .commits import Encoded, NewCollection
 from .digests import digest_of
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Ingest:
     def __init__(
         self,
         store: Store,
-        birth: Birth,
+        new: NewCollection,
         encoder: Encoder,
         snapshot: Snapshot | None,
         progress: Progress,
@@ -70,7 +70,7 @@ class Ingest:
         flush_seconds: float = FLUSH_SECONDS,
     ) -> None:
         self.store = store
-        self.birth = birth
+        self.new = new
         self.encoder = encoder
         self.snapshot = snapshot
         self.progress = progress
@@ -235,8 +235,8 @@ class Ingest:
             )
             pending = _Pending(row, old, len(text or "") + beside_text)
             if number == 0:  # the image stands once, beside the first passage
-                pending.made[TEXT] = own_vector(row.id, document.vector, self.birth.space)
-                pending.made[IMAGE] = own_vector(row.id, document.image_vector, self.birth.space)
+                pending.made[TEXT] = own_vector(row.id, document.vector, self.new.space)
+                pending.made[IMAGE] = own_vector(row.id, document.image_vector, self.new.space)
                 if document.image is not None and document.image_vector is None and self._pipeline:
                     pending.waits = True
                     self._made_of_images(self._pipeline.put(pending, document.image))
@@ -340,7 +340,7 @@ class Ingest:
 
     def _check(self, made: Any, batch: Sequence[_Pending]) -> None:
         ids = [pending.row.id for pending in batch]
-        check_made(made, ids, self.birth.space, self.encoder.name)
+        check_made(made, ids, self.new.space, self.encoder.name)
 
     def _flush(self) -> None:
         """Commit what is encoded."""
@@ -351,7 +351,7 @@ class Ingest:
         rows = [pending.row for pending in encoded]
         self.snapshot, first = commits.add_rows(
             self.store,
-            self.birth,
+            self.new,
             rows,
             self._made(encoded),
             self.snapshot,
@@ -372,7 +372,7 @@ class Ingest:
 
     def _made(self, encoded: Sequence[_Pending]) -> Mapping[str, Encoded] | Sequence[Weights]:
         """Return what the encoder made of some rows, or the user gave, as a commit takes it."""
-        if self.birth.space.sparse:
+        if self.new.space.sparse:
             return [pending.made[TEXT] or {} for pending in encoded]
         by_modality = {}
         for modality in (TEXT, IMAGE):

@@ -5,21 +5,22 @@ Size-tiered, as Lucene does; each merge is a commit of its own, made without hol
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from ..segments.dense import DenseSegment
 from ..segments.lexical import LexicalSegment
 from ..segments.means import RunningMean
-from ..segments.snapshot import DocumentSegment, Snapshot, open_generation
+from ..segments.snapshot import DocumentSegment, Snapshot, open_newest
 from ..store.documents import merge_documents
-from ..store.manifest import Manifest, Role, SegmentEntry
+from ..store.manifest import Role, SegmentEntry
 from ..store.shards import Matrix, Rows, write_vectors_in_parts
 from ..store.staging import Staging, check_file
 from ..store.store import Store
 from ..values.errors import DamagedError
-from .commits import check_there, new_id, with_replaced
+from .commits import commit_on, new_id, with_replaced
 from .terms import merge_terms
 
 Group = Sequence[DocumentSegment] | Sequence[DenseSegment] | Sequence[LexicalSegment]
@@ -57,15 +58,12 @@ def merge(
         for group in groups:
             old = {segment.entry.id for segment in group}
             merged.append((old, merge_group(staging, snapshot, group)))
-
-        def rebase(newest: Manifest | None) -> Manifest | None:
-            check_there(store, newest, snapshot)
-            return with_replaced(store, staging, newest, merged)
-
-        manifest = store.commit(staging, rebase)
-    if manifest is None:  # another writer has merged the same segments
-        manifest, _ = store.read()
-    return open_generation(store, manifest, snapshot)
+        changed = commit_on(
+            store, staging, snapshot, lambda newest: with_replaced(store, staging, newest, merged)
+        )
+    if changed is None:  # another writer has merged the same segments
+        changed, _ = open_newest(store, snapshot)
+    return changed
 
 
 def merge_group(
@@ -142,7 +140,7 @@ def _merge_dense(
         mean.over(_gather(group, kept, order)),
         int(space["dim"]),
         space,
-        str(snapshot.manifest.settings.get("dtype", "float32")),
+        snapshot.settings.dtype,
     )
     return SegmentEntry(
         new_id(),
@@ -176,7 +174,8 @@ def _merge_lexical(
 ) -> SegmentEntry | None:
     entry = group[0].entry
     if entry.space is None:
-        described = snapshot.manifest.settings["lexical"]
+        assert snapshot.settings.terms is not None  # or there would be no such segments
+        described: Mapping[str, Any] = snapshot.settings.terms.to_json()
     else:
         described = snapshot.manifest.spaces[entry.space]
     merged = merge_terms(staging, group, snapshot.deleted, described)
