@@ -509,7 +509,7 @@ class Collection:
 
     def upgrade_status(self) -> dict[str, Any]:
         """Return where an upgrade stands, as JSON values: shares, rate, what was measured."""
-        from .upgrade.steps import status
+        from .upgrade.status import status
 
         return status(self._snapshot)
 

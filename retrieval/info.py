@@ -46,7 +46,7 @@ def _upgrade(snapshot: Snapshot) -> dict[str, Any] | None:
     """Return what `info` says of an upgrade, None where vectors are all of one space."""
     if not snapshot.crossings:
         return None
-    from .upgrade.steps import status
+    from .upgrade.status import status
 
     found = status(snapshot)
     return {name: found[name] for name in ("state", "from", "to", "share")}

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 import retr
 from retr.retrieval.filters import engine as filter_engine
 from retr.retrieval.filters.rows import rows_where
-from retr.retrieval.segments.snapshot import DocumentSegment
+from retr.retrieval.segments.documents import DocumentSegment
 from retr.retrieval.store.documents import BATCH_ROWS, StoredRow, write_documents
 from retr.retrieval.store.manifest import Role, SegmentEntry
 from retr.retrieval.store.store import Store

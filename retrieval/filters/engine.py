@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from ..segments.snapshot import DocumentSegment
+from ..segments.documents import DocumentSegment
 from ..store.metadata import cast_metadata, is_json
 from ..store.shards import Rows, as_arrow, as_numpy, check_offsets, damage
 from ..values.errors import InputError, missing_extra

@@ -21,7 +21,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ..segments.snapshot import DocumentSegment, Snapshot
+from ..segments.documents import DocumentSegment
+from ..segments.snapshot import Snapshot
 from ..store.metadata import NO_FIELD, unify_fields
 from ..store.shards import Rows
 from .columns import condition_error, no_such_name, pointer, unread_error

@@ -15,7 +15,8 @@ from ...indexes.base import Hits, Metric
 from ...indexes.exact import rerank
 from ...indexes.scanning import scan
 from ..store.manifest import SegmentEntry
-from ..store.shards import Matrix, Rows, find_rows, open_vectors
+from ..store.shards import Matrix, Rows, open_vectors
+from .rows import RowRange
 
 if TYPE_CHECKING:
     from ...indexes.base import Bitmap, Floats, Index
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("retr.segment")
 
 
-class DenseSegment:
+class DenseSegment(RowRange):
     """Vectors of one space and modality, mapped from the disk.
 
     matrix: [n, dim], the stored vectors.
@@ -31,9 +32,7 @@ class DenseSegment:
 
     def __init__(self, folder: Path, entry: SegmentEntry, metric: Metric) -> None:
         shard = open_vectors(folder / entry.data)
-        self.entry = entry
-        # Mapped as they lie on the disk, relative to the first row: no memory of their own.
-        self._relative: Rows = shard.rows
+        super().__init__(entry, shard)
         self.matrix: Matrix = shard.matrix
         self.source = ArraySource(shard.matrix, metric)
         self.index = self._open_index(folder)
@@ -72,18 +71,6 @@ class DenseSegment:
             log.warning("scanning exactly instead of using the index %s: %s", spec, error)
             return None
 
-    def __len__(self) -> int:
-        return len(self._relative)
-
-    @property
-    def rows(self) -> Rows:
-        """The row at each position, i64[n], ascending; made anew each time."""
-        return self._relative + self.entry.first_row
-
-    def positions(self, rows: Rows) -> Rows:
-        """Return the positions of those of `rows` (ascending) that are in this segment."""
-        return find_rows(self._relative, rows - self.entry.first_row)
-
     def _effort(self, recall: float | None) -> int | None:
         """Return the cheapest operating point measured to have a recall, or the best there is."""
         measured = self.entry.index.measured if self.entry.index else {}
@@ -95,10 +82,6 @@ class DenseSegment:
         wanted = aimed(recall, measured["own_queries"] or "texts" in measured)
         enough = (i for i, each in enumerate(curve) if each["recall"] >= wanted)
         return next(enough, len(curve) - 1)
-
-    def rows_at(self, positions: Rows) -> Rows:
-        """Return the rows at some positions."""
-        return self._relative[positions] + self.entry.first_row
 
     def score(self, query: Floats, positions: Rows) -> NDArray[np.float64]:
         """Return the exact score of the vectors at some positions (ascending), f64[n].
@@ -130,7 +113,7 @@ class DenseSegment:
         else:
             hits = self.index.search(queries, k, allowed=allowed, effort=self._effort(recall))
         found = hits.positions >= 0
-        rows = self._relative[np.where(found, hits.positions, 0)] + self.entry.first_row
+        rows = self.rows_at(np.where(found, hits.positions, 0))
         return Hits(hits.scores, np.where(found, rows, -1))
 
 

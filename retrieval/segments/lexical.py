@@ -29,10 +29,11 @@ from numpy.typing import NDArray
 
 from ..store.manifest import SegmentEntry
 from ..store.postings import MOST_COUNTED, Counts, Posting, PostingShard, Weights
-from ..store.shards import Rows, damage, find_rows
+from ..store.shards import Rows, damage
 from ..text.word_breaks import stands_in_pairs
 from ..values.errors import DamagedError
 from ..values.settings import Bm25
+from .rows import RowRange
 
 _FEW_ALLOWED = 0.02
 _PRUNE_FROM = 2048  # a list that is shorter is added sooner than it is looked into
@@ -55,32 +56,16 @@ class _Wanted:
     posting: Posting
 
 
-class LexicalSegment:
+class LexicalSegment(RowRange):
     """The postings of a range of rows, mapped from the disk."""
 
     def __init__(self, folder: Path, entry: SegmentEntry) -> None:
         if entry.postings is None:
             raise DamagedError(f"{folder}: segment {entry.id} has no file of postings")
-        self.entry = entry
         self._path = folder / entry.postings
         self.shard = PostingShard(folder / entry.data, self._path)
+        super().__init__(entry, self.shard)
         self._norms: tuple[object, NDArray[np.float32]] | None = None
-
-    def __len__(self) -> int:
-        return len(self.shard)
-
-    @property
-    def rows(self) -> Rows:
-        """The row at each position, i64[n], ascending; made anew each time."""
-        return self.shard.rows + self.entry.first_row
-
-    def rows_at(self, positions: Rows) -> Rows:
-        """Return the rows at some positions."""
-        return self.shard.rows[positions] + self.entry.first_row
-
-    def positions(self, rows: Rows) -> Rows:
-        """Return the positions of those of `rows` (ascending) that are in this segment."""
-        return find_rows(self.shard.rows, rows - self.entry.first_row)
 
     def search(
         self,

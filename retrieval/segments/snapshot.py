@@ -25,34 +25,12 @@ from ..values.errors import DamagedError
 from ..values.fusion import Fusion, default_fusion
 from ..values.settings import Settings
 from .dense import DenseSegment, allow
+from .documents import DocumentSegment
 from .means import ScoreStatistics, score_statistics
 
 if TYPE_CHECKING:
     from ..bridges.crossing import Crossing
     from .lexical import LexicalSegment
-
-
-class DocumentSegment:
-    """The documents of a range of rows."""
-
-    def __init__(self, folder: Path, entry: SegmentEntry) -> None:
-        if entry.ids is None:
-            raise DamagedError(f"{folder}: segment {entry.id} has no file of ids")
-        self.entry = entry
-        self.shard = DocumentShard(folder / entry.data, folder / entry.ids)
-
-    @property
-    def rows(self) -> Rows:
-        """The row at each position, i64[n], ascending; made anew each time."""
-        return self.shard.rows + self.entry.first_row
-
-    def rows_at(self, positions: Rows) -> Rows:
-        """Return the rows at some positions."""
-        return self.shard.rows[positions] + self.entry.first_row
-
-    def positions(self, rows: Rows) -> Rows:
-        """Return the positions of those of `rows` (ascending) that are in this segment."""
-        return find_rows(self.shard.rows, rows - self.entry.first_row)
 
 
 class Snapshot:

@@ -24,7 +24,8 @@ from ...indexes.tuning.curve import K
 from ...indexes.tuning.tune import Tuned, measure, tune
 from ..encoders.base import IMAGE, TEXT
 from ..segments.dense import DenseSegment
-from ..segments.snapshot import DocumentSegment, Snapshot, open_newest
+from ..segments.documents import DocumentSegment
+from ..segments.snapshot import Snapshot, open_newest
 from ..store.manifest import IndexEntry, Manifest, Role, SegmentEntry, parse_segment
 from ..store.shards import open_vectors
 from ..store.staging import Staging, Unfinished

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from ..segments.dense import DenseSegment
+from ..segments.documents import DocumentSegment
 from ..segments.lexical import LexicalSegment
 from ..segments.means import RunningMean
-from ..segments.snapshot import DocumentSegment, Snapshot, open_newest
+from ..segments.snapshot import Snapshot, open_newest
 from ..store.documents import merge_documents
 from ..store.manifest import Role, SegmentEntry
 from ..store.shards import Matrix, Rows, write_vectors_in_parts
