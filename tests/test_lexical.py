@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from retr.retrieval.evaluation.measures import evaluate
-from retr.retrieval.search.ranking import merged
+from retr.retrieval.search.rankers import merged
 from retr.retrieval.search.words import LexicalRanker
 from retr.retrieval.segments.lexical import LexicalSegment, Scoring, Terms, idf
 from retr.retrieval.text.analysis import analyzer

@@ -77,7 +77,7 @@ class Retr:
         """Search as a collection does in the mode `lexical`, to the rows."""
         from collections import Counter
 
-        from ...retrieval.search.ranking import merged
+        from ...retrieval.search.rankers import merged
         from ...retrieval.search.words import LexicalRanker
 
         asked = Counter(self._analyzer.query_terms(text))

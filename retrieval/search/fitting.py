@@ -15,7 +15,8 @@ from ..values.errors import InputError
 from ..values.fusion import POOL, Fusion
 from ..values.types import Query
 from .plan import QUERY_BLOCK, Mode, SearchPlan
-from .ranking import best, merged
+from .rankers import merged
+from .ranking import best
 from .words import Pool
 
 MEASURE = "nDCG@10"

@@ -18,7 +18,8 @@ from ..store.shards import merged_rows
 from ..values.errors import InputError
 from ..values.types import Hit
 from .plan import SearchPlan
-from .ranking import Ranking, rank_each_segment
+from .rankers import rank_each_segment
+from .ranking import Ranking
 from .rerank import Reranking
 
 MAX_K = 100_000

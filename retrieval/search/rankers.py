@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from ..segments.dense import DenseSegment, allow
 from ..segments.snapshot import Snapshot
 from ..store.shards import Rows
 from ..values.fusion import POOL, Scores
-from .ranking import NOTHING, Ranking
+from .ranking import NOTHING, Ranker, Ranking
 from .views import Views
 
 
@@ -153,3 +154,16 @@ def _once(ranking: Ranking, k: int) -> Ranking:
     first = np.append(True, rows[1:] != rows[:-1])[: len(rows)]
     kept = np.sort(order[first])[:k]
     return Ranking(ranking.rows[kept], ranking.scores[kept])
+
+
+def rank_each_segment(ranker: Ranker, queries: Sequence[int], k: int) -> list[Any]:
+    """Return what each segment of a ranker finds, in the ranker's own form."""
+    found: list[Any] = []
+    for segment in ranker.segments:
+        found.append(ranker.rank(segment, queries, k, found))
+    return found
+
+
+def merged(ranker: Ranker, queries: Sequence[int], k: int) -> list[Ranking]:
+    """Return the best k rows of each query by one ranker, over all its segments."""
+    return ranker.merge(rank_each_segment(ranker, queries, k), queries, k)

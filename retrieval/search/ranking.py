@@ -115,19 +115,6 @@ class Alone:
         return list(merged[0])
 
 
-def rank_each_segment(ranker: Ranker, queries: Sequence[int], k: int) -> list[Any]:
-    """Return what each segment of a ranker finds, in the ranker's own form."""
-    found: list[Any] = []
-    for segment in ranker.segments:
-        found.append(ranker.rank(segment, queries, k, found))
-    return found
-
-
-def merged(ranker: Ranker, queries: Sequence[int], k: int) -> list[Ranking]:
-    """Return the best k rows of each query by one ranker, over all its segments."""
-    return ranker.merge(rank_each_segment(ranker, queries, k), queries, k)
-
-
 def best(rows: Rows, scores: Scores, k: int) -> Ranking:
     """Return the k best of some rows; equal scores in ascending order of rows."""
     order = np.lexsort((rows, -scores))[:k]

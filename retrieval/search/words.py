@@ -13,7 +13,7 @@ from ..segments.lexical import LexicalSegment, Scoring, Terms
 from ..store.shards import Rows, merged_rows
 from ..values.fusion import POOL, Fusion, Scores, normalised
 from ..values.settings import Bm25
-from .ranking import NOTHING, Ranker, Ranking, best, merged
+from .ranking import NOTHING, Ranker, Ranking, best
 
 _APART: Final = 1e-6  # of fused scores, whose best are about 1
 
@@ -220,10 +220,8 @@ class Fused:
         """Return the rows that either ranker found for each query, scored by both."""
         return [self._pool(*each) for each in zip(queries, *merged, strict=True)]
 
-    def _pool(
-        self, query: int, dense: Ranking, words: Ranking, others: Rows = NOTHING.rows
-    ) -> Pool:
-        rows = merged_rows([dense.rows, words.rows, others])
+    def _pool(self, query: int, dense: Ranking, words: Ranking) -> Pool:
+        rows = merged_rows([dense.rows, words.rows])
         tier = np.full(len(rows), np.iinfo(np.int64).max)
         for found in (dense, words):
             at = np.searchsorted(rows, found.rows)
@@ -239,12 +237,6 @@ class Fused:
             by_words.wordless(rows),
             lambda row: by_dense.near(query, row, rows),
         )
-
-    def scores(self, query: int, rows: Rows) -> Scores:
-        """Return f64[len(rows)], what `fuse` scores some rows."""
-        dense, words = (merged(ranker, [query], POOL)[0] for ranker in self.rankers)
-        found = self._pool(query, dense, words, rows)
-        return found.fused(self._fusion)[np.searchsorted(found.rows, rows)]
 
 
 def _tiers(n: int) -> NDArray[np.int64]:
