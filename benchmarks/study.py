@@ -38,7 +38,7 @@ class Study:
     name:      its module below `retr.benchmarks`, kept in its results.
     about:     what it is; the first paragraph is printed by --help.
     arguments: adds its own arguments to a parser.
-    measure:   returns JSON values; the frame adds "study" and "environment".
+    measure:   returns JSON values; the frame adds "study" and, if it is not there, "environment".
     tables:    makes the tables of a result, without measuring anything.
     """
 
@@ -72,7 +72,7 @@ class Study:
         described = environment.describe()
         found = self.measure(given)
         described["gpu"] = environment.gpu()
-        result = {"study": self.name, **found, "environment": described}
+        result = {"study": self.name, "environment": described, **found}
         if given.out is not None:
             write_json(result, given.out)
         return text_of(self, result)

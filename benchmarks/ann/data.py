@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ...indexes.base import Floats, Metric
 from ...retrieval.store.disk import storage_errors
 from ...retrieval.values.errors import DamagedError, InputError, missing_extra
-from ..beir.results import write_json
+from ..files import write_json
 from .grow import grow, lifted, unit_rows
 from .truth import Exact, judge, nearest
 

@@ -7,8 +7,8 @@ from html import escape
 from pathlib import Path
 
 from ...retrieval.store.disk import storage_errors
-from ..beir.html import _STYLE as PAGE_STYLE
-from ..beir.results import write_json, write_text
+from ..files import write_json, write_text
+from ..page import _STYLE as PAGE_STYLE
 from . import text
 from .plots import STYLE as PLOT_STYLE
 from .plots import legend, plot, plot_file

@@ -30,8 +30,8 @@ import numpy as np
 
 from ...retrieval.store.disk import storage_errors
 from ...retrieval.values.errors import InputError
-from ..beir.results import write_json
 from ..environment import describe
+from ..files import write_json
 from .data import Prepared
 from .peers import name_of, peer
 from .truth import judge

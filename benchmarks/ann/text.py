@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from ..beir.text import environment_items
+from ..environment import items as environment_items
 from .results import RECALLS, Comparison, Dataset, Measure, Point, Ratio, System, Winner
 
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
