@@ -3,9 +3,10 @@
     python -m retr.benchmarks.figures            # writes them all again, and results/README.md
     python -m retr.benchmarks.figures --check    # says which pages would change, and exits with 1
 
-A figure stands in Markdown between two comments that nobody sees, `<!-- =NAME -->` and `<!-- = -->`;
-NAME is one of `FIGURES`, each a function of the kept results that returns the text between. A
-result is a file of `benchmarks/results`; `python -m retr.benchmarks.study FILE` prints its tables.
+A figure stands in Markdown between two comments that nobody sees, `<!-- =NAME -->` and
+`<!-- = -->`; NAME is one of `FIGURES`, each a function of the kept results that returns the text
+between. A result is a file of `benchmarks/results`; `python -m retr.benchmarks.study FILE` prints
+its tables.
 """
 
 from __future__ import annotations
@@ -25,6 +26,12 @@ from .study import markdown_of, read, study_of
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 _SPAN = re.compile(r"(<!-- =([\w.-]+) -->)(.*?)(<!-- = -->)", re.DOTALL)
+
+_ABOUT = """# Results
+
+What the benchmarks have measured, one file for each study. This page is written from those files by
+`python -m retr.benchmarks.figures`; the figures of the README and the docs are, too. How each is
+measured: [docs/benchmarks.md](../../docs/benchmarks.md)."""
 
 FIGURES: dict[str, Callable[[], str]] = {}
 
@@ -72,12 +79,7 @@ def pages() -> list[Path]:
 
 def results_page() -> str:
     """Return `benchmarks/results/README.md`: the tables of every kept result."""
-    parts = [
-        "# Results\n\nWhat the benchmarks have measured, one file for each study. This page is "
-        "written from those files by `python -m retr.benchmarks.figures`; the figures of the "
-        "README and the docs are, too. How each is measured: [docs/benchmarks.md]"
-        "(../../docs/benchmarks.md)."
-    ]
+    parts = [_ABOUT]
     for path in sorted(RESULTS.glob("*.json")):
         result = read(path)
         study = study_of(result)
