@@ -11,11 +11,13 @@ import os
 import re
 import select
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import typer
+
 from ..retrieval.values.errors import InputError, RetrError, StorageError
-from ..retrieval.values.shown import is_utf8, one_line
+from ..retrieval.values.shown import is_utf8, one_line, plain
 
 WRONG = 2
 INTERRUPTED = 130
@@ -75,6 +77,30 @@ def put(text: str) -> None:
         StorageError: it cannot be written, as where the disk is full.
     """
     _written(lambda: sys.stdout.write(text))
+
+
+def write_lines(text: str) -> None:
+    """Write text to stdout in which names and texts of anyone may stand, harmless to a terminal."""
+    for line in text.split("\n"):
+        write(plain(line))
+
+
+def show(record: Mapping[str, Any], text: str, as_json: bool) -> None:
+    """Write what a command did: the text on a terminal, else the record as a line of JSON."""
+    write(text if is_table(as_json) else json_line(record))
+
+
+@contextlib.contextmanager
+def resumable(kept: Callable[[], str] = lambda: "what is done is kept") -> Iterator[None]:
+    """End a command that was interrupted with the word that it can go on.
+
+    kept: says what is kept.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"interrupted: {kept()}; run the same command again to continue")
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def say(text: str) -> None:

@@ -6,8 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..retrieval.values.shown import plain
-from .rendering import counted, duration
+from ..retrieval.values.shown import counted, duration, plain
 
 BAR = 20
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from ..retrieval.results.results import Results
 from ..retrieval.search.path import MAX_K
@@ -19,24 +19,11 @@ from . import console
 
 if TYPE_CHECKING:
     from ..retrieval.collection import Collection
-    from ..retrieval.search.rerank import Reranker, Score
+    from ..retrieval.search.options import SearchOptions
 
 STDOUT = "-"
 HITS_AT_ONCE = 50_000
 QUERIES_AT_ONCE = 1024
-
-
-class SearchOptions(TypedDict, total=False):
-    """What `Collection.search` takes beside queries and k."""
-
-    mode: str | None
-    where: str | None
-    recall: float | str | None
-    ids: Sequence[str] | None
-    passages: bool
-    explain: bool
-    rerank: str | Reranker | Score | None
-    rerank_depth: int
 
 
 @dataclass(frozen=True, slots=True)

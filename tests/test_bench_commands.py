@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from retr.commands.bench import app
+from retr.cli import app
 from retr.commands.judging import judge, text_of
 from retr.retrieval.encoders import resolve
 from retr.retrieval.evaluation import compare, evaluate
@@ -226,7 +226,7 @@ def test_bench_datasets_lists_the_registry():
 
 def test_nothing_heavy_is_imported_for_the_help():
     code = (
-        "import sys; from retr.commands.bench import app; "
+        "import sys; from retr.cli import app; "
         "import typer; typer.main.get_command(app); "
         "print([m for m in ('numpy', 'pyarrow', 'scipy', 'ir_measures', 'faiss', 'torch') "
         "if m in sys.modules])"

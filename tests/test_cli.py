@@ -511,7 +511,7 @@ def test_an_interrupted_build_goes_on(tmp_path: Path) -> None:
     assert running.returncode == 130, err
     assert out == b""
     kept = "what was encoded is kept" if path.exists() else "nothing is kept yet"
-    assert err == f"interrupted: {kept}; run the same command again to go on\n"
+    assert err == f"interrupted: {kept}; run the same command again to continue\n"
     ended = process("index", "build", "-", "--index", path, stdin=None, input=data)
     assert ended.records[0]["documents"] == 2000
 

@@ -126,7 +126,7 @@ def test_it_shows_and_asks_on_a_terminal(built: Path, tmp_path: Path) -> None:
     assert f"{OLD} → {NEW}" in shown
     assert "agreement with the new model's own ranking" in shown
     assert re.search(r"at once, by the bridge \(\w+\) +0\.\d{3}  \[0\.\d{3}, [01]\.\d{3}\]", shown)
-    assert "begin? [y/N]" in shown
+    assert "start? [y/N]" in shown
     assert "nothing was changed" in shown
     assert json.loads(ran("upgrade", "status", "--index", path).stdout)["state"] == "none"
     shown = on_a_terminal(start, "y\n")
