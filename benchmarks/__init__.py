@@ -1,1 +1,5 @@
-"""Benchmarks: what retrieval is measured with, and the reports of it."""
+"""Benchmarks: what measures retrieval, the results that are kept, and the reports made from them.
+
+`beir/`, `ann/`, `images/` and `upgrades/` have the four suites of `retr bench`; `studies/` has
+single questions. The modules here are what they share. May import retrieval and indexes.
+"""

@@ -1,4 +1,7 @@
-"""Measures over runs and qrels, TREC files, and whether a difference is more than chance."""
+"""Evaluation: measures over runs and qrels, TREC files, and whether a difference is chance.
+
+May import values.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""What users have, as documents: `open_source` finds out what something is and reads it.
+"""Sources: what users have, as documents. `open_source` finds out what something is and reads it.
 
 A path, stdin ("-") or a Python object goes in; a `Source` comes out, which yields a `Document`
-for each text, record, row or file, and a `Skipped` for each file that cannot be read.
+for each text, record, row or file, and a `Skipped` for each file that cannot be read. May import
+text and values.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""A collection on disk: manifests, Arrow shards, commits."""
+"""A collection on disk: manifests, Arrow shards, atomic commits. May import values."""

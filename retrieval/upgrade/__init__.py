@@ -1,6 +1,7 @@
-"""Upgrading the model of a live collection.
+"""Upgrades: another encoder for a live collection.
 
-The mathematics is arrays in, values out, and knows nothing of a collection: `maps`, `fits`,
-`bridge`, `forward`, `calibration`, `choose`, `gate`. What they are used for is the steps of an
-upgrade, each a commit: `preparing`, `starting`, `changes`, `steps`, `backfill`.
+The mathematics knows nothing of a collection: `pairs`, `fits`, `calibrating`, `task`, `candidates`,
+`choose`, `gate`. The steps of an upgrade, each a commit, are `preparing`, `starting`, `changes`,
+`rows`, `steps`, `backfill`; `status` says how far it is. May import search, writing, segments,
+bridges, store, evaluation, encoders and values.
 """
