@@ -1,4 +1,4 @@
-"""What a user wants of the indexes, and what one was measured to give."""
+"""What a user asks of a collection's indexes and of its search by words."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def check_recall(recall: float | str) -> float:
 
 
 def check_memory(memory: int | str) -> int:
-    """Return a number of bytes; texts may end in kB, MB, GB or TB, in powers of 1000.
+    """Return a number of bytes; a string may end in kB, MB, GB or TB, in powers of 1000.
 
     Raises:
         InputError: it is something else.
@@ -63,11 +63,11 @@ def check_memory(memory: int | str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class IndexWish:
-    """What the user wants of the indexes.
+    """What the user asks of the indexes.
 
     spec:   an index spec, or `auto`.
-    recall: what searches are to find of the true best; None or 1 is all of it.
-    memory: bytes that an index may take; None does not limit it.
+    recall: the share of the true best hits that a search should find; None or 1 is all of them.
+    memory: the most bytes that an index may take; None sets no limit.
     """
 
     spec: str = AUTO
@@ -81,7 +81,7 @@ class IndexWish:
 
     @property
     def is_open(self) -> bool:
-        """Whether neither an index nor a recall was asked for: what is there stays."""
+        """Whether the user asked for neither an index nor a recall: existing indexes stay."""
         return self.spec == AUTO and self.recall is None
 
 
@@ -89,8 +89,8 @@ class IndexWish:
 class Bm25:
     """The two constants of BM25.
 
-    k1: how soon more of the same term stops to matter.
-    b:  how much long rows are held back, from 0 to 1.
+    k1: how quickly repetitions of a term stop adding to the score.
+    b:  how much long rows are penalised, from 0 to 1.
     """
 
     k1: float
@@ -103,7 +103,7 @@ DEFAULT_BM25 = Bm25(k1=1.2, b=0.75)
 
 @dataclass(frozen=True, slots=True)
 class TermSettings:
-    """How a collection's texts become terms and how those are scored, fixed when it is built.
+    """How a collection's texts become terms and how terms are scored; fixed when it is built.
 
     analyzer: the name of an `Analyzer`, with its version.
     """
@@ -114,7 +114,7 @@ class TermSettings:
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> TermSettings | None:
-        """Return what a collection's settings say, None where its words are not searched."""
+        """Return the settings of a collection; None if it does not search by words."""
         stored = settings.get("lexical")
         return None if stored is None else cls(**stored)
 
