@@ -105,7 +105,10 @@ def bad() -> dict[str, tuple[bytes, str]]:
         "text.jpg": (b"this is no image\n" * 20, "not an image"),
         "page.png": (b"<!doctype html><html><body>404</body></html>", "web page"),
         "drawing.png": (b'<?xml version="1.0"?><svg width="9"/>', "SVG"),
-        "program.png": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n", "not an image"),
+        "program.png": (
+            b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n",
+            "not an image",
+        ),
     }
 
 

@@ -1,4 +1,7 @@
-"""Encoders: what turns texts into vectors, found by name. Importing this is cheap."""
+"""Encoders turn texts and images into vectors, and are found by name.
+
+Importing this package is cheap. May import values.
+"""
 
 from .base import Encoder, EncoderOptions, ImageEncoder, Space
 from .functions import from_functions
