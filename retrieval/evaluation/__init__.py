@@ -1,4 +1,7 @@
-"""Measures over runs and qrels, TREC files, and whether a difference is more than chance."""
+"""Measures over runs and qrels, TREC files, and tests of whether a difference is due to chance.
+
+May import values.
+"""
 
 from __future__ import annotations
 
