@@ -316,7 +316,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
         ({"recall": 0.9, "spec": "flat"}, "not both"),
         ({"spec": "flta"}, "flta"),
         ({"spec": "flat@"}, "flat@"),
-        ({"spec": "flat@64/32"}, "prefixes ascend"),
+        ({"spec": "flat@64/32"}, "prefixes must ascend"),
         ({"dtype": "int8"}, "dtype 'int8'"),
         ({"encoder": "statc"}, "static"),
         ({"colour": "red"}, "colour"),
