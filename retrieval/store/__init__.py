@@ -1,1 +1,4 @@
-"""A collection on disk: manifests, Arrow shards, commits."""
+"""A collection on disk: manifests, Arrow shards, commits.
+
+May import values.
+"""
