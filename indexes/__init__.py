@@ -1,7 +1,7 @@
-"""Indexes: arrays in, arrays out; they know nothing of documents.
+"""Indexes: arrays in, arrays out; they know nothing about documents.
 
-`kinds/` has the kinds, `tuning/` chooses one and where to run it, `gpu/` is what a GPU does.
-Imports nothing else of retr.
+`kinds/` holds the kinds of index, `tuning/` chooses one and its operating point, and `gpu/` runs
+exact search and clustering on a GPU. Imports nothing else of retr.
 """
 
 from __future__ import annotations

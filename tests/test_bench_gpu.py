@@ -10,14 +10,14 @@ import pytest
 
 from retr.benchmarks.studies import gpu
 from retr.benchmarks.studies.gpu import encodings, main, table
-from retr.indexes.gpu import gpu as _gpu
+from retr.indexes.gpu import devices
 
 KEPT = Path(__file__).parents[1] / "benchmarks" / "results" / "gpu.json"
 
 
 def test_without_a_gpu_it_says_what_to_install(tmp_path: Path) -> None:
     pytest.importorskip("faiss")
-    if _gpu.gpu() is not None:
+    if devices.gpu() is not None:
         pytest.skip("FAISS has a GPU here")
     rows = np.eye(8, dtype=np.float16)
     np.save(tmp_path / "rows.npy", rows)

@@ -298,7 +298,7 @@ def test_no_collection_there(tmp_path: Path) -> None:
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("dear all")
-    with pytest.raises(InputError, match="folder of something else"):
+    with pytest.raises(InputError, match="folder with other contents"):
         retr.build(ANIMALS, tmp_path, encoder=ToyEncoder())
     with pytest.raises(InputError, match="is a file"):
         retr.build(ANIMALS, tmp_path / "letter.txt", encoder=ToyEncoder())
@@ -316,7 +316,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
         ({"recall": 0.9, "spec": "flat"}, "not both"),
         ({"spec": "flta"}, "flta"),
         ({"spec": "flat@"}, "flat@"),
-        ({"spec": "flat@64/32"}, "prefixes ascend"),
+        ({"spec": "flat@64/32"}, "prefixes must ascend"),
         ({"dtype": "int8"}, "dtype 'int8'"),
         ({"encoder": "statc"}, "static"),
         ({"colour": "red"}, "colour"),

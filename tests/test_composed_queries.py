@@ -146,7 +146,7 @@ def test_words_count_in_a_composed_query_only_where_that_is_chosen(mixed: retr.C
         (lambda p: Query(["red", ""]), "is empty"),
         (lambda p: Query(["red", 3]), "is a int"),
         (lambda p: Query("red", image=p / "gone.png"), "gone.png: there is no such file"),
-        (lambda p: Query(image=p / "text.jpg"), "text.jpg: is no image"),
+        (lambda p: Query(image=p / "text.jpg"), "text.jpg: is not an image"),
         (lambda p: Query(image=b""), "empty"),
         (lambda p: Query(image=3), "not a int"),
         (lambda p: Query(image="https://example.org/a.jpg"), "address"),

@@ -145,7 +145,7 @@ def test_the_command_line_searches_by_image(
     for wrong, message in (
         (["search", "--without", "x", *index], "nothing to look for"),
         (["search", "x", "--weight", "image", *index], "write text=W"),
-        (["search", "x", "--weight", "colour=1", *index], "there is no weight 'colour'"),
+        (["search", "x", "--weight", "colour=1", *index], "unknown weight 'colour'"),
         (["search", "x", "--html", str(tmp_path), *index], "is a folder"),
         (["search", "x", "--html", str(tmp_path / "no" / "x"), *index], "make it first"),
         (["search", "--image", str(tmp_path), *index], "cannot be read"),

@@ -191,8 +191,8 @@ def test_queries_are_read_as_json_lines_or_tsv(
         ("1\ta\n\tb", "line 2: is not an id, a tab and a text"),
         ("1\ta\n1\tb", "line 2: the id '1'"),
         ("1\t", "line 1: the query '1' has no text"),
-        ("", "holds no query"),
-        ("\n \n", "holds no query"),
+        ("", "there is no query in it"),
+        ("\n \n", "there is no query in it"),
         (b"1\ta\n2\t\xff", "line 2: not UTF-8"),
     ],
 )

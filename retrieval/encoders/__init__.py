@@ -1,7 +1,6 @@
-"""Encoders: what turns texts and images into vectors, found by name. Importing this is cheap.
+"""Encoders turn texts and images into vectors, and are found by name.
 
-One file for each family; the prefix of an encoder's name is the file's name. May import values, and
-the libraries that a family needs when one of its encoders is opened.
+Importing this package is cheap. May import values.
 """
 
 from .base import Encoder, EncoderOptions, ImageEncoder, Space

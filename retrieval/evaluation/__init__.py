@@ -1,4 +1,4 @@
-"""Evaluation: measures over runs and qrels, TREC files, and whether a difference is chance.
+"""Measures over runs and qrels, TREC files, and tests of whether a difference is due to chance.
 
 May import values.
 """

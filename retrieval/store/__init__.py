@@ -1,1 +1,4 @@
-"""A collection on disk: manifests, Arrow shards, atomic commits. May import values."""
+"""A collection on disk: manifests, Arrow shards, commits.
+
+May import values.
+"""

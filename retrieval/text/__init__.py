@@ -1,4 +1,4 @@
-"""Texts: their words and stems, the passages they are split into, the parts that are shown.
+"""Texts: their words and stems, the passages they are split into, and the snippets shown.
 
 May import values.
 """

@@ -52,7 +52,7 @@ def check_recall(recall: float | str) -> float:
 
 
 def check_memory(memory: int | str) -> int:
-    """Return a number of bytes; texts may end in kB, MB, GB or TB, in powers of 1000.
+    """Return a number of bytes; a string may end in kB, MB, GB or TB, in powers of 1000.
 
     Raises:
         InputError: it is something else.
@@ -69,8 +69,8 @@ def check_memory(memory: int | str) -> int:
 class Bm25:
     """The two constants of BM25.
 
-    k1: how soon more of the same term stops to matter.
-    b:  how much long rows are held back, from 0 to 1.
+    k1: how quickly repetitions of a term stop adding to the score.
+    b:  how much long rows are penalised, from 0 to 1.
     """
 
     k1: float
@@ -82,7 +82,7 @@ DEFAULT_BM25 = Bm25(k1=1.2, b=0.75)
 
 @dataclass(frozen=True, slots=True)
 class TermSettings:
-    """How a collection's texts become terms and how those are scored, fixed when it is built.
+    """How a collection's texts become terms and how terms are scored; fixed when it is built.
 
     analyzer: the name of an `Analyzer`, with its version.
     """
