@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from ...indexes.base import Floats, Positions
 from ...retrieval.store.disk import storage_errors
 from ...retrieval.values.errors import InputError
+from ..files import whole
 
 NEIGHBOURS = 12
 _ROWS = 1 << 14
@@ -128,10 +129,8 @@ def _cached_neighbours(rows: Floats, out: Path, unit: bool, note: Note) -> Posit
         if known.shape == (len(rows), NEIGHBOURS):
             return known
     found = neighbours(rows, NEIGHBOURS, note)
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
+    with whole(path) as part, part.open("wb") as file:
         np.save(file, found)
-    part.replace(path)
     return found
 
 

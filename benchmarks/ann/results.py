@@ -6,7 +6,6 @@ recall is that or more. Figures of several rounds are the median over them.
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ...indexes.spec import IndexSpec, SpecError
-from ...retrieval.values.errors import DamagedError, InputError
-from .suite import ABOUT, BUILD, FAILED, FORMAT
+from .gather import gather
 
 RECALLS = (0.90, 0.95, 0.99)
 _AUTO = "auto@"
@@ -214,68 +212,51 @@ class Comparison:
 
 
 def collect(out: Path) -> Comparison:
-    """Return the comparison of an output folder, derived from the raw results alone.
+    """Return the comparison of an output folder, derived from what the runs left alone.
 
     Raises:
-        InputError: there are none.
+        InputError: there are no results.
         DamagedError: a file of them cannot be read.
     """
-    datasets, environments = [], []
-    for path in sorted(out.glob(f"*/{ABOUT}")):
-        data, environment = _dataset(path)
-        datasets.append(data)
-        environments += environment
-    if not environments:
-        raise InputError(f"{out}: holds no results; make some with: retr bench ann --out {out}")
-    newest = max(environments, key=lambda each: str(each["time"]))
-    return Comparison(tuple(sorted(datasets, key=_order)), newest)
+    return derive(gather(out))
 
 
-def _order(data: Dataset) -> tuple[Any, ...]:
-    return data.about["title"], data.about["dim"], data.about["rows"]
+def derive(gathered: Mapping[str, Any]) -> Comparison:
+    """Return the comparison of what `gather` returned, now or when it was kept in a file."""
+    datasets = sorted(
+        map(_dataset, gathered["datasets"]),
+        key=lambda data: (data.about["title"], data.about["dim"], data.about["rows"]),
+    )
+    return Comparison(tuple(datasets), gathered["environment"])
 
 
-def _dataset(path: Path) -> tuple[Dataset, list[Mapping[str, Any]]]:
-    systems, environments, keys = [], [], []
-    for folder in sorted(each for each in path.parent.iterdir() if each.is_dir()):
-        build = _read(folder / BUILD) if (folder / BUILD).exists() else None
-        if build:
-            environments.append(build["environment"])
-            keys.append(build)
-        system = _system(folder, build)
-        if system is not None:
-            systems.append(system)
-    key = keys[0] if keys else {"k": 0, "threads": 0}
-    names = {system.name: system for system in systems}
+def _dataset(found: Mapping[str, Any]) -> Dataset:
+    systems = [system for each in found["systems"] if (system := _system(each)) is not None]
     winners = [_winner(systems, r, m) for m in Measure for r in RECALLS]
-    data = Dataset(
-        about=_read(path),
-        k=int(key["k"]),
-        threads=int(key["threads"]),
-        systems=tuple(names.values()),
+    first = next((each for each in found["systems"] if "build" in each), {"k": 0, "threads": 0})
+    return Dataset(
+        about=found["about"],
+        k=int(first["k"]),
+        threads=int(first["threads"]),
+        systems=tuple(systems),
         winners=tuple(w for w in winners if w.best or w.auto or w.fixed),
         builds=tuple(_builds(systems)),
         exact=_against_exact(systems),
         prefixes=tuple(_against_full(systems)),
     )
-    return data, environments
 
 
-def _system(folder: Path, build: Mapping[str, Any] | None) -> System | None:
-    if (folder / FAILED).exists():
-        failed = _read(folder / FAILED)
-        label = build["label"] if build else failed["system"]
-        return System(str(failed["system"]), str(label), failed=str(failed["failed"]))
-    if build is None:
+def _system(found: Mapping[str, Any]) -> System | None:
+    name, build = str(found["system"]), found.get("build")
+    if "failed" in found:
+        return System(name, build["label"] if build else name, failed=str(found["failed"]))
+    singles, batches = found["single"], found["batch"]
+    if build is None or not singles or not batches:
         return None
-    singles = [_read(file) for file in sorted(folder.glob("single-*.json"))]
-    batches = [_read(file) for file in sorted(folder.glob("batch-*.json"))]
-    if not singles or not batches:
-        return None
-    every = [point for each in (*singles, *batches) for point in each["points"]]
-    anonymous, mapped = (_grown(singles, name) for name in ("anonymous", "mapped"))
+    every = [*singles, *batches]
+    flaws = [each["points"][kind] for each in every for kind in ("invalid", "repeated")]
     return System(
-        name=build["system"],
+        name=name,
         label=build["label"],
         points=tuple(_points(singles, batches)),
         parameters=build["parameters"],
@@ -287,31 +268,32 @@ def _system(folder: Path, build: Mapping[str, Any] | None) -> System | None:
         tuning=build["tuning"],
         index_bytes=build["index_bytes"],
         disk=build["index_bytes"] + build["vector_bytes"],
-        anonymous=anonymous,
-        mapped=mapped,
+        anonymous=_grown(singles, "anonymous"),
+        mapped=_grown(singles, "mapped"),
         open_s=statistics.median(each["open_wall_s"] for each in singles),
-        flaws=sum(point["invalid"] + point["repeated"] for point in every),
+        flaws=sum(map(sum, flaws)),
         rounds=len(singles),
-        load=max(each["load"] for each in (*singles, *batches)),
+        load=max(each["load"] for each in every),
     )
 
 
 def _points(
     singles: Sequence[Mapping[str, Any]], batches: Sequence[Mapping[str, Any]]
 ) -> Iterable[Point]:
-    for number, first in enumerate(singles[0]["points"]):
-        alone = [each["points"][number] for each in singles]
-        together = [each["points"][number] for each in batches]
-        middle = {
-            name: statistics.median(point[name] for point in alone)
-            for name in ("recall", "cpu_us", "cpu_us_mean", "wall_us")
-        }
+    for number, setting in enumerate(singles[0]["points"]["setting"]):
+
+        def middle(rounds: Sequence[Mapping[str, Any]], name: str, number: int = number) -> float:
+            return float(statistics.median(each["points"][name][number] for each in rounds))
+
         yield Point(
-            setting=", ".join(f"{name} {value}" for name, value in first["setting"].items()),
-            batch_recall=statistics.median(point["recall"] for point in together),
-            batch_cpu_us=statistics.median(point["cpu_us"] for point in together),
-            rate=statistics.median(point["qps"] for point in together),
-            **middle,
+            setting=", ".join(f"{name} {value}" for name, value in setting.items()),
+            recall=middle(singles, "recall"),
+            cpu_us=middle(singles, "cpu_us"),
+            cpu_us_mean=middle(singles, "cpu_us_mean"),
+            wall_us=middle(singles, "wall_us"),
+            batch_recall=middle(batches, "recall"),
+            batch_cpu_us=middle(batches, "cpu_us"),
+            rate=middle(batches, "qps"),
         )
 
 
@@ -390,13 +372,3 @@ def _against_full(systems: Sequence[System]) -> Iterable[Ratio]:
             )
             if full and prefix:
                 yield Ratio(recall, full, prefix)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise DamagedError(f"{path}: cannot be read ({error}); remove {path.parent}") from error
-    if not isinstance(values, dict) or values.get("format", FORMAT) != FORMAT:
-        raise DamagedError(f"{path}: is not as this retr writes it; remove {path.parent}")
-    return values

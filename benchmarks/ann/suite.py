@@ -3,15 +3,17 @@
     OUT/
       ann.json report.md report.html         derived; made again from what lies below
       DATASET/about.json                     the vectors: where from, how many, digest
+      DATASET/truth-K.npz                    the nearest rows to each query, and their scores
       DATASET/SYSTEM/build.json              what it is, its build, bytes, versions, machine
       DATASET/SYSTEM/single-R.json           one query at a time on one thread, in round R
       DATASET/SYSTEM/batch-R.json            all queries at once on all threads
-      DATASET/SYSTEM/*.npy                   the rows that were answered, i64[settings, q, k]
-      DATASET/SYSTEM/failed.json             why there is no result, where there is none
+      DATASET/SYSTEM/single-R.npz batch-R.npz   the rows answered and their scores: see Answers
+      DATASET/SYSTEM/failed.json             why there is no result, if there is none
 
 Each system runs in processes of its own, in rounds: every system once, then every system again.
-Within a round they take turns of a quarter of a second (ann_turns.py), so that what else the
-machine does falls on all of them alike. What is there is not run again.
+Within a round they take turns of a quarter of a second (turns.py), so that what else the machine
+does falls on all of them alike. What is there is not run again. Recall is derived from the rows
+when results are gathered (gather.py).
 """
 
 from __future__ import annotations
@@ -30,17 +32,18 @@ import numpy as np
 
 from ...retrieval.store.disk import storage_errors
 from ...retrieval.values.errors import InputError
-from ..beir.results import write_json
 from ..environment import describe
+from ..files import whole, write_json
 from .data import Prepared
 from .peers import name_of, peer
-from .truth import judge
+from .truth import Answers, scored
 from .turns import Worker, take_turns
 
 log = logging.getLogger("retr.benchmarks")
 
 FORMAT = 1
 ABOUT, BUILD, FAILED = "about.json", "build.json", "failed.json"
+TRUTH = "truth-{}.npz"
 TIMEOUT = 3600.0
 _DOING = {"tune": "tuned", "build": "built", "single": "searched", "batch": "searched in a batch"}
 
@@ -103,6 +106,9 @@ def run(
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_json(data.about, folder / ABOUT)
+        truth = data.truth(settings.k)
+        with whole(folder / TRUTH.format(settings.k)) as part:
+            shutil.copyfile(truth, part)
         runs = [_Run(system, data, folder, cache, settings) for system in systems]
         for each in runs:
             each.prepare()
@@ -183,8 +189,8 @@ class _Run:
         return not (self.folder / FAILED).exists() and self._known(name) is None
 
     def finish(self, phase: str, ended: str, name: str) -> None:
-        """Judge and keep what a worker found, or why there is nothing."""
-        self._guarded(lambda: self._judge(self._result(phase, ended), name))
+        """Keep what a worker found, or why there is nothing."""
+        self._guarded(lambda: self._keep(self._result(phase, ended), name))
 
     def _guarded(self, step: Any) -> None:
         try:
@@ -212,15 +218,12 @@ class _Run:
         record["environment"] = describe()
         write_json(record, self.folder / BUILD)
 
-    def _judge(self, found: dict[str, Any], name: str) -> None:
-        answers = self.folder / f"{Path(name).stem}.npy"
-        kth = self.data.kth(self.settings.k)
-        for point, rows in zip(found["points"], np.load(answers), strict=True):
-            worth = judge(self.base, self.queries, self.data.metric, kth, rows)
-            point |= {
-                "recall": worth.recall, "missing": worth.missing,
-                "invalid": worth.invalid, "repeated": worth.repeated,
-            }  # fmt: skip
+    def _keep(self, found: dict[str, Any], name: str) -> None:
+        path = (self.folder / name).with_suffix(".npy")
+        rows = np.load(path)
+        scores = [scored(self.base, self.queries, self.data.metric, each) for each in rows]
+        Answers(rows, np.stack(scores)).save(path.with_suffix(".npz"))
+        path.unlink()
         write_json({**self.key, **found, "load": os.getloadavg()[0]}, self.folder / name)
 
     def _known(self, name: str) -> Mapping[str, Any] | None:

@@ -5,8 +5,8 @@
 A job names the system, the phase and the folders. What comes out is a JSON file, and for the
 phases that search also the numbers of all rows that were answered, i64[settings, q, k]; whether
 they are right is for the parent to say. The phases are processes of their own, so that the memory
-of a search is not that of a build, and one query is asked where one thread is all there is. With a
-pipe, those that search rest now and then and let others work (ann_turns.py).
+of a search is not that of a build, and single queries have one thread and no more. With a pipe,
+those that search rest now and then and let others work (turns.py).
 """
 
 from __future__ import annotations
