@@ -121,8 +121,8 @@ a { color: var(--link); } .soft { color: var(--soft); font-size: .9rem; }
 figure { margin: 1rem 0; } figure svg { max-width: 100%; height: auto; display: block; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .88rem; }
 th, td { text-align: left; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line);
-  vertical-align: top; } td { max-width: 40rem; }
-td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+  vertical-align: top; white-space: nowrap; } td.wide { white-space: normal; min-width: 20rem; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
 tr.strong td { background: var(--tint); font-weight: 600; }
 code { font: .88em ui-monospace, monospace; overflow-wrap: anywhere; }
 """

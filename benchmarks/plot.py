@@ -403,7 +403,7 @@ def _head(
     if not lines:
         return parts, y - 14
     for line in lines:
-        length = 40 + len(line.label) * _CHARACTER
+        length = 48 + len(line.label) * _CHARACTER
         if x > 12 and x + length > width:
             x, y = 12.0, y + 18
         colour = colours[line.label]

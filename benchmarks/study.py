@@ -38,7 +38,7 @@ class Study:
     name:      its module below `retr.benchmarks`, kept in its results.
     about:     what it is; the first paragraph is printed by --help.
     arguments: adds its own arguments to a parser.
-    measure:   returns JSON values; the frame adds "study", and "environment" if it is not there.
+    measure:   returns JSON values; the frame adds "study" and, if it is not there, "environment".
                A study that takes long yields what it has so far, and each is kept at once.
     tables:    makes the tables of a result, without measuring anything.
     """
@@ -75,8 +75,7 @@ class Study:
         result: dict[str, Any] = {}
         for each in [found] if isinstance(found, dict) else found:
             described["gpu"] = environment.gpu()
-            result = {"study": self.name, **each}
-            result.setdefault("environment", described)
+            result = {"study": self.name, "environment": described, **each}
             if given.out is not None:
                 write_json(result, given.out)
         return text_of(self, result)

@@ -1,7 +1,7 @@
 """A table of results: one value, printed for a terminal, as Markdown and as HTML.
 
 Cells are texts; who makes a table chooses the digits. A column is aligned to the right if all its
-cells look like numbers, so that a table needs no alignment of its own.
+cells look like numbers, with few words beside them, so that a table needs no alignment of its own.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-# 1,234 / +0.12 / 95% / <0.0001 / 0.81 [0.79, 0.83] / 12 µs / 3/4/5 / –
+# 1,234 / +0.12 / 95% / <0.0001 / 0.81 [0.79, 0.83] / 12 µs (11 to 13) / 3/4/5 / –
 _NUMBER = re.compile(r"[<≤~]?[+\-−±]?[\d.]|–|-$|none$|not reached$")
+_WORD = re.compile(r"[^\W\d_]{2,}")
+_WIDE = 60  # longer cells are wrapped in HTML
 _ADDRESS = re.compile(r"https://\S*[^\s.,;:)\]]")
 
 
@@ -44,7 +46,7 @@ class Table:
         return tuple(
             place > 0
             and any(row[place] for row in self.rows)
-            and all(_NUMBER.match(row[place]) for row in self.rows if row[place])
+            and all(_is_number(row[place]) for row in self.rows if row[place])
             for place in range(len(self.headings))
         )
 
@@ -75,24 +77,24 @@ class Table:
 
     def html(self, level: int = 3) -> str:
         """Return the table as HTML; addresses in cells and notes become links."""
-        kinds = [' class="n"' if right else "" for right in self.numeric]
-        head = "".join(
-            f"<th{kind}>{escape(name)}</th>"
-            for kind, name in zip(kinds, self.headings, strict=True)
-        )
+        head = self._cells("th", self.headings)
         body = []
         for place, row in enumerate(self.rows):
-            cells = "".join(
-                f"<td{kind}>{linked(cell)}</td>" for kind, cell in zip(kinds, row, strict=True)
-            )
             strong = ' class="strong"' if place in self.strong else ""
-            body.append(f"<tr{strong}>{cells}</tr>")
+            body.append(f"<tr{strong}>{self._cells('td', row)}</tr>")
         title = f"<h{level}>{escape(self.title)}</h{level}>\n" if self.title else ""
         notes = "".join(f'\n<p class="soft">{linked(note)}</p>' for note in self.notes)
         return (
             f'{title}<div class="scroll"><table><thead><tr>{head}</tr></thead>\n'
             f"<tbody>{chr(10).join(body)}</tbody></table></div>{notes}"
         )
+
+    def _cells(self, tag: str, cells: Sequence[str]) -> str:
+        parts = []
+        for cell, right in zip(cells, self.numeric, strict=True):
+            kind = ' class="n"' if right else ' class="wide"' if len(cell) > _WIDE else ""
+            parts.append(f"<{tag}{kind}>{linked(cell)}</{tag}>")
+        return "".join(parts)
 
 
 def number(value: float | None, digits: int = 0, *, signed: bool = False) -> str:
@@ -118,6 +120,10 @@ def linked(text: str) -> str:
         parts += [escape(text[last : found.start()]), f'<a href="{address}">{address}</a>']
         last = found.end()
     return "".join([*parts, escape(text[last:])])
+
+
+def _is_number(cell: str) -> bool:
+    return _NUMBER.match(cell) is not None and len(_WORD.findall(cell)) <= 2
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -292,28 +292,28 @@ def datasets(as_json: Json = False, quiet: Quiet = False, verbose: Verbose = Fal
     from dataclasses import asdict
 
     from ..benchmarks.beir.datasets import DATASETS
-    from ..retrieval.evaluation.measures import text_table
+    from ..benchmarks.tables import Table
 
     if not console.is_table(as_json):
         for each in DATASETS.values():
             console.write(console.json_line({**asdict(each), "url": each.url}))
         return
-    rows = [["name", "split", "documents", "queries"]]
-    rows += [[d.name, d.split, f"{d.documents:,}", f"{d.queries:,}"] for d in DATASETS.values()]
-    _write_lines(text_table(rows))
+    rows = [[d.name, d.split, f"{d.documents:,}", f"{d.queries:,}"] for d in DATASETS.values()]
+    _write_lines(Table(["name", "split", "documents", "queries"], rows).text())
 
 
 def _report(out: Path, as_json: bool, quiet: bool) -> None:
     from ..benchmarks.ann.report import is_comparison
+    from ..benchmarks.beir.blocks import records, summary
     from ..benchmarks.beir.report import write
-    from ..benchmarks.beir.text import records, table_of
+    from ..benchmarks.page import text_of
 
     if is_comparison(out):
         show(out, as_json, quiet)
         return
     made = write(out)
     if console.is_table(as_json):
-        _write_lines(table_of(made))
+        _write_lines(text_of(summary(made)))
         if not quiet:
             console.say(f"report: {out / 'report.html'}")
         return

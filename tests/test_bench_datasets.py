@@ -140,8 +140,8 @@ def test_the_model_is_known_by_its_weights_and_only_untouched():
 def test_sets_that_an_encoder_was_trained_on_are_known_of_it_and_of_its_student():
     students = [{"family": "static", "revision": revision} for revision in ("1", "2")]
     for space in (MINILM, {**MINILM, "dim": 128}, *students):
-        model, training = training_of(space)
-        assert model == "all-MiniLM-L6-v2"
+        training = training_of(space)
+        assert training.model == "all-MiniLM-L6-v2"
         assert {"msmarco", "nq", "quora", *FORUMS} <= set(training.why)
         assert "scifact" not in training.why
     assert training_of({"family": "toy", "revision": "1"}) is None
@@ -161,7 +161,7 @@ def test_the_fingerprint_is_that_of_the_weights(monkeypatch):
 def test_the_built_in_encoder_is_known_as_a_student():
     from retr.retrieval.encoders import resolve
 
-    assert training_of(resolve("static").space.to_json())[0] == "all-MiniLM-L6-v2"
+    assert training_of(resolve("static").space.to_json()).model == "all-MiniLM-L6-v2"
 
 
 def test_groups():

@@ -34,6 +34,7 @@ from ...retrieval.values.errors import (
     missing_extra,
 )
 from ...retrieval.values.settings import TermSettings
+from ..files import write_json
 from .folders import Prepared
 from .systems import fusion_of_new, space_key, words_of_new
 
@@ -98,7 +99,7 @@ def exact_collection(
         "seconds": None if resumed else round(time.monotonic() - begin, 3),
         "bytes": info["bytes"],
     }
-    _write_done(folder / _DONE, made)
+    write_json(made, folder / _DONE)
     return collection, made
 
 
@@ -143,7 +144,7 @@ def indexed_collection(
     info = collection.info()
     dense = [s["index"] for s in info["segments"] if s["role"] == "dense"]
     made = {"index": dense, "seconds": round(seconds, 3), "bytes": info["bytes"]}
-    _write_done(done, made)
+    write_json(made, done)
     _note(checked, path)
     return collection, made
 
@@ -176,7 +177,7 @@ def _up_to_date(collection: Collection, made: Mapping[str, Any], done: Path) -> 
     if not _settle(collection):
         return made
     made = {**made, "bytes": collection.info()["bytes"]}
-    _write_done(done, made)
+    write_json(made, done)
     return made
 
 
@@ -255,10 +256,3 @@ def _read_done(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return made if isinstance(made, dict) else None
-
-
-def _write_done(path: Path, made: Mapping[str, Any]) -> None:
-    with storage_errors(path):
-        part = path.with_name(path.name + ".part")
-        part.write_text(json.dumps(made) + "\n", "utf-8")
-        part.replace(path)

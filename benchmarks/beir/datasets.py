@@ -2,13 +2,15 @@
 
 Thakur et al., BEIR, 2021. The addresses and MD5 sums are those of BEIR's own table
 (`DATASETS_SOURCE`), the numbers of documents and judged queries those of ir_datasets
-(`COUNTS_SOURCE`), which counted them. A folder of one's own in BEIR's layout needs no entry here.
+(`COUNTS_SOURCE`), which counted them; all of it is in datasets.toml. A folder of one's own in
+BEIR's layout needs no entry there.
 """
 
 from __future__ import annotations
 
 import difflib
 import os
+import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -47,11 +49,11 @@ class Dataset:
 
     name: str
     title: str
-    split: str
     documents: int
     queries: int
     archive: str
     md5: str
+    split: str = "test"
     group: Group = Group.PUBLIC
     drop_self: bool = False
 
@@ -66,169 +68,18 @@ class Dataset:
         return self.name.replace("/", "-")
 
 
-_FORUMS = {
-    "android": (22_998, 699),
-    "english": (40_221, 1_570),
-    "gaming": (45_301, 1_595),
-    "gis": (37_637, 885),
-    "mathematica": (16_705, 804),
-    "physics": (38_316, 1_039),
-    "programmers": (32_176, 876),
-    "stats": (42_269, 652),
-    "tex": (68_184, 2_906),
-    "unix": (47_382, 1_072),
-    "webmasters": (17_405, 506),
-    "wordpress": (48_605, 541),
-}
+def _read() -> dict[str, Dataset]:
+    table = tomllib.loads(Path(__file__).with_name("datasets.toml").read_text("utf-8"))
+    found = (
+        Dataset(**{**each, "group": Group(each.get("group", Group.PUBLIC))})
+        for each in table["dataset"]
+    )
+    return {dataset.name: dataset for dataset in found}
 
-_SETS = (
-    Dataset(
-        name="msmarco",
-        title="MS MARCO",
-        split="dev",
-        documents=8_841_823,
-        queries=6_980,
-        archive="msmarco.zip",
-        md5="444067daf65d982533ea17ebd59501e4",
-        group=Group.IN_DOMAIN,
-    ),
-    Dataset(
-        name="trec-covid",
-        title="TREC-COVID",
-        split="test",
-        documents=171_332,
-        queries=50,
-        archive="trec-covid.zip",
-        md5="ce62140cb23feb9becf6270d0d1fe6d1",
-    ),
-    Dataset(
-        name="nfcorpus",
-        title="NFCorpus",
-        split="test",
-        documents=3_633,
-        queries=323,
-        archive="nfcorpus.zip",
-        md5="a89dba18a62ef92f7d323ec890a0d38d",
-    ),
-    Dataset(
-        name="nq",
-        title="NQ",
-        split="test",
-        documents=2_681_468,
-        queries=3_452,
-        archive="nq.zip",
-        md5="d4d3d2e48787a744b6f6e691ff534307",
-    ),
-    Dataset(
-        name="hotpotqa",
-        title="HotpotQA",
-        split="test",
-        documents=5_233_329,
-        queries=7_405,
-        archive="hotpotqa.zip",
-        md5="f412724f78b0d91183a0e86805e16114",
-    ),
-    Dataset(
-        name="fiqa",
-        title="FiQA-2018",
-        split="test",
-        documents=57_638,
-        queries=648,
-        archive="fiqa.zip",
-        md5="17918ed23cd04fb15047f73e6c3bd9d9",
-    ),
-    Dataset(
-        name="arguana",
-        title="ArguAna",
-        split="test",
-        documents=8_674,
-        queries=1_406,
-        archive="arguana.zip",
-        md5="8ad3e3c2a5867cdced806d6503f29b99",
-        drop_self=True,
-    ),
-    Dataset(
-        name="webis-touche2020",
-        title="Touché-2020",
-        split="test",
-        documents=382_545,
-        queries=49,
-        archive="webis-touche2020.zip",
-        md5="46f650ba5a527fc69e0a6521c5a23563",
-    ),
-    *(
-        Dataset(
-            name=f"cqadupstack/{forum}",
-            title=f"CQADupStack {forum}",
-            split="test",
-            documents=documents,
-            queries=queries,
-            archive="cqadupstack.zip",
-            md5="4e41456d7df8ee7760a7f866133bda78",
-            group=Group.CQADUPSTACK,
-        )
-        for forum, (documents, queries) in _FORUMS.items()
-    ),
-    Dataset(
-        name="quora",
-        title="Quora",
-        split="test",
-        documents=522_931,
-        queries=10_000,
-        archive="quora.zip",
-        md5="18fb154900ba42a600f84b839c173167",
-        drop_self=True,
-    ),
-    Dataset(
-        name="dbpedia-entity",
-        title="DBPedia",
-        split="test",
-        documents=4_635_922,
-        queries=400,
-        archive="dbpedia-entity.zip",
-        md5="c2a39eb420a3164af735795df012ac2c",
-    ),
-    Dataset(
-        name="scidocs",
-        title="SCIDOCS",
-        split="test",
-        documents=25_657,
-        queries=1_000,
-        archive="scidocs.zip",
-        md5="38121350fc3a4d2f48850f6aff52e4a9",
-    ),
-    Dataset(
-        name="fever",
-        title="FEVER",
-        split="test",
-        documents=5_416_568,
-        queries=6_666,
-        archive="fever.zip",
-        md5="5a818580227bfb4b35bb6fa46d9b6c03",
-    ),
-    Dataset(
-        name="climate-fever",
-        title="Climate-FEVER",
-        split="test",
-        documents=5_416_593,
-        queries=1_535,
-        archive="climate-fever.zip",
-        md5="8b66f0a9126c521bae2bde127b4dc99d",
-    ),
-    Dataset(
-        name="scifact",
-        title="SciFact",
-        split="test",
-        documents=5_183,
-        queries=300,
-        archive="scifact.zip",
-        md5="5f7d1de60b170fc8027bb7898e2efca1",
-    ),
-)
 
-DATASETS = {dataset.name: dataset for dataset in _SETS}
-PUBLIC = tuple(d.name for d in _SETS if d.group is Group.PUBLIC)
-FORUMS = tuple(d.name for d in _SETS if d.group is Group.CQADUPSTACK)
+DATASETS = _read()
+PUBLIC = tuple(d.name for d in DATASETS.values() if d.group is Group.PUBLIC)
+FORUMS = tuple(d.name for d in DATASETS.values() if d.group is Group.CQADUPSTACK)
 
 _SEVERAL = {"cqadupstack": FORUMS, "all": (*PUBLIC, *FORUMS)}
 

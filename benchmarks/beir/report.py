@@ -1,7 +1,7 @@
 """The report of a benchmark, as values: derived from what the runs left, without running anything.
 
-`collect` reads an output folder, `write` leaves results.json, report.md and report.html in it.
-How it looks is in `report_text` and `report_html`.
+`collect` reads an output folder, `derive` takes its entries; `write` leaves results.json, report.md
+and report.html in the folder. How a report looks is in `blocks`.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from ...retrieval.evaluation import Evaluation, interval
+from ..files import write_json, write_text
+from ..page import html_of, markdown_of
+from .blocks import page
 from .datasets import FORUMS, PUBLIC, Group
 from .pairs import gains, losses
 from .published import MEASURE, PUBLISHED, figure, known_model, published_for, training_of
-from .results import Entry, load_all, write_json, write_text
+from .results import Entry, load_all
 from .values import (
     CONFIDENCE,
     FORUMS_NAME,
@@ -43,24 +46,27 @@ def write(out: Path) -> Report:
         DamagedError: a file of them cannot be read.
         MissingExtraError: scipy is not installed.
     """
-    from .html import html_of
-    from .text import markdown_of
-
     report = collect(out)
+    blocks = list(page(report))
     write_json(report.to_dict(), out / "results.json")
-    write_text(markdown_of(report), out / "report.md")
-    write_text(html_of(report), out / "report.html")
+    write_text(markdown_of(blocks), out / "report.md")
+    write_text(html_of(blocks), out / "report.html")
     return report
 
 
 def collect(out: Path) -> Report:
     """Return the report of an output folder; errors as `write`."""
-    entries = sorted(load_all(out), key=_order)
+    return derive(load_all(out))
+
+
+def derive(entries: Iterable[Entry]) -> Report:
+    """Return the report of some entries; errors as `write`."""
+    entries = sorted(entries, key=_order)
     configured = _configurations(entries)
     configurations = tuple({each.letter: each for each in configured.values()}.values())
     _warn_of_versions(entries)
     judged = {str(entry.folder): entry.judged() for entry in entries}
-    rows = [_row(entry, judged, configured, out) for entry in entries]
+    rows = [_row(entry, judged, configured) for entry in entries]
     rows += _forum_rows(rows, {each.letter: each for each in configurations})
     rows.sort(key=lambda row: (_place(row.dataset, row.group), row.configuration, _kind(row)))
     return Report(
@@ -70,7 +76,7 @@ def collect(out: Path) -> Report:
         gains=tuple(gains(entries, judged, configured)),
         losses=tuple(losses(entries, judged, configured)),
         references=tuple(_references(rows)),
-        environments=tuple(_environments(entries, out)),
+        environments=tuple(_environments(entries)),
         statistics={"confidence": CONFIDENCE, "resamples": RESAMPLES, "seed": SEED},
     )
 
@@ -114,8 +120,8 @@ def _configuration(entry: Entry, number: int) -> Configuration:
         k=entry.k,
         limit=entry.limit,
         model=None if space is None or prompted else known_model(space),
-        trained=training[0] if training else None,
-        trained_source=training[1].source if training else None,
+        trained=training.model if training else None,
+        trained_source=training.source if training else None,
     )
 
 
@@ -123,7 +129,6 @@ def _row(
     entry: Entry,
     judged: Mapping[str, Evaluation],
     configured: Mapping[str, Configuration],
-    out: Path,
 ) -> Row:
     evaluation = judged[str(entry.folder)]
     figures = {}
@@ -155,10 +160,10 @@ def _row(
         published=_beside(name, row, spec, figures[MEASURE].value, configuration)
         if dataset["registered"]
         else (),
-        trained=training[1].why.get(name) if training else None,
+        trained=training.why.get(name) if training else None,
         drop_self=bool(entry.evaluation["drop_self"]),
         notes=tuple(_notes(entry)),
-        path=str(entry.folder.relative_to(out)),
+        path=entry.path,
     )
 
 
@@ -307,13 +312,13 @@ def _references(rows: Sequence[Row]) -> Iterable[Reference]:
             yield Reference(published.system, published.row, published.settings, tuple(values))
 
 
-def _environments(entries: Iterable[Entry], out: Path) -> Iterable[tuple[str, Mapping[str, Any]]]:
+def _environments(entries: Iterable[Entry]) -> Iterable[tuple[str, Mapping[str, Any]]]:
     """Yield each environment once, with the entries made in it; time and command apart."""
     seen: dict[str, tuple[list[str], Mapping[str, Any]]] = {}
     for entry in entries:
         same = {n: v for n, v in entry.environment.items() if n not in ("time", "command")}
         paths, _ = seen.setdefault(repr(sorted(same.items())), ([], entry.environment))
-        paths.append(str(entry.folder.relative_to(out)))
+        paths.append(entry.path)
     for paths, environment in seen.values():
         yield ", ".join(paths), environment
 

@@ -14,18 +14,15 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from ...retrieval.evaluation import Evaluation
-from ...retrieval.store.disk import storage_errors
 from ...retrieval.values.errors import DamagedError, InputError
+from ..files import whole, write_json
 from .published import MEASURE
-
-log = logging.getLogger("retr.benchmarks")
 
 FORMAT = 1
 ENTRY, RUN, VALUES, QRELS = "entry.json", "run.trec.gz", "values.parquet", "qrels.trec"
@@ -51,6 +48,7 @@ class Entry:
     environment: see `environment.describe`.
     words:      for words alone or with vectors, {"analyzer", "k1", "b"}; else None.
     fusion:     for words with vectors, {"weight", "fitted"}; else None.
+    per_query:  measure -> query -> value; None if they lie in the folder, to be read when needed.
     """
 
     folder: Path = field(compare=False)
@@ -68,41 +66,40 @@ class Entry:
     environment: Mapping[str, Any]
     words: Mapping[str, Any] | None = None
     fusion: Mapping[str, Any] | None = None
+    per_query: Mapping[str, Mapping[str, float]] | None = field(
+        default=None, compare=False, repr=False
+    )
+
+    @property
+    def path(self) -> str:
+        """Where it lies inside the output: DATASET/SYSTEM."""
+        return f"{self.folder.parent.name}/{self.folder.name}"
 
     @property
     def run_path(self) -> Path:
         """Where its ranking lies."""
         return self.folder / RUN
 
-    def values(self) -> dict[str, dict[str, float]]:
-        """Return measure -> query -> value, from the disk.
+    def values(self) -> Mapping[str, Mapping[str, float]]:
+        """Return measure -> query -> value.
 
         Raises:
             DamagedError: the file is missing or cannot be read.
         """
+        if self.per_query is not None:
+            return self.per_query
         import pyarrow.parquet as pq
 
         path = self.folder / VALUES
         try:
-            table = pq.read_table(path)
+            columns = pq.read_table(path).to_pydict()
         except (OSError, ValueError) as error:
-            raise DamagedError(
-                f"{path}: cannot be read ({str(error).splitlines()[0]}); remove the folder "
-                "and run the benchmark again"
-            ) from error
-        missing = [
-            n for n in ("query_id", *self.evaluation["means"]) if n not in table.schema.names
-        ]
-        if missing:
-            raise DamagedError(
-                f"{path}: has no column {missing[0]}; remove the folder and run the benchmark again"
-            )
-        queries = table["query_id"].to_pylist()
-        return {
-            name: dict(zip(queries, table[name].to_pylist(), strict=True))
-            for name in table.column_names
-            if name != "query_id"
-        }
+            raise _damaged(path, f"cannot be read ({str(error).splitlines()[0]})") from error
+        needed = ("query_id", *self.evaluation["means"])
+        if missing := [name for name in needed if name not in columns]:
+            raise _damaged(path, f"has no column {missing[0]}")
+        queries = columns.pop("query_id")
+        return {name: dict(zip(queries, values, strict=True)) for name, values in columns.items()}
 
     def judged(self) -> Evaluation:
         """Return the evaluation with the values of each query."""
@@ -113,10 +110,11 @@ class Entry:
         try:
             return Evaluation.from_dict({n: v for n, v in known.items() if n in names})
         except ValueError as error:
-            raise DamagedError(
-                f"{self.folder / ENTRY}: is not as retr writes it ({error}); remove the folder "
-                "and run the benchmark again"
-            ) from error
+            raise _damaged(self.folder / ENTRY, f"is not as retr writes it ({error})") from error
+
+
+def _damaged(path: Path, what: str) -> DamagedError:
+    return DamagedError(f"{path}: {what}; remove {path.parent} and run the benchmark again")
 
 
 def save(entry: Entry, values: Mapping[str, Mapping[str, float]]) -> None:
@@ -134,12 +132,15 @@ def save(entry: Entry, values: Mapping[str, Mapping[str, float]]) -> None:
     columns: dict[str, Any] = {"query_id": pa.array(queries, pa.string())}
     for name, by_query in values.items():
         columns[name] = pa.array([by_query[query] for query in queries], pa.float64())
-    with storage_errors(entry.folder):
-        part = entry.folder / (VALUES + ".part")
+    with whole(entry.folder / VALUES) as part:
         pq.write_table(pa.table(columns), part)
-        part.replace(entry.folder / VALUES)
-    plain = {name: value for name, value in asdict(entry).items() if name != "folder"}
-    write_json({"format": FORMAT, **plain}, entry.folder / ENTRY)
+    write_json({"format": FORMAT, **plain(entry)}, entry.folder / ENTRY)
+
+
+def plain(entry: Entry) -> dict[str, Any]:
+    """Return what entry.json holds of an entry."""
+    values = asdict(entry)
+    return {name: value for name, value in values.items() if name not in ("folder", "per_query")}
 
 
 def load(folder: Path) -> Entry | None:
@@ -148,11 +149,16 @@ def load(folder: Path) -> Entry | None:
         values = json.loads((folder / ENTRY).read_bytes())
     except (OSError, ValueError):
         return None
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
+    return parse(values, folder) if isinstance(values, dict) else None
+
+
+def parse(values: Mapping[str, Any], folder: Path) -> Entry | None:
+    """Return the entry that `plain` described, None if something of it is not as it should be."""
+    if values.get("format") != FORMAT:
         return None
     # Entries of vectors alone may be from before there were words beside them.
     values = {"words": None, "fusion": None, **values}
-    names = {each.name for each in fields(Entry)} - {"folder"}
+    names = {each.name for each in fields(Entry)} - {"folder", "per_query"}
     if names - values.keys():
         return None
     if not all(_has_shape(values[name], shape) for name, shape in _SHAPES.items()):
@@ -179,14 +185,9 @@ _SHAPES: dict[str, Any] = {
     "limit": _INT_OR_NONE,
     "base": _TEXT_OR_NONE,
     "dataset": {
-        "name": str,
-        "title": str,
-        "split": str,
-        "group": str,
+        **dict.fromkeys(("name", "title", "split", "group", "digest"), str),
+        **dict.fromkeys(("documents", "queries"), int),
         "registered": bool,
-        "digest": str,
-        "documents": int,
-        "queries": int,
     },
     "system": {"label": str, "row": str, "spec": _TEXT_OR_NONE},
     "encoder": _OrNone(
@@ -194,40 +195,31 @@ _SHAPES: dict[str, Any] = {
             "name": str,
             "query_prompt": _TEXT_OR_NONE,
             "space": {
-                "family": str,
-                "revision": _TEXT_OR_NONE,
+                **dict.fromkeys(("family", "metric"), str),
+                **dict.fromkeys(("revision", "document_prompt", "pooling"), _TEXT_OR_NONE),
                 "dim": int,
                 "normalised": bool,
-                "metric": str,
-                "document_prompt": _TEXT_OR_NONE,
                 "max_length": _INT_OR_NONE,
-                "pooling": _TEXT_OR_NONE,
             },
         }
     ),
     "words": _OrNone({"analyzer": str, "k1": _NUMBER, "b": _NUMBER}),
     "fusion": _OrNone({"weight": _NUMBER, "fitted": str}),
     "evaluation": {
-        "name": str,
-        "absent": str,
+        **dict.fromkeys(("name", "absent"), str),
         "drop_self": bool,
         "means": {MEASURE: _NUMBER},
         "missing": list,
         "unjudged": int,
         "providers": dict,
     },
-    "missing": {"empty_queries": int, "relevant_not_in_corpus": int, "skipped_documents": int},
+    "missing": dict.fromkeys(("empty_queries", "relevant_not_in_corpus", "skipped_documents"), int),
     "environment": {
-        "time": str,
-        "retr": str,
-        "python": str,
-        "packages": dict,
-        "system": str,
+        **dict.fromkeys(("time", "retr", "python", "system"), str),
+        **dict.fromkeys(("packages", "variables"), dict),
+        **dict.fromkeys(("cores_usable", "memory_bytes"), _INT_OR_NONE),
         "processor": _TEXT_OR_NONE,
-        "cores_usable": _INT_OR_NONE,
-        "memory_bytes": _INT_OR_NONE,
         "gpu": (str, dict, list, type(None)),
-        "variables": dict,
     },
 }
 
@@ -253,28 +245,8 @@ def load_all(out: Path) -> list[Entry]:
     for path in sorted(out.glob(f"*/*/{ENTRY}")):
         entry = load(path.parent)
         if entry is None:
-            raise DamagedError(
-                f"{path}: is not as retr writes it; remove {path.parent} and run the benchmark "
-                "again"
-            )
+            raise _damaged(path, "is not as retr writes it")
         found.append(entry)
     if not found:
         raise InputError(f"{out}: holds no results; make some with: retr bench beir … --out {out}")
     return found
-
-
-def write_json(values: Mapping[str, Any], path: Path) -> None:
-    """Write JSON to a file that appears whole or not at all.
-
-    Raises:
-        StorageError: the disk is full or the folder cannot be written.
-    """
-    write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", path)
-
-
-def write_text(text: str, path: Path) -> None:
-    """Write a text to a file that appears whole or not at all, as UTF-8."""
-    with storage_errors(path):
-        part = path.with_name(path.name + ".part")
-        part.write_text(text, "utf-8")
-        part.replace(path)

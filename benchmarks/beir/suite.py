@@ -26,11 +26,12 @@ from ...retrieval.values.settings import check_spec
 from ...retrieval.values.types import Query
 from ...retrieval.writing.commits import check_settings
 from .. import environment
+from ..files import write_json
 from .cache import exact_collection, indexed_collection
 from .datasets import Dataset, cache_folder, expand
 from .folders import Prepared, check_names, prepare, prepare_folders
 from .index_loss import recalls
-from .results import ENTRY, QRELS, RUN, Entry, load, save, write_json
+from .results import ENTRY, QRELS, RUN, Entry, load, save
 from .systems import DENSE, Settings, System, digits, exact, systems
 
 log = logging.getLogger("retr.benchmarks")

@@ -22,6 +22,18 @@ class Figure:
     low: float | None = None
     high: float | None = None
 
+    def ranged(self) -> str:
+        """Return the mean with its interval."""
+        if self.low is None or self.high is None:
+            return f"{self.value:.4f}"
+        return f"{self.value:.4f} [{self.low:.3f}, {self.high:.3f}]"
+
+    def signed(self) -> str:
+        """Return the mean with its interval, signs shown: of differences."""
+        if self.low is None or self.high is None:
+            return f"{self.value:+.4f}"
+        return f"{self.value:+.4f} [{self.low:+.3f}, {self.high:+.3f}]"
+
 
 @dataclass(frozen=True, slots=True)
 class Beside:

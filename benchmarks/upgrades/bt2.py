@@ -31,7 +31,7 @@ from ...retrieval.upgrade.fits import procrustes
 from ...retrieval.upgrade.pairs import Pairs
 from ...retrieval.values.errors import InputError, RetrError
 from .. import environment
-from ..beir.results import write_json
+from ..files import write_json
 from . import bt2_data
 from .bridge_families import MoreBridges, held_out
 from .bt2_data import Labelled

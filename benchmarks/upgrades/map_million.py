@@ -39,7 +39,7 @@ from ...retrieval.values.types import Document
 from .. import environment
 from ..ann import data as ann_data
 from ..ann.grow import lifted
-from ..beir.results import write_json
+from ..files import write_json
 
 ROWS, OLD_DIM, SAMPLE = 1_000_000, 256, 5_000
 ANCHORS, NEAREST, POWER = 1_000, 3, 0.25

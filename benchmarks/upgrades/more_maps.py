@@ -29,7 +29,7 @@ from .. import environment
 from ..beir.cache import exact_collection
 from ..beir.datasets import cache_folder
 from ..beir.folders import prepare_folders
-from ..beir.results import write_json
+from ..files import write_json
 from .bridge_families import Held, MoreBridges, MoreForwards, held_out
 from .curves import open_subject
 from .remembering import RememberingEncoder
