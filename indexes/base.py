@@ -272,7 +272,7 @@ def check_queries(queries: NDArray[np.floating], dim: int) -> Floats:
     return out
 
 
-def check_k(k: SupportsIndex) -> int:
+def as_k(k: SupportsIndex) -> int:
     """Return `k` as an int.
 
     Raises:

@@ -28,8 +28,8 @@ from .base import (
     VectorSource,
     allowed_between,
     allowed_positions,
+    as_k,
     check_allowed,
-    check_k,
     check_queries,
     count_allowed,
 )
@@ -69,7 +69,7 @@ def scan(source: VectorSource, queries: Floats, k: int, *, allowed: Bitmap | Non
             below 1, or the bitmap has another length.
     """
     queries = check_queries(queries, source.dim)
-    k = check_k(k)
+    k = as_k(k)
     allowed = check_allowed(allowed, len(source))
     hits = Hits.none(len(queries), k)
     kept = min(k, len(source))
@@ -91,7 +91,7 @@ def rerank(source: VectorSource, queries: Floats, candidates: Positions, k: int)
         ValueError: the queries are not as above, or k is below 1.
     """
     queries = check_queries(queries, source.dim)
-    hits = Hits.none(len(queries), check_k(k))
+    hits = Hits.none(len(queries), as_k(k))
     ordered = np.sort(candidates, axis=1)
     owner, column = np.nonzero(ordered >= 0)
     positions = ordered[owner, column]

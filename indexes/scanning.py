@@ -14,12 +14,12 @@ from .base import (
     Floats,
     Hits,
     VectorSource,
+    as_k,
     check_allowed,
-    check_k,
     check_queries,
     count_allowed,
 )
-from .gpu import gpu as _gpu
+from .gpu import devices
 
 # Multiplications from which on a GPU is faster than 16 cores (benchmarks/results/gpu.json).
 _BEGUN: Final = 2e11  # to begin with one takes a second
@@ -31,7 +31,7 @@ _THERE: Final = 1e7
 def scan(source: VectorSource, queries: Floats, k: int, *, allowed: Bitmap | None = None) -> Hits:
     """Return what `exact.scan` returns, to the last bit; see there."""
     queries = check_queries(queries, source.dim)
-    k = check_k(k)
+    k = as_k(k)
     allowed = check_allowed(allowed, len(source))
     found = _on_gpu(source, queries, k, allowed)
     return exact.scan(source, queries, k, allowed=allowed) if found is None else found
@@ -40,15 +40,15 @@ def scan(source: VectorSource, queries: Floats, k: int, *, allowed: Bitmap | Non
 def _on_gpu(source: VectorSource, queries: Floats, k: int, allowed: Bitmap | None) -> Hits | None:
     """Return the answer of a GPU; None where there is none, or the CPU is sooner."""
     rows = len(source) if allowed is None else count_allowed(allowed, len(source))
-    if not is_worth(rows, source.dim, len(queries), _gpu.is_started(), is_there=True):
+    if not is_worth(rows, source.dim, len(queries), devices.is_started(), is_there=True):
         return None
-    there = _gpu.gpu()
-    if there is None or not there.card.can_search(source, queries, k):
+    there = devices.gpu()
+    if there is None or not there.vectors.can_search(source, queries, k):
         return None
-    is_there = there.card.holds(source, allowed)
+    is_there = there.vectors.holds(source, allowed)
     if not is_worth(rows, source.dim, len(queries), True, is_there):
         return None
-    return there.card.scan(source, queries, k, allowed)
+    return there.vectors.scan(source, queries, k, allowed)
 
 
 def is_worth(rows: int, dim: int, queries: int, is_started: bool, is_there: bool) -> bool:

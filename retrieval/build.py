@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..indexes.gpu.gpu import on_device
+from ..indexes.gpu.devices import on_device
 from .collection import Collection, source_options
 from .encoders.base import Encoder, EncoderOptions
 from .sources.base import Source

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self, overload
 import numpy as np
 
 from ..indexes.base import MissingFaissError
-from ..indexes.gpu.gpu import on_device
+from ..indexes.gpu.devices import on_device
 from .encoders.base import Encoder, EncoderOptions, Space
 from .filters.allowed import allowed_rows
 from .info import overview

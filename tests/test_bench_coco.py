@@ -37,7 +37,7 @@ from retr.benchmarks.images.data import COCO, FLICKR30K, PUBLISHED, fetch, read
 from retr.benchmarks.images.published import published
 from retr.cli import app
 from retr.retrieval.encoders import EncoderOptions, ImageEncoder, Space
-from retr.retrieval.encoders._preparation import Preparation
+from retr.retrieval.encoders.clip_preparation import Preparation
 from retr.retrieval.values.errors import InputError
 from retr.retrieval.values.images import open_image
 

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 import retr
 from retr.benchmarks.studies import gpu
 from retr.benchmarks.studies.gpu import STUDY, encodings, tables
-from retr.indexes.gpu import gpu as _gpu
+from retr.indexes.gpu import devices
 
 
 def test_without_a_gpu_it_says_what_to_install(tmp_path: Path) -> None:
     pytest.importorskip("faiss")
-    if _gpu.gpu() is not None:
+    if devices.gpu() is not None:
         pytest.skip("FAISS has a GPU here")
     rows = np.eye(8, dtype=np.float16)
     np.save(tmp_path / "rows.npy", rows)

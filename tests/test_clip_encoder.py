@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from retr.retrieval.encoders import Encoder, EncoderOptions, ImageEncoder, resolve
-from retr.retrieval.encoders._clip_loading import Loaded
 from retr.retrieval.encoders._clip_texts import Tokens, stretched_positions
-from retr.retrieval.encoders._preparation import Preparation
 from retr.retrieval.encoders.clip import ClipEncoder, batch_for
+from retr.retrieval.encoders.clip_loading import Loaded
+from retr.retrieval.encoders.clip_preparation import Preparation
 from retr.retrieval.values.errors import InputError
 from retr.retrieval.values.images import open_image
 

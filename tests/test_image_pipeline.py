@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from retr.retrieval.encoders._preparation import Preparation
+from retr.retrieval.encoders.clip_preparation import Preparation
 from retr.retrieval.values.errors import InputError
 from retr.retrieval.values.images import UnreadableImageError
 from retr.retrieval.writing.image_pipeline import ImagePipeline, Unreadable, encode_stream
@@ -127,7 +127,7 @@ def test_an_image_that_kills_its_process_is_skipped_alone(
         textwrap.dedent(
             """
             import os, signal
-            from retr.retrieval.encoders._preparation import Preparation
+            from retr.retrieval.encoders.clip_preparation import Preparation
 
             def prepare(image):
                 if image.size == (13, 13):

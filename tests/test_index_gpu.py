@@ -20,16 +20,16 @@ import retr
 from retr.indexes import IndexSpec, exact, kind
 from retr.indexes.arrays import ArraySource
 from retr.indexes.base import Metric
-from retr.indexes.gpu import gpu as _gpu
-from retr.indexes.gpu.gpu import gpu_number, on_device
-from retr.indexes.gpu.vectors import Card
+from retr.indexes.gpu import devices
+from retr.indexes.gpu.devices import gpu_number, on_device
+from retr.indexes.gpu.vectors import GpuVectors
 from retr.indexes.scanning import is_worth, scan
 
 from .test_exact_scan import assert_same, packed
 
 faiss = pytest.importorskip("faiss")
 
-needs_gpu = pytest.mark.skipif(_gpu.gpu() is None, reason="FAISS has no GPU here")
+needs_gpu = pytest.mark.skipif(devices.gpu() is None, reason="FAISS has no GPU here")
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_which_gpu_is_meant(device: str | None, number: int | None) -> None:
 
 def test_the_cpu_is_no_gpu() -> None:
     with on_device("cpu"):
-        assert _gpu.gpu() is None
+        assert devices.gpu() is None
 
 
 def test_a_gpu_is_for_as_much_as_makes_up_for_it() -> None:
@@ -62,7 +62,7 @@ def test_a_collection_searches_on_its_device(tmp_path: Path) -> None:
     seen: list[str | None] = []
 
     def note(query: str, texts: list[str]) -> list[float]:
-        seen.append(_gpu._DEVICE.get())
+        seen.append(devices._DEVICE.get())
         return [0.0] * len(texts)
 
     path, options = tmp_path / "mine.retr", retr.EncoderOptions(device="cpu")
@@ -89,10 +89,10 @@ def source(rows: int = 20_000, dim: int = 96, metric: Metric = Metric.COSINE) ->
     return ArraySource(made.astype(np.float32), metric)
 
 
-def card() -> Any:
-    there = _gpu.gpu()
+def gpu_vectors() -> Any:
+    there = devices.gpu()
     assert there is not None
-    return there.card
+    return there.vectors
 
 
 @needs_gpu
@@ -108,24 +108,24 @@ def test_a_gpu_answers_as_a_scan_does(metric: Metric, dtype: type[np.floating], 
     for share in (None, 0.99, 0.6, 0.2, 0.001):
         bits = None if share is None else packed(rng.random(len(rows)) < share)
         for k in (1, 10, 500):
-            got = card().scan(rows, queries, k, bits)
+            got = gpu_vectors().scan(rows, queries, k, bits)
             assert got is not None
             assert_same(got, exact.scan(rows, queries, k, allowed=bits))
 
 
 @needs_gpu
 def test_a_scan_takes_the_gpu_by_itself() -> None:
-    card().clear()
+    gpu_vectors().clear()
     rows = source(200_000)
     queries = rows.take(np.arange(3000)) + np.float32(0.01)
     with on_device("cpu"):
         wanted = scan(rows, queries, 10)
-    assert card().held == 0
+    assert gpu_vectors().held == 0
     assert_same(scan(rows, queries, 10), wanted)
-    assert card().held == 4 * len(rows) * (rows.dim + 1)
+    assert gpu_vectors().held == 4 * len(rows) * (rows.dim + 1)
     del rows
     gc.collect()
-    assert card().held == 0
+    assert gpu_vectors().held == 0
 
 
 @needs_gpu
@@ -135,7 +135,7 @@ def test_many_threads_ask_one_gpu() -> None:
     wanted = [exact.scan(rows, queries, 5) for rows, queries in asked]
     with ThreadPoolExecutor(8) as pool:
         for _ in range(3):
-            found = list(pool.map(lambda each: card().scan(*each, 5, None), asked))
+            found = list(pool.map(lambda each: gpu_vectors().scan(*each, 5, None), asked))
             for got, want in zip(found, wanted, strict=True):
                 assert_same(got, want)
 
@@ -160,13 +160,13 @@ def test_a_collection_answers_alike_on_either(tmp_path: Path) -> None:
     built = retr.build(rows.vectors, path, recall="exact", progress=False)
     built.delete([str(i) for i in range(3, 2000)])
     queries = rows.take(np.arange(2000)) + np.float32(0.01)
-    card().clear()
+    gpu_vectors().clear()
     with retr.open(path, device="cpu") as collection:
         wanted = collection.search(vector=queries, k=5)
-    assert card().held == 0
+    assert gpu_vectors().held == 0
     with retr.open(path) as collection:
         found = collection.search(vector=queries, k=5)
-    assert card().held > 0
+    assert gpu_vectors().held > 0
     assert [[(h.id, h.score) for h in r] for r in found] == [
         [(h.id, h.score) for h in r] for r in wanted
     ]
@@ -178,8 +178,8 @@ def test_memory_that_others_have_is_said(caplog: pytest.LogCaptureFixture) -> No
     if not torch.cuda.is_available():
         pytest.skip("torch has no GPU here, to take its memory with")
     rows = source(200_000, 256)
-    other = Card(card()._make, 1 << 40)
-    card().clear()
+    other = GpuVectors(gpu_vectors()._make, 1 << 40)
+    gpu_vectors().clear()
     taken = torch.empty(
         torch.cuda.mem_get_info()[0] - (100 << 20), dtype=torch.uint8, device="cuda"
     )
@@ -188,7 +188,7 @@ def test_memory_that_others_have_is_said(caplog: pytest.LogCaptureFixture) -> No
     assert "searching on the CPU: the GPU cannot be used" in record.getMessage()
     del taken
     torch.cuda.empty_cache()
-    other = Card(card()._make, 1 << 40)
+    other = GpuVectors(gpu_vectors()._make, 1 << 40)
     queries = rows.take(np.arange(100))
     got = other.scan(rows, queries, 10, None)
     assert got is not None
@@ -198,21 +198,21 @@ def test_memory_that_others_have_is_said(caplog: pytest.LogCaptureFixture) -> No
 FORK = """
 import os, sys
 import numpy as np
-from retr.indexes.gpu import gpu as _gpu
+from retr.indexes.gpu import devices
 from retr.indexes.arrays import ArraySource
 from retr.indexes.base import Metric
 from retr.indexes.scanning import scan
 
 rows = ArraySource(np.random.default_rng(0).standard_normal((1000, 8)).astype("f4"), Metric.IP)
-there = _gpu.gpu()
-there.card.scan(rows, rows.take(np.arange(9)), 3, None)
+there = devices.gpu()
+there.vectors.scan(rows, rows.take(np.arange(9)), 3, None)
 child = os.fork()
 if child == 0:
-    assert _gpu.gpu() is None
+    assert devices.gpu() is None
     scan(rows, rows.take(np.arange(9)), 3)
     sys.exit(0)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-assert there.card.scan(rows, rows.take(np.arange(9)), 3, None) is not None
+assert there.vectors.scan(rows, rows.take(np.arange(9)), 3, None) is not None
 """
 
 

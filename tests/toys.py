@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import retr
-from retr.retrieval.encoders._preparation import Preparation
 from retr.retrieval.encoders.base import Encoder, ImageEncoder, Space
+from retr.retrieval.encoders.clip_preparation import Preparation
 from retr.retrieval.sources import open_source
 from retr.retrieval.store.store import Store
 from retr.retrieval.values.progress import Silent

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...retrieval.encoders import EncoderOptions, resolve
-from ...retrieval.encoders._clip_loading import Loaded
 from ...retrieval.encoders.base import ImageEncoder, Space
 from ...retrieval.encoders.clip import ClipEncoder
+from ...retrieval.encoders.clip_loading import Loaded
 from ...retrieval.values.errors import InputError
 from ...retrieval.values.images import SUFFIXES, open_image
 from ...retrieval.writing.image_pipeline import ImagePipeline

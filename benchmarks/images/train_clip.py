@@ -21,8 +21,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ...retrieval.encoders._clip_finding import CONFIG, WEIGHTS
-from ...retrieval.encoders._preparation import Preparation
+from ...retrieval.encoders.clip_finding import CONFIG, WEIGHTS
+from ...retrieval.encoders.clip_preparation import Preparation
 from ...retrieval.values.errors import InputError
 from ...retrieval.values.images import SUFFIXES, UnreadableImageError, open_image
 from ..environment import describe

@@ -32,8 +32,8 @@ import numpy as np
 from ...indexes import IndexSpec, exact, kind
 from ...indexes.arrays import ArraySource
 from ...indexes.base import Bitmap, Floats, Hits, Metric, Positions
-from ...indexes.gpu import gpu as _gpu
-from ...indexes.gpu.gpu import on_device
+from ...indexes.gpu import devices
+from ...indexes.gpu.devices import on_device
 from ...indexes.tuning.curve import K
 from ...retrieval.encoders import EncoderOptions, resolve
 from ...retrieval.encoders.base import Encoder
@@ -99,19 +99,19 @@ def searched(
 ) -> dict[str, Any]:
     """Return the seconds of a search on the CPU, timed at most so often, and on the GPU."""
     cpu, wanted = _timed(lambda: exact.scan(source, queries, K, allowed=allowed), most=most)
-    there = _gpu.gpu()
+    there = devices.gpu()
     assert there is not None
-    there.card.clear()
+    there.vectors.clear()
 
     def run() -> Hits:
-        found = there.card.scan(source, queries, K, allowed)
+        found = there.vectors.scan(source, queries, K, allowed)
         if found is None:
             raise SystemExit("the GPU could not be used; the log says why")
         return found
 
     brought, found = _timed(run, most=1)
     again, _ = _timed(run, most=_AGAIN)
-    _, unsure = there.card.search(source, queries, K, allowed)
+    _, unsure = there.vectors.search(source, queries, K, allowed)
     same = np.array_equal(found.positions, wanted.positions)
     if not same or not np.array_equal(found.scores, wanted.scores):
         raise SystemExit(f"{len(source):,} rows, {len(queries):,} queries: the answers differ")
@@ -182,11 +182,11 @@ def _timed(run: Callable[[], Any], *, most: int) -> tuple[float, Any]:
 
 def _begin() -> float:
     begin = time.perf_counter()
-    there = _gpu.gpu()
+    there = devices.gpu()
     if there is None:
         raise SystemExit("FAISS has no GPU here; it can use one with: pip install 'retr[gpu]'")
     small = ArraySource(np.eye(64, dtype=np.float32), Metric.COSINE)
-    there.card.scan(small, small.take(np.arange(2)), 1, None)
+    there.vectors.scan(small, small.take(np.arange(2)), 1, None)
     return time.perf_counter() - begin
 
 

@@ -74,7 +74,7 @@ class _Lot:
     size: int
 
 
-class Card:
+class GpuVectors:
     """The vectors that lie on a GPU, the longest unused of which make room for others.
 
     make: returns an empty flat FAISS index there, for vectors of a dimension and a FAISS metric.

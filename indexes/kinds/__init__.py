@@ -1,7 +1,7 @@
-"""The kinds of index, one file each, and what they share (the files with an underscore).
+"""The kinds of index, one file each, and what they share: `matryoshka` and the `_` files.
 
 A kind is one file: `flat.py` is the kind `flat`, and the `Index` subclass in it says
-`kind = "flat"`. Nothing else has to be told.
+`kind = "flat"`. There is nothing else to register.
 
 May import the modules of `indexes` and `indexes.gpu`. No kind imports another; `_flat_prefix` is a
 part of `flat`.

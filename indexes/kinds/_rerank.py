@@ -25,7 +25,7 @@ from . import matryoshka
 _AHEAD: Final = 512  # candidates of a batch whose pages are looked for at a time
 
 
-class Room:
+class Buffers:
     """The arrays of one search for one query in one thread, and their addresses."""
 
     def __init__(self, projected: int, shortlist: int, k: int) -> None:
@@ -44,7 +44,7 @@ class Room:
         self.at_scores = faiss.swig_ptr(self.scores)
 
 
-class Reranker:
+class ShortlistScorer:
     """Re-ranks shortlists over one source.
 
     prefixes: the longer prefixes of the vectors that a shortlist is re-ranked on before.
@@ -68,17 +68,17 @@ class Reranker:
                 self._values = vectors.reshape(-1)
                 self._vectors_at = faiss.swig_ptr(vectors)
 
-    def one(self, room: Room, kept: Sequence[int]) -> Callable[[Floats, Any], Hits]:
-        """Return what re-ranks the shortlist in `room`, for a query f32[1, dim] and its address.
+    def one(self, buffers: Buffers, kept: Sequence[int]) -> Callable[[Floats, Any], Hits]:
+        """Return what re-ranks the shortlist in `buffers`, for a query f32[1, dim] and its address.
 
         It holds on to all that it needs, for the way to an attribute is long beside what it does.
         """
-        source, positions, k, length = self._source, room.positions, room.k, room.shortlist
+        source, positions, k, length = self._source, buffers.positions, buffers.k, buffers.shortlist
         if kept or self._vectors_at is None:
             return lambda query, _: self._slowly(query, positions, k, kept)
         knn, swig_ptr, empty, int64 = self._knn_by_idx, self._faiss.swig_ptr, np.empty, np.int64
         at_vectors, vectors, values = self._vectors_at, self._vectors, self._values
-        at_positions = room.at_positions
+        at_positions = buffers.at_positions
         n, dim, metric = len(source), source.dim, source.metric
         starts, firsts = np.empty((1, length), np.int64), np.empty((1, length), np.float32)
         multiply = np.multiply
@@ -88,7 +88,7 @@ class Reranker:
             values.take(starts, out=firsts, mode="clip")  # ahead
             best = empty((1, k), int64)
             knn(
-                at_query, at_vectors, at_positions, dim, 1, n, length, k, room.at_scores,
+                at_query, at_vectors, at_positions, dim, 1, n, length, k, buffers.at_scores,
                 swig_ptr(best), length,
             )  # fmt: skip
             if best.item(k - 1) < 0:

@@ -34,8 +34,8 @@ from ..base import (
     Positions,
     Progress,
     VectorSource,
+    as_k,
     check_allowed,
-    check_k,
     check_queries,
     count_allowed,
 )
@@ -45,7 +45,7 @@ from ..scanning import scan
 from ..spec import IndexSpec, SpecError, Value
 from ..threads import each_on_all_cores
 from . import matryoshka
-from ._rerank import Reranker, Room
+from ._rerank import Buffers, ShortlistScorer
 from .matryoshka import Projection
 
 TOP: Final = 10  # what operating points are made for; a longer answer takes a longer shortlist
@@ -124,7 +124,7 @@ class ShortlistIndex(Index):
         self._projection = projection
         self._matrix_at = faiss.swig_ptr(projection.matrix)
         self._linear = faiss.downcast_VectorTransform(index.chain.at(0))
-        self._reranker = Reranker(source, spec.dims[1:])
+        self._scorer = ShortlistScorer(source, spec.dims[1:])
         if points is None:
             points = self.default_points(len(source), source.dim, spec)
             default_effort = len(points) * 3 // 5 if default_effort is None else default_effort
@@ -334,7 +334,7 @@ class ShortlistIndex(Index):
         """Return the best `k` positions for each query; see `Index.search`."""
         source = self._source
         queries = check_queries(queries, source.dim)
-        k = check_k(k)
+        k = as_k(k)
         effort = self.check_effort(effort)
         if allowed is None and len(queries) == 1:
             known = self._known.searches.get((effort, k))
@@ -418,18 +418,18 @@ class ShortlistIndex(Index):
     def _one(self, k: int, plan: Plan) -> Callable[[Floats], Hits]:
         """Return what searches for one query f32[1, dim], in the fewest steps and in one thread.
 
-        It holds the room, whose addresses alone others have.
+        It holds the buffers, whose addresses alone others have.
         """
         matrix = self._projection.matrix
-        room = Room(len(matrix), plan.shortlist, k)
-        find, rerank = self._find_one(room, plan), self._reranker.one(room, plan.kept)
+        buffers = Buffers(len(matrix), plan.shortlist, k)
+        find, rerank = self._find_one(buffers, plan), self._scorer.one(buffers, plan.kept)
         project, swig_ptr = self._faiss.fvec_inner_products_ny, self._faiss.swig_ptr
         at_matrix = self._matrix_at
         dim = self._source.dim
 
         def search_one(query: Floats) -> Hits:
             at_query = swig_ptr(query)
-            project(room.at_projected, at_query, at_matrix, dim, len(matrix))
+            project(buffers.at_projected, at_query, at_matrix, dim, len(matrix))
             find()
             return rerank(query, at_query)
 
@@ -467,28 +467,28 @@ class ShortlistIndex(Index):
         at_scores, at_positions = faiss.swig_ptr(scores), faiss.swig_ptr(positions)
         self._find(len(queries), faiss.swig_ptr(projected), plan, at_scores, at_positions)
         self._in_source(positions)
-        return self._reranker.many(queries, positions, k, plan.kept)
+        return self._scorer.many(queries, positions, k, plan.kept)
 
     def _in_source(self, positions: Positions) -> None:
         """Turn positions in the structure into those of the source, in place."""
         if self._order is not None:
             positions[...] = self._order[positions]
 
-    def _find_one(self, room: Room, plan: Plan) -> Callable[[], None]:
-        """Return what writes the shortlist of the query whose projection is in `room`.
+    def _find_one(self, buffers: Buffers, plan: Plan) -> Callable[[], None]:
+        """Return what writes the shortlist of the query whose projection is in `buffers`.
 
         It does not hold the index, which would then hold itself.
         """
-        projection, order, positions = self._projection, self._order, room.positions
+        projection, order, positions = self._projection, self._order, buffers.positions
         search, shortlist, parameters = self._structure.search_c, plan.shortlist, plan.parameters
         at_query, at_distances, at_positions = (
-            room.at_projected,
-            room.at_distances,
-            room.at_positions,
+            buffers.at_projected,
+            buffers.at_distances,
+            buffers.at_positions,
         )
 
         def find() -> None:
-            projection.fit_query(room.projected, at_query, room.at_zeros)
+            projection.fit_query(buffers.projected, at_query, buffers.at_zeros)
             search(1, at_query, shortlist, at_distances, at_positions, parameters)
             if order is not None:
                 positions[...] = order.take(positions, mode="wrap")  # -1 is the last

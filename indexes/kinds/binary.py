@@ -18,7 +18,7 @@ from ..base import Floats
 from ..faiss import load_faiss
 from ..points import OperatingPoint
 from ..spec import IndexSpec
-from ._rerank import Room
+from ._rerank import Buffers
 from ._shortlist import Plan, ShortlistIndex
 
 _SHORTLISTS = (25, 50, 100, 200, 400, 800, 1600)
@@ -68,11 +68,11 @@ class BinaryIndex(ShortlistIndex):
     def _scan_below(self, point: OperatingPoint) -> float:
         return len(self._source) / _RATIO
 
-    def _find_one(self, room: Room, plan: Plan) -> Callable[[], None]:
+    def _find_one(self, buffers: Buffers, plan: Plan) -> Callable[[], None]:
         structure = self._structure
 
         def find() -> None:
-            _nearest(structure, 1, room.at_projected, plan, room.at_positions)
+            _nearest(structure, 1, buffers.at_projected, plan, buffers.at_positions)
 
         return find
 

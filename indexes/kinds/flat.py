@@ -19,8 +19,8 @@ from ..base import (
     Metric,
     Progress,
     VectorSource,
+    as_k,
     check_allowed,
-    check_k,
     check_queries,
     count_allowed,
 )
@@ -142,7 +142,7 @@ class FlatIndex(Index):
         """
         source, n = self._source, len(self._source)
         queries = check_queries(queries, source.dim)
-        k = check_k(k)
+        k = as_k(k)
         self.check_effort(effort)
         allowed = check_allowed(allowed, n)
         longest = largest_norm(source)

@@ -24,11 +24,11 @@ import numpy as np
 
 from ..base import Floats
 from ..faiss import load_faiss
-from ..gpu.gpu import train
+from ..gpu.devices import train
 from ..points import OperatingPoint
 from ..spec import IndexSpec
 from ._lists import like, map_lists, write_mapped
-from ._rerank import Room
+from ._rerank import Buffers
 from ._shortlist import Choices, Plan, ShortlistIndex, multiply
 from .matryoshka import linear
 
@@ -167,17 +167,18 @@ class IvfpqIndex(ShortlistIndex):
         gap = min(max(point["gap"], _NO_GAP), math.ceil(point["gap"] * stretch**_WIDENED))
         return Probing(probes, gap, load_faiss().SearchParametersIVF(nprobe=probes, sel=selector))
 
-    def _find_one(self, room: Room, plan: Plan) -> Callable[[], None]:
+    def _find_one(self, buffers: Buffers, plan: Plan) -> Callable[[], None]:
         faiss, structure, probing = self._faiss, self._alone, plan.parameters
-        projection, projected, at_zeros = self._projection, room.projected, room.at_zeros
+        projection, projected, at_zeros = self._projection, buffers.projected, buffers.at_zeros
         dim, lists, is_l2 = structure.d, structure.nlist, self._is_l2
         closeness = np.empty(lists, np.float32)
         is_near, bar = np.empty(lists, np.bool_), np.empty(1, np.float32)
         parameters = faiss.SearchParametersIVF(sel=probing.parameters.sel)
         compare = faiss.fvec_L2sqr_ny if is_l2 else faiss.fvec_inner_products_ny
         at_centres = self._centres_at
-        at_query = room.at_projected
-        shortlist, at_distances, at_positions = plan.shortlist, room.at_distances, room.at_positions
+        at_query = buffers.at_projected
+        at_distances, at_positions = buffers.at_distances, buffers.at_positions
+        shortlist = plan.shortlist
         gap, probes, sqrt = probing.gap / _GAPS * self._unit, probing.probes, math.sqrt
         swig_ptr, squared_length = faiss.swig_ptr, faiss.fvec_norm_L2sqr
         at_closeness, greater_equal = swig_ptr(closeness), np.greater_equal

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base import Floats, Hits, Index
-from ..gpu.gpu import on_device
+from ..gpu.devices import on_device
 from ..points import OperatingPoint, aimed
 
 K: Final = 10

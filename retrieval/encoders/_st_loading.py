@@ -24,7 +24,7 @@ from .base import EncoderOptions
 log = logging.getLogger("retr.encoders.st")
 
 # What the libraries log while loading is redirected for the whole process.
-_LOADING = threading.Lock()
+LOADING = threading.Lock()
 
 
 def load(name: str, target: str, folder: bool, options: EncoderOptions) -> Any:
@@ -57,14 +57,14 @@ def load(name: str, target: str, folder: bool, options: EncoderOptions) -> Any:
         except (RuntimeError, AssertionError) as error:
             raise InputError(
                 f"encoder {name!r}: the device {options.device!r} cannot be used here: "
-                f"{_first_line(error)}"
+                f"{first_line(error)}"
             ) from error
     if not folder and "/" not in target:
         target = f"sentence-transformers/{target}"  # as the library completes it
 
     def construct(place: str, revision: str | None = None) -> Any:
         if place != target or folder:
-            _refuse_own_code(Path(place))
+            refuse_own_code(Path(place))
         return SentenceTransformer(
             place,
             device=options.device,
@@ -76,13 +76,13 @@ def load(name: str, target: str, folder: bool, options: EncoderOptions) -> Any:
     log.info("loading %s", name)
     hub: Any = errors  # its HTTPError is httpx's or requests', as the release has it
     try:
-        with _LOADING, _overheard() as said:
+        with LOADING, overheard() as said:
             model = construct(target) if folder else _from_hub(construct, target, options.revision)
     except (OSError, ValueError, SafetensorError, hub.HTTPError) as error:
-        raise InputError(f"encoder {name!r}: {_why(error, options)}") from error
+        raise InputError(f"encoder {name!r}: {reason_of(error, options)}") from error
     for message in said:
         log.debug("%s: %s", name, message)
-    missing = _missing_weights(said)
+    missing = missing_weights(said)
     if missing:
         log.warning(
             "%s: its files lack weights that were made up at random instead (%s), so its vectors "
@@ -129,7 +129,7 @@ class _OwnCodeError(ValueError):
     """A model that runs code beside the library's."""
 
 
-def _refuse_own_code(folder: Path) -> None:
+def refuse_own_code(folder: Path) -> None:
     """Refuse a model with modules of its own: older releases run them from a folder unasked."""
     try:
         modules = json.loads((folder / "modules.json").read_text("utf-8"))
@@ -141,7 +141,7 @@ def _refuse_own_code(folder: Path) -> None:
 
 
 @contextmanager
-def _overheard() -> Iterator[list[str]]:
+def overheard() -> Iterator[list[str]]:
     """Collect what the libraries log while they load a model, and keep them from drawing bars.
 
     Most of it is harmless, such as a report of keys that no longer exist, and long.
@@ -170,7 +170,7 @@ def _overheard() -> Iterator[list[str]]:
             chatter.enable_progress_bar()
 
 
-def _missing_weights(said: list[str]) -> list[str]:
+def missing_weights(said: list[str]) -> list[str]:
     """Return the weights that transformers reports as made up, but for an unused pooler's."""
     names: list[str] = []
     for message in said:
@@ -182,7 +182,7 @@ def _missing_weights(said: list[str]) -> list[str]:
     return [name for name in names if "pooler" not in name]
 
 
-def _why(error: Exception, options: EncoderOptions) -> str:
+def reason_of(error: Exception, options: EncoderOptions) -> str:
     """Return in one clause why a model was not loaded."""
     from huggingface_hub import errors
 
@@ -210,8 +210,8 @@ def _why(error: Exception, options: EncoderOptions) -> str:
             "the model is not in the local cache, and the hub is offline or cannot be reached; "
             "connect, or give the path of a folder"
         )
-    return f"the model cannot be loaded: {_first_line(error)}"
+    return f"the model cannot be loaded: {first_line(error)}"
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

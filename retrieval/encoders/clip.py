@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..values.errors import InputError
 from ._checks import checked_texts, existing_folder
-from ._clip_finding import HUB
-from ._clip_loading import Loaded, load
 from ._clip_texts import Tokens, stretch
-from ._preparation import Preparation
-from ._st_loading import _first_line
+from ._st_loading import first_line
 from .base import EncoderOptions, ImageEncoder, Space, cut_of
+from .clip_finding import HUB
+from .clip_loading import Loaded, load
+from .clip_preparation import Preparation
 
 if TYPE_CHECKING:
     import numpy as np
@@ -304,7 +304,7 @@ def _device(name: str, asked: str | None) -> Any:
         torch.empty(1, device=asked)
     except (RuntimeError, AssertionError) as error:
         raise InputError(
-            f"encoder {name!r}: the device {asked!r} cannot be used here: {_first_line(error)}"
+            f"encoder {name!r}: the device {asked!r} cannot be used here: {first_line(error)}"
         ) from error
     return torch.device(asked)
 

@@ -16,9 +16,9 @@ from typing import Any
 from ..values.errors import InputError
 from ._checks import checked_texts, existing_folder
 from ._fingerprint import fingerprint
-from ._splade_loading import SPARSE, find, load
 from .base import EncoderOptions, Space, SparseEncoder, Weights, cut_of
-from .st import _DOCUMENT_PROMPTS, _QUERY_PROMPTS, _check_room, _limit, _prompt, _set_max_length
+from .splade_loading import SPARSE, find, load
+from .st import DOCUMENT_PROMPTS, QUERY_PROMPTS, check_room, length_limit, prompt_of, set_max_length
 
 log = logging.getLogger("retr.encoders.splade")
 
@@ -46,12 +46,12 @@ class SpladeEncoder(SparseEncoder):
         _check_similarity(model, name, options.metric)
         revision = fingerprint(model)
         if options.max_length is not None:
-            _set_max_length(model, name, options.max_length)
-        max_length = _limit(getattr(model, "max_seq_length", None))
-        self.query_prompt = _prompt(model, options.query_prompt, _QUERY_PROMPTS)
-        document_prompt = _prompt(model, options.document_prompt, _DOCUMENT_PROMPTS)
+            set_max_length(model, name, options.max_length)
+        max_length = length_limit(getattr(model, "max_seq_length", None))
+        self.query_prompt = prompt_of(model, options.query_prompt, QUERY_PROMPTS)
+        document_prompt = prompt_of(model, options.document_prompt, DOCUMENT_PROMPTS)
         for prompt in (self.query_prompt, document_prompt):
-            _check_room(model, name, max_length, prompt)
+            check_room(model, name, max_length, prompt)
         # Under these names the library looks first; its default serves only where they are missing.
         model.prompts = {"query": self.query_prompt, "document": document_prompt}
         ways = (model.encode_query, model.encode_document)

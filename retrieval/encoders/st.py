@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("retr.encoders.st")
 
 # Under these names a model keeps its prompts; the first that is not empty is taken.
-_QUERY_PROMPTS = ("query",)
-_DOCUMENT_PROMPTS = ("document", "passage", "corpus")
+QUERY_PROMPTS = ("query",)
+DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 _METRICS = {"cosine": "cosine", "dot": "ip", "euclidean": "l2"}
 # Tokenizers without a limit say 1e30, and models without one say infinity.
 _NO_LIMIT = 10**7
@@ -59,12 +59,12 @@ class STEncoder(Encoder):
         metric = options.metric or _own_metric(model, name)
         revision = fingerprint(model)
         if options.max_length is not None:
-            _set_max_length(model, name, options.max_length)
-        max_length = _limit(getattr(model, "max_seq_length", None))
-        self.query_prompt = _prompt(model, options.query_prompt, _QUERY_PROMPTS)
-        document_prompt = _prompt(model, options.document_prompt, _DOCUMENT_PROMPTS)
+            set_max_length(model, name, options.max_length)
+        max_length = length_limit(getattr(model, "max_seq_length", None))
+        self.query_prompt = prompt_of(model, options.query_prompt, QUERY_PROMPTS)
+        document_prompt = prompt_of(model, options.document_prompt, DOCUMENT_PROMPTS)
         for prompt in (self.query_prompt, document_prompt):
-            _check_room(model, name, max_length, prompt)
+            check_room(model, name, max_length, prompt)
         # Under these names the library looks first; its default serves only where they are missing.
         model.prompts = {"query": self.query_prompt, "document": document_prompt}
         # Read, then switched off: cutting is done here, in one place.
@@ -184,7 +184,7 @@ def _own_metric(model: Any, name: str) -> str:
     return _METRICS[similarity]
 
 
-def _prompt(model: Any, given: str | None, names: tuple[str, ...]) -> str:
+def prompt_of(model: Any, given: str | None, names: tuple[str, ...]) -> str:
     """Return the prompt of one side: as given, by its names, or the model's default one.
 
     The default prompt serves a side without one, unless its name says it is the other side's.
@@ -196,17 +196,23 @@ def _prompt(model: Any, given: str | None, names: tuple[str, ...]) -> str:
         if name in prompts:
             return str(prompts[name])
     default = model.default_prompt_name or ""
-    others = {*_QUERY_PROMPTS, *_DOCUMENT_PROMPTS} - {*names}
+    others = {*QUERY_PROMPTS, *DOCUMENT_PROMPTS} - {*names}
     if any(other in default.lower() for other in others):
         return ""
     return str(prompts.get(default, ""))
 
 
-def _limit(length: float | None) -> int | None:
+def length_limit(length: float | None) -> int | None:
+    """Return a model's maximum length in tokens; None if it has none."""
     return None if length is None or length >= _NO_LIMIT else int(length)
 
 
-def _set_max_length(model: Any, name: str, length: int) -> None:
+def set_max_length(model: Any, name: str, length: int) -> None:
+    """Set the number of tokens after which the model cuts its texts.
+
+    Raises:
+        InputError: the model reads fewer tokens, or has no limit to set.
+    """
     longest = _longest(model)
     if longest is not None and length > longest:
         raise InputError(
@@ -222,7 +228,7 @@ def _set_max_length(model: Any, name: str, length: int) -> None:
         ) from error
 
 
-def _check_room(model: Any, name: str, length: int | None, prompt: str) -> None:
+def check_room(model: Any, name: str, length: int | None, prompt: str) -> None:
     """Refuse a length that the special tokens and the prompt fill: all texts would be alike."""
     taken = len((tokens(model, [prompt]) or [[]])[0])
     if length is not None and taken >= length:

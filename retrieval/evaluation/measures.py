@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..values.errors import InputError
-from .inputs import as_qrels, as_run
+from .conversion import as_qrels, as_run
 from .names import DEFAULT_MEASURES, Measure, ir_measures, parse_measure, parse_measures
 from .trec import Qrels, ranked, scores_of
 

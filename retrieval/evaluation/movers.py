@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .inputs import as_qrels, as_run
+from .conversion import as_qrels, as_run
 from .measures import ranking
 from .significance import Comparison
 

@@ -63,7 +63,7 @@ class CrossEncoderReranker(Reranker):
     def __init__(
         self, name: str, *, device: str | None = None, revision: str | None = None
     ) -> None:
-        from ..encoders._splade_loading import CROSS, find, load
+        from ..encoders.splade_loading import CROSS, find, load
 
         who = f"reranker {name!r}"
         if not name.strip():

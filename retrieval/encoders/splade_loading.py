@@ -17,7 +17,7 @@ from typing import Any
 
 from ..values.errors import InputError, missing_extra
 from ._checks import existing_folder
-from ._st_loading import _LOADING, _first_line, _missing_weights, _overheard, _refuse_own_code, _why
+from ._st_loading import LOADING, first_line, missing_weights, overheard, reason_of, refuse_own_code
 from .base import EncoderOptions
 
 log = logging.getLogger("retr.encoders.splade")
@@ -95,7 +95,7 @@ def load(
 
     def construct(place: str, revision: str | None = None, *, local: bool = True) -> Any:
         if local:
-            _refuse_own_code(Path(place))
+            refuse_own_code(Path(place))
         return getattr(sentence_transformers, kind.name)(
             place,
             device=options.device,
@@ -107,18 +107,18 @@ def load(
     log.info("loading %s", who)
     hub: Any = errors  # its HTTPError is httpx's or requests', as the release has it
     try:
-        with _LOADING, _overheard() as said:
+        with LOADING, overheard() as said:
             if folder is not None:
                 model = construct(str(folder))
             else:
                 model = _from_hub(kind, construct, target, options.revision)
     except (OSError, ValueError, SafetensorError, hub.HTTPError) as error:
-        raise InputError(f"{who}: {_why(error, options)}") from error
+        raise InputError(f"{who}: {reason_of(error, options)}") from error
     for message in said:
         log.debug("%s: %s", who, message)
     if model.device.type == "cpu":
         model.float()  # half precision is slower on a CPU, and less exact
-    return model, _missing_weights(said)
+    return model, missing_weights(said)
 
 
 def _check_device(who: str, device: str | None) -> None:
@@ -130,7 +130,7 @@ def _check_device(who: str, device: str | None) -> None:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(
-            f"{who}: the device {device!r} cannot be used here: {_first_line(error)}"
+            f"{who}: the device {device!r} cannot be used here: {first_line(error)}"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""The vectors on a card: its answers are those of a scan, and what lies there makes room.
+"""The vectors on a GPU: its answers are those of a scan, and what lies there makes room.
 
 Flat FAISS indexes on the CPU lie where those on a GPU would: they compare in float32 too, and in
 another order than numpy. What only a GPU can show is in `test_index_gpu.py`.
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from retr.indexes import exact
 from retr.indexes.arrays import ArraySource
 from retr.indexes.base import Floats, Metric
-from retr.indexes.gpu.vectors import MOST_FETCHED, Card
+from retr.indexes.gpu.vectors import MOST_FETCHED, GpuVectors
 
 from .test_exact_scan import assert_same, cases, packed
 
@@ -29,8 +29,8 @@ def flat(dim: int, metric: int) -> Any:
     return faiss.IndexFlat(dim, metric)
 
 
-def card(room: int = 1 << 30) -> Card:
-    return Card(flat, room)
+def held_vectors(room: int = 1 << 30) -> GpuVectors:
+    return GpuVectors(flat, room)
 
 
 def source(
@@ -69,15 +69,15 @@ class Inexact:
 
 @settings(deadline=None, max_examples=300)
 @given(cases(), st.sampled_from([Metric.IP, Metric.L2]))
-def test_what_a_card_finds_is_what_a_scan_finds(
+def test_what_a_gpu_finds_is_what_a_scan_finds(
     case: tuple[NDArray[Any], NDArray[Any], int, NDArray[np.bool_] | None], metric: Metric
 ) -> None:
     vectors, queries, k, allowed = case
     rows = ArraySource(vectors, metric)
     bits = None if allowed is None else packed(allowed)
     there = len(vectors) if allowed is None else int(allowed.sum())
-    if there and len(queries) and Card.can_search(rows, queries, k):
-        got = card().scan(rows, queries, k, bits)
+    if there and len(queries) and GpuVectors.can_search(rows, queries, k):
+        got = held_vectors().scan(rows, queries, k, bits)
         assert got is not None
         assert_same(got, exact.scan(rows, queries, k, allowed=bits))
 
@@ -93,7 +93,7 @@ def test_filters_and_deletes_hold(
     bits = None if share is None else packed(rng.random(len(rows)) < share)
     queries = rows.take(rng.integers(0, len(rows), 50)) + np.float32(0.01)
     for k in (1, 10, 200):
-        got = card().scan(rows, queries, k, bits)
+        got = held_vectors().scan(rows, queries, k, bits)
         assert got is not None
         assert_same(got, exact.scan(rows, queries, k, allowed=bits))
 
@@ -102,9 +102,9 @@ def test_a_filter_against_the_query_is_scanned_for() -> None:
     rows = source(metric=Metric.IP)
     scores = rows.vectors @ rows.vectors[0]
     allowed = scores < np.median(scores)  # all that is near is forbidden
-    _, unsure = card().search(rows, rows.vectors[:1], 10, packed(allowed))
+    _, unsure = held_vectors().search(rows, rows.vectors[:1], 10, packed(allowed))
     assert unsure.all()
-    got = card().scan(rows, rows.vectors[:1], 10, packed(allowed))
+    got = held_vectors().scan(rows, rows.vectors[:1], 10, packed(allowed))
     assert got is not None
     assert_same(got, exact.scan(rows, rows.vectors[:1], 10, allowed=packed(allowed)))
 
@@ -112,9 +112,9 @@ def test_a_filter_against_the_query_is_scanned_for() -> None:
 def test_many_ties_are_scanned_for() -> None:
     rows = source()
     queries = rows.vectors[[7, 8]]
-    _, unsure = card().search(rows, queries, 10, None)  # 41 rows score the same for the first
+    _, unsure = held_vectors().search(rows, queries, 10, None)  # 41 ties for the first
     assert unsure.tolist() == [True, False]
-    got = card().scan(rows, queries, 10, None)
+    got = held_vectors().scan(rows, queries, 10, None)
     assert got is not None
     assert_same(got, exact.scan(rows, queries, 10))
 
@@ -123,7 +123,7 @@ def test_rounding_as_bad_as_float32_allows_changes_nothing() -> None:
     rows = source(rows=20_000, dim=4)  # so many in so few dimensions lie close together
     queries = source(rows=200, dim=4, seed=1).vectors
     slack = float(exact.score_slack(Metric.COSINE, np.ones(1), 1.01, 4)[0])
-    rough = Card(lambda dim, metric: Inexact(dim, metric, 0.9 * slack), 1 << 30)
+    rough = GpuVectors(lambda dim, metric: Inexact(dim, metric, 0.9 * slack), 1 << 30)
     best, unsure = rough.search(rows, queries, 10, None)
     wanted = exact.scan(rows, queries, 10)
     assert (~unsure).sum() > 0
@@ -134,11 +134,11 @@ def test_rounding_as_bad_as_float32_allows_changes_nothing() -> None:
     assert_same(got, wanted)
 
 
-def test_a_card_that_computes_in_less_than_float32_is_found_out(
+def test_a_gpu_that_computes_in_less_than_float32_is_found_out(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     rows = source()
-    coarse = Card(lambda dim, metric: Inexact(dim, metric, 1e-3), 1 << 30)
+    coarse = GpuVectors(lambda dim, metric: Inexact(dim, metric, 1e-3), 1 << 30)
     assert coarse.scan(rows, rows.vectors[200:300], 10, None) is None
     (record,) = caplog.records
     assert "searching on the CPU: the GPU cannot be used" in record.getMessage()
@@ -154,7 +154,7 @@ def test_what_is_there_stays_and_is_not_brought_again() -> None:
         made.append(dim)
         return faiss.IndexFlat(dim, metric)
 
-    there = Card(make, 1 << 30)
+    there = GpuVectors(make, 1 << 30)
     rows = source()
     bits = packed(np.arange(len(rows)) % 10 == 0)
     for _ in range(3):
@@ -168,7 +168,7 @@ def test_what_is_there_stays_and_is_not_brought_again() -> None:
 
 def test_the_longest_unused_makes_room() -> None:
     one, two, three = (source(seed=seed) for seed in range(3))
-    there = card(room=2 * size(one))
+    there = held_vectors(room=2 * size(one))
     for each in (one, two, one, three):
         there.scan(each, each.vectors[:20], 5, None)
     assert [there.holds(each, None) for each in (one, two, three)] == [True, False, True]
@@ -179,7 +179,7 @@ def test_more_than_there_is_room_for_is_brought_each_time(monkeypatch: pytest.Mo
     monkeypatch.setattr("retr.indexes.gpu.vectors._TILE", 24 * 700)
     monkeypatch.setattr("retr.indexes.gpu.vectors._BLOCK", 24 * 256)
     rows = source()
-    for there in (card(), card(room=size(rows) - 1)):
+    for there in (held_vectors(), held_vectors(room=size(rows) - 1)):
         for k in (10, 900):
             got = there.scan(rows, rows.vectors[:30], k, None)
             assert got is not None
@@ -188,7 +188,7 @@ def test_more_than_there_is_room_for_is_brought_each_time(monkeypatch: pytest.Mo
 
 
 def test_what_nobody_can_search_any_more_goes() -> None:
-    there, rows = card(), source()
+    there, rows = held_vectors(), source()
     there.scan(rows, rows.vectors[:20], 5, None)
     assert there.held
     del rows
@@ -206,7 +206,7 @@ def test_memory_that_others_take_makes_all_else_go(caplog: pytest.LogCaptureFixt
         left.pop()
         return faiss.IndexFlat(dim, metric)
 
-    there = Card(make, 1 << 30)
+    there = GpuVectors(make, 1 << 30)
     one, two = source(seed=1), source(seed=2)
     for each in (one, two):
         assert there.scan(each, each.vectors[:20], 5, None) is not None
@@ -219,14 +219,14 @@ def test_no_memory_at_all_is_said(caplog: pytest.LogCaptureFixture) -> None:
         raise RuntimeError("Error: 'err == cudaSuccess' failed: out of memory")
 
     rows = source()
-    assert Card(make, 1 << 30).scan(rows, rows.vectors[:20], 5, None) is None
+    assert GpuVectors(make, 1 << 30).scan(rows, rows.vectors[:20], 5, None) is None
     (record,) = caplog.records
     assert "out of memory" in record.getMessage()
 
 
 def test_what_faiss_cannot_find_on_a_gpu_is_not_asked_of_it() -> None:
     rows = source()
-    assert Card.can_search(rows, rows.vectors[:2], 1300)
-    assert not Card.can_search(rows, rows.vectors[:2], MOST_FETCHED)
+    assert GpuVectors.can_search(rows, rows.vectors[:2], 1300)
+    assert not GpuVectors.can_search(rows, rows.vectors[:2], MOST_FETCHED)
     huge = ArraySource(np.full((5, 3), 1e30, np.float32), Metric.IP)
-    assert not Card.can_search(huge, huge.take(np.arange(2)), 1)
+    assert not GpuVectors.can_search(huge, huge.take(np.arange(2)), 1)

@@ -25,7 +25,7 @@ from ..base import MissingFaissError
 from ..faiss import load_faiss
 
 if TYPE_CHECKING:
-    from .vectors import Card
+    from .vectors import GpuVectors
 
 _DEVICE: ContextVar[str | None] = ContextVar("retr_device", default=None)
 
@@ -52,12 +52,12 @@ class Gpu:
     """A GPU that FAISS can use.
 
     resources: FAISS's streams and scratch memory there; they take more than a gigabyte.
-    card:      the vectors that lie there.
+    vectors:      the vectors that lie there.
     """
 
     number: int
     resources: Any
-    card: Card
+    vectors: GpuVectors
 
 
 def gpu() -> Gpu | None:
@@ -92,10 +92,10 @@ def train(clustering: Any, rows: Any, index: Any) -> None:
         faiss, number, resources = load_faiss(), there.number, there.resources
 
         def run() -> None:
-            with there.card.alone:
+            with there.vectors.alone:
                 clustering.train(rows, faiss.index_cpu_to_gpu(resources, number, index))
 
-        if there.card.attempt("clustering", run):
+        if there.vectors.attempt("clustering", run):
             return
         clustering.centroids.clear()
     clustering.train(rows, index)
@@ -115,7 +115,7 @@ _FORKED: Final[set[int]] = set()  # the processes that used CUDA when they were 
 def _opened(number: int) -> Gpu:
     with _OPENING:
         if number not in _OPENED:
-            from .vectors import Card
+            from .vectors import GpuVectors
 
             faiss = load_faiss()
             resources = faiss.StandardGpuResources()
@@ -125,14 +125,14 @@ def _opened(number: int) -> Gpu:
                 config.device = number
                 return faiss.GpuIndexFlat(resources, dim, metric, config)
 
-            _OPENED[number] = Gpu(number, resources, Card(make, _memory(number) // 2))
+            _OPENED[number] = Gpu(number, resources, GpuVectors(make, _memory(number) // 2))
         return _OPENED[number]
 
 
 def _close() -> None:
     """Free all memory while the driver is still there."""
     for each in _OPENED.values():
-        each.card.clear()
+        each.vectors.clear()
     _OPENED.clear()
 
 
@@ -146,7 +146,7 @@ def _before_fork() -> None:
 
 def _after_fork() -> None:
     for each in _OPENED.values():
-        each.card.abandon()
+        each.vectors.abandon()
         each.resources.this.disown()
     _OPENED.clear()
 

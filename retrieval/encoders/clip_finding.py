@@ -17,7 +17,7 @@ from typing import Any
 
 from ..values.errors import InputError
 from ._checks import existing_folder
-from ._st_loading import _first_line
+from ._st_loading import first_line
 from .base import EncoderOptions
 
 CONFIG = "open_clip_config.json"
@@ -258,7 +258,7 @@ def json_of(file: Path) -> dict[str, Any]:
     try:
         values = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{file}: is no JSON that can be read: {_first_line(error)}") from error
+        raise InputError(f"{file}: is no JSON that can be read: {first_line(error)}") from error
     return values if isinstance(values, dict) else {}
 
 

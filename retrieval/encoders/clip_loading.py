@@ -16,9 +16,9 @@ from typing import Any
 
 from ..values.errors import InputError, RetrError, missing_extra
 from ._checks import settle_openmp
-from ._clip_finding import CONFIG, find, is_torchscript, json_of
-from ._st_loading import _LOADING, _first_line, _why
+from ._st_loading import LOADING, first_line, reason_of
 from .base import EncoderOptions
+from .clip_finding import CONFIG, find, is_torchscript, json_of
 
 log = logging.getLogger("retr.encoders.clip")
 
@@ -65,7 +65,7 @@ def load(name: str, target: str, options: EncoderOptions) -> Loaded:
     settle_openmp()
     log.info("loading %s", name)
     try:
-        with _LOADING, _overheard() as said:
+        with LOADING, _overheard() as said:
             place = find(who, target, options)
             model = open_clip.create_model(
                 place.source,
@@ -85,7 +85,7 @@ def load(name: str, target: str, options: EncoderOptions) -> Loaded:
         raise InputError(f"{who}: {_reason(error, options)}") from error
     except Exception as error:  # what unpickling a file raises that is none
         if type(error).__name__ == "UnpicklingError" or isinstance(error, EOFError | TypeError):
-            raise InputError(f"{who}: the model cannot be loaded: {_first_line(error)}") from error
+            raise InputError(f"{who}: the model cannot be loaded: {first_line(error)}") from error
         raise
     for message in said:
         if "initialized randomly" not in message:  # the weights are loaded afterwards
@@ -177,7 +177,7 @@ def _reason(error: Exception, options: EncoderOptions) -> str:
     short = isinstance(error, OSError) and error.errno == errno.EINVAL
     if short or (isinstance(error, RuntimeError) and "PytorchStreamReader" in said):
         return "the file of weights is damaged or cut short"
-    return _why(error, options)
+    return reason_of(error, options)
 
 
 @contextmanager
