@@ -224,19 +224,21 @@ def tables(result: Result) -> Iterable[Table]:
         for each in (*result["search"], *result["filtered"])
     ]  # fmt: skip
     yield Table(head, rows, f"Exact search, {result['dim']} dimensions, top {result['k']}", [begun])
-    devices = [name for name in result.get("build", {}) if name not in ("spec", "rows")]
-    if devices:
-        made = result["build"]
+    if made := result.get("build"):
         rows = [
-            [name, *(number(made[name][each], 1) for each in ("seconds", "first_block_seconds")),
-             number(made[name]["recall"], 4)]
-            for name in devices
+            [name, number(each["seconds"], 1), number(each["first_block_seconds"], 1),
+             number(each["recall"], 4)]
+            for name, each in made.items()
+            if isinstance(each, Mapping)
         ]  # fmt: skip
         head = ["device", "build s", "until trained s", "recall"]
         yield Table(head, rows, f"Building {made['spec']} over {made['rows']:,}")
     if made := result.get("encoder"):
-        devices = [name for name in made if isinstance(made[name], Mapping)]
-        rows = [[name, number(made[name]["texts_per_second"])] for name in devices]
+        rows = [
+            [name, number(each["texts_per_second"])]
+            for name, each in made.items()
+            if isinstance(each, Mapping)
+        ]
         alike = f"The vectors are alike to {1 - made['least_cosine']:.1g} in cosine."
         title = f"Encoding {made['texts']:,} texts, {made['encoder']}"
         yield Table(["device", "texts a second"], rows, title, [alike])
