@@ -6,6 +6,7 @@ recall is that or more. Figures of several rounds are the median over them.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -25,6 +26,10 @@ class Measure(StrEnum):
 
     CPU = "cpu"  # microseconds of CPU that one query takes, median over queries, one thread
     RATE = "rate"  # queries a second in a batch, all threads
+
+    def cost(self, value: float) -> float:
+        """Return what is lower if the value is better."""
+        return value if self is Measure.CPU else 1 / value
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,29 +115,26 @@ class System:
     def at(self, recall: float, measure: Measure) -> Point | None:
         """Return the cheapest setting that has the recall, None where none does."""
         reached = [point for point in self.points if point.of(measure)[0] >= recall]
-        if not reached:
-            return None
-        if measure is Measure.CPU:
-            return min(reached, key=lambda point: point.cpu_us)
-        return max(reached, key=lambda point: point.rate)
+        return min(reached, key=lambda p: measure.cost(p.of(measure)[1]), default=None)
 
     def front(self, measure: Measure) -> list[Point]:
         """Return the settings that none other beats in both, by ascending recall."""
-        sign = 1 if measure is Measure.CPU else -1
         kept: list[Point] = []
-        for point in sorted(
-            self.points, key=lambda p: (-p.of(measure)[0], sign * p.of(measure)[1])
-        ):
-            if not kept or sign * point.of(measure)[1] < sign * kept[-1].of(measure)[1]:
+        cheapest = math.inf
+        found = [(*point.of(measure), point) for point in self.points]
+        for _, value, point in sorted(found, key=lambda f: (-f[0], measure.cost(f[1]))):
+            if measure.cost(value) < cheapest:
                 kept.append(point)
+                cheapest = measure.cost(value)
         return kept[::-1]
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A system at a recall: its name, the recall it has there, and the value."""
+    """A system at a recall: its name, what it is, the recall it has there, and the value."""
 
     system: str
+    label: str
     recall: float
     value: float
 
@@ -141,10 +143,10 @@ class Cell:
 class Winner:
     """Who is ahead at a recall, in one measure.
 
-    best:   the best system that is not ours; None where none has the recall.
+    best:   the best system that is not ours; None if none has the recall.
     auto:   what `auto` chose for this recall, with the recall it has, be it too low.
     fixed:  the best of our fixed specs.
-    ratio:  how many times better `auto` is than `best`; None where it misses the recall.
+    ratio:  how many times better `auto` is than `best`; None if it misses the recall.
     fixed_ratio: the same of `fixed`.
     """
 
@@ -306,57 +308,46 @@ def _grown(singles: Sequence[Mapping[str, Any]], name: str) -> int | None:
 
 
 def _winner(systems: Sequence[System], recall: float, measure: Measure) -> Winner:
+    def times(ours: Cell | None) -> float | None:
+        if ours is None or best is None or ours.recall < recall:
+            return None
+        return measure.cost(best.value) / measure.cost(ours.value)
+
     best = _best((s for s in systems if not s.ours), recall, measure)
     fixed = _best((s for s in systems if s.ours and s.asked is None), recall, measure)
-    chosen = next((s for s in systems if s.asked == recall and s.points), None)
     auto = None
-    if chosen is not None:
-        met = chosen.at(recall, measure)
-        point = met or max(chosen.points, key=lambda p: p.of(measure)[0])
-        auto = Cell(chosen.name, *point.of(measure))
-    return Winner(
-        recall, measure, best, auto, fixed, _times(auto, best, recall, measure),
-        _times(fixed, best, recall, measure),
-    )  # fmt: skip
+    if (chosen := _auto(systems, recall)) is not None:
+        point = chosen.at(recall, measure) or max(chosen.points, key=lambda p: p.of(measure)[0])
+        auto = Cell(chosen.name, chosen.label, *point.of(measure))
+    return Winner(recall, measure, best, auto, fixed, times(auto), times(fixed))
 
 
-def _times(ours: Cell | None, best: Cell | None, recall: float, measure: Measure) -> float | None:
-    if ours is None or best is None or ours.recall < recall:
-        return None
-    times = best.value / ours.value
-    return times if measure is Measure.CPU else 1 / times
+def _auto(systems: Iterable[System], recall: float) -> System | None:
+    return next((s for s in systems if s.asked == recall and s.points), None)
 
 
-def _best(systems: Iterable[System], recall: float, measure: Measure) -> Cell | None:
+def _best(systems: Iterable[System], recall: float, measure: Measure = Measure.CPU) -> Cell | None:
     cells = [
-        Cell(system.name, *point.of(measure))
+        Cell(system.name, system.label, *point.of(measure))
         for system in systems
         if (point := system.at(recall, measure)) is not None
     ]
-    if not cells:
-        return None
-    sign = 1 if measure is Measure.CPU else -1
-    return min(cells, key=lambda cell: sign * cell.value)
+    return min(cells, key=lambda cell: measure.cost(cell.value), default=None)
 
 
 def _builds(systems: Sequence[System]) -> Iterable[Build]:
     for recall in RECALLS:
-        auto = next((s for s in systems if s.asked == recall and s.points), None)
         graphs = [s for s in systems if s.graph and s.at(recall, Measure.CPU)]
-        graph = min(graphs, key=lambda s: s.build_cpu_s or 0.0, default=None)
-        if auto is not None:
-            yield Build(
-                recall, auto.build_cpu_s, graph.name if graph else None,
-                graph.build_cpu_s if graph else None,
-            )  # fmt: skip
+        graph = min(graphs, key=lambda s: s.build_cpu_s or 0.0, default=System("", ""))
+        if (auto := _auto(systems, recall)) is not None:
+            yield Build(recall, auto.build_cpu_s, graph.name or None, graph.build_cpu_s)
 
 
 def _against_exact(systems: Sequence[System]) -> Ratio | None:
     """Return the ratio of exact search to Matryoshka re-ranking, at a recall of 0.99."""
-    recall = RECALLS[-1]
-    exact = _best((s for s in systems if s.exact), recall, Measure.CPU)
-    ours = _best((s for s in systems if s.spec and s.spec.dims), recall, Measure.CPU)
-    return Ratio(recall, exact, ours) if exact and ours else None
+    exact = _best((s for s in systems if s.exact), RECALLS[-1])
+    ours = _best((s for s in systems if s.spec and s.spec.dims), RECALLS[-1])
+    return Ratio(RECALLS[-1], exact, ours) if exact and ours else None
 
 
 def _against_full(systems: Sequence[System]) -> Iterable[Ratio]:
@@ -364,11 +355,7 @@ def _against_full(systems: Sequence[System]) -> Iterable[Ratio]:
     ours = [(s, s.spec) for s in systems if s.spec is not None]
     for kind in dict.fromkeys(spec.kind for _, spec in ours):
         for recall in RECALLS:
-            full = _best(
-                (s for s, spec in ours if spec.kind == kind and not spec.dims), recall, Measure.CPU
-            )
-            prefix = _best(
-                (s for s, spec in ours if spec.kind == kind and spec.dims), recall, Measure.CPU
-            )
+            full = _best((s for s, p in ours if p.kind == kind and not p.dims), recall)
+            prefix = _best((s for s, p in ours if p.kind == kind and p.dims), recall)
             if full and prefix:
                 yield Ratio(recall, full, prefix)

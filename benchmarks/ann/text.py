@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from .. import environment
 from ..tables import Table, number
-from .results import RECALLS, Comparison, Dataset, Measure, Point, Ratio, System, Winner
+from .results import RECALLS, Cell, Comparison, Dataset, Measure, Point, System, Winner
 
 _Value = Callable[[Point], float]
 
@@ -64,26 +64,23 @@ def winners(data: Dataset) -> Table:
     """Return who is ahead at each recall."""
     head = ["recall", "measure", "best other", "", "retr auto", "its recall", "ratio",
             "retr, best spec", "", "ratio"]  # fmt: skip
-    return Table(head, [_winner(data, each) for each in data.winners], "Who is ahead")
+    return Table(head, list(map(_winner, data.winners)), "Who is ahead")
 
 
-def _winner(data: Dataset, each: Winner) -> list[str]:
-    labels = {system.name: system.label for system in data.systems}
+def _winner(each: Winner) -> list[str]:
+    def value(cell: Cell) -> str:
+        return f"{cell.value:,.0f}{' µs' if each.measure is Measure.CPU else '/s'}"
+
+    def named(cell: Cell | None, none: str = "") -> list[str]:
+        return [none, ""] if cell is None else [cell.label, value(cell)]
+
     auto = ["", ""]
     if each.auto is not None:
-        auto = [_value(each.auto.value, each.measure), f"{each.auto.recall:.4f}"]
-    missed = each.auto is not None and each.auto.recall < each.recall
-    if missed:
-        auto[1] += " (too low)"
-    best = ["none reaches it", ""]
-    if each.best is not None:
-        best = [labels[each.best.system], _value(each.best.value, each.measure)]
-    fixed = ["", ""]
-    if each.fixed is not None:
-        fixed = [labels[each.fixed.system], _value(each.fixed.value, each.measure)]
+        low = " (too low)" if each.auto.recall < each.recall else ""
+        auto = [value(each.auto), f"{each.auto.recall:.4f}{low}"]
     name = "one query" if each.measure is Measure.CPU else "batch"
-    return [f"{each.recall:.2f}", name, *best, *auto, number(each.ratio, 2), *fixed,
-            number(each.fixed_ratio, 2)]  # fmt: skip
+    return [f"{each.recall:.2f}", name, *named(each.best, "none reaches it"), *auto,
+            number(each.ratio, 2), *named(each.fixed), number(each.fixed_ratio, 2)]  # fmt: skip
 
 
 def at_recalls(data: Dataset) -> Table:
@@ -159,16 +156,11 @@ def builds(data: Dataset) -> Table:
 def ratios(data: Dataset) -> Table:
     """Return Matryoshka's ratios."""
     head = ["recall", "", "CPU µs", "its recall", "prefix", "CPU µs", "its recall", "times"]
-    found = [*([data.exact] if data.exact else []), *data.prefixes]
-    return Table(head, [_ratio(data, each) for each in found], "Matryoshka", [MATRYOSHKA])
-
-
-def _ratio(data: Dataset, each: Ratio) -> list[str]:
-    labels = {system.name: system.label for system in data.systems}
-    cells = [f"{each.recall:.2f}"]
-    for cell in (each.first, each.second):
-        cells += [labels[cell.system], f"{cell.value:,.0f}", f"{cell.recall:.4f}"]
-    return [*cells, f"{each.times:.1f}"]
+    rows = []
+    for each in filter(None, (data.exact, *data.prefixes)):
+        cells = [(c.label, f"{c.value:,.0f}", f"{c.recall:.4f}") for c in (each.first, each.second)]
+        rows.append([f"{each.recall:.2f}", *cells[0], *cells[1], f"{each.times:.1f}"])
+    return Table(head, rows, "Matryoshka", [MATRYOSHKA])
 
 
 def flaws(data: Dataset) -> Iterable[str]:
@@ -187,15 +179,6 @@ def flaws(data: Dataset) -> Iterable[str]:
         )
 
 
-def packages(comparison: Comparison) -> Mapping[str, str]:
-    """Return the versions of all systems' libraries."""
-    found: dict[str, str] = {}
-    for data in comparison.datasets:
-        for system in data.systems:
-            found |= system.versions or {}
-    return dict(sorted(found.items()))
-
-
 def parameters(comparison: Comparison) -> Table:
     """Return how each system was built."""
     found: dict[tuple[str, str], str] = {}
@@ -209,8 +192,10 @@ def parameters(comparison: Comparison) -> Table:
 
 
 def machine(comparison: Comparison) -> Table:
-    """Return the machine and the versions."""
-    items = {**dict(environment.items(comparison.environment)), **packages(comparison)}
+    """Return the machine, and the versions of all systems' libraries."""
+    systems = [system for data in comparison.datasets for system in data.systems]
+    versions = [pair for system in systems for pair in (system.versions or {}).items()]
+    items = {**dict(environment.items(comparison.environment)), **dict(sorted(versions))}
     return Table(["", ""], [list(item) for item in items.items()], "Machine and versions")
 
 
@@ -252,10 +237,6 @@ def _both(system: System, recall: float) -> str:
         "–" if point is None else f"{point.of(measure)[1]:,.0f}"
         for point, measure in zip((alone, together), Measure, strict=True)
     )
-
-
-def _value(value: float, measure: Measure) -> str:
-    return f"{value:,.0f} µs" if measure is Measure.CPU else f"{value:,.0f}/s"
 
 
 def _megabytes(size: int | None) -> str:
