@@ -180,7 +180,7 @@ def prepare(
     return prepared
 
 
-def test_data() -> Path:
+def data_folder() -> Path:
     """Return the folder of the test data: that of RETR_TEST_DATA, or one beside the checkout."""
     default = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
     return Path(os.environ.get("RETR_TEST_DATA", default))
@@ -192,7 +192,7 @@ def minilm() -> Vectors:
     Raises:
         InputError: there is no test data.
     """
-    folder = test_data() / "vectors"
+    folder = data_folder() / "vectors"
     if not folder.is_dir():
         raise InputError(
             "there are no test vectors: set RETR_TEST_DATA to the folder of the test data, or "
