@@ -240,7 +240,7 @@ class _Run:
         return self._result(phase, str(worker.ended))
 
     def start(self, phase: str, threads: int, answers: Path | None = None) -> Worker:
-        """Start the process of a phase; answers: where it leaves them."""
+        """Start the process of a phase; answers: the file for them."""
         about, job = self.data.about, self.folder / f"{phase}.job"
         result = self.folder / f"{phase}.result"
         result.unlink(missing_ok=True)

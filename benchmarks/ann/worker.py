@@ -36,14 +36,14 @@ Job = dict[str, Any]
 
 _TURN = 100  # queries searched for at one setting before it is another's turn
 _WARM = 20  # others are searched for before the clock runs, each time
-_COLD = 100  # and so many where another process has worked before
+_COLD = 100  # and this many if another process has worked since
 _WARMING = 5.0  # seconds in which all queries are searched for, before the first turn
 _REPEATS = 3  # of a batch, at least
-_SLOW = 10.0  # but not where it took so many seconds at once
+_SLOW = 10.0  # but once if that takes this many seconds
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Do the job; exit with 0 where a result was written, be it that the system failed."""
+    """Do the job; exit with 0 if a result was written, even if it is that the system failed."""
     given, *pipe = sys.argv[1:] if arguments is None else arguments
     job: Job = json.loads(Path(given).read_bytes())
     turn = Turn(int(pipe[0])) if pipe else Turn()
@@ -101,8 +101,8 @@ def batch(job: Job, turn: Turn) -> dict[str, Any]:
     return _searched(job, turn, _at_once)
 
 
-Answers = NDArray[np.int64]
-Measure = Callable[[Peer, list[Setting], Floats, Answers, Turn, Job], list[dict[str, Any]]]
+RowNumbers = NDArray[np.int64]
+Measure = Callable[[Peer, list[Setting], Floats, RowNumbers, Turn, Job], list[dict[str, Any]]]
 
 
 def _searched(job: Job, turn: Turn, measure: Measure) -> dict[str, Any]:
@@ -130,7 +130,12 @@ def _searched(job: Job, turn: Turn, measure: Measure) -> dict[str, Any]:
 
 
 def _one_by_one(
-    system: Peer, settings: list[Setting], queries: Floats, answers: Answers, turn: Turn, job: Job
+    system: Peer,
+    settings: list[Setting],
+    queries: Floats,
+    answers: RowNumbers,
+    turn: Turn,
+    job: Job,
 ) -> list[dict[str, Any]]:
     one, cpu_clock, wall_clock = system.one, time.process_time_ns, time.perf_counter_ns
     asked = [queries[i : i + 1] for i in range(len(queries))]
@@ -184,7 +189,12 @@ def _summary(times: NDArray[np.float64], spent: Spent, count: int) -> dict[str, 
 
 
 def _at_once(
-    system: Peer, settings: list[Setting], queries: Floats, answers: Answers, turn: Turn, job: Job
+    system: Peer,
+    settings: list[Setting],
+    queries: Floats,
+    answers: RowNumbers,
+    turn: Turn,
+    job: Job,
 ) -> list[dict[str, Any]]:
     rates: list[list[float]] = [[] for _ in settings]
     cpu: list[list[float]] = [[] for _ in settings]

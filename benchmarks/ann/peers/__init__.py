@@ -16,7 +16,7 @@ __all__ = ["Peer", "default_systems", "name_of", "peer", "peers"]
 
 
 def default_systems(dim: int) -> list[str]:
-    """Return what is compared where nothing is said: every system, and our kinds at half of `dim`.
+    """Return what is compared by default: every system, and our kinds at half of `dim`.
 
     Cheap ones come first, so that a run which is stopped has something to show.
     """
