@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from ...indexes.base import Floats, Metric
 from ...indexes.tuning.curve import turns
 from .peers import name_of, peer
-from .peers.base import Peer, Setting, Task
+from .peers.base import Peer, Rows, Setting, Task
 from .process import Spent, measured, memory, peak_memory, pin
 from .turns import Turn
 
@@ -101,8 +101,7 @@ def batch(job: Job, turn: Turn) -> dict[str, Any]:
     return _searched(job, turn, _at_once)
 
 
-RowNumbers = NDArray[np.int64]
-Measure = Callable[[Peer, list[Setting], Floats, RowNumbers, Turn, Job], list[dict[str, Any]]]
+Measure = Callable[[Peer, list[Setting], Floats, Rows, Turn, Job], list[dict[str, Any]]]
 
 
 def _searched(job: Job, turn: Turn, measure: Measure) -> dict[str, Any]:
@@ -133,7 +132,7 @@ def _one_by_one(
     system: Peer,
     settings: list[Setting],
     queries: Floats,
-    answers: RowNumbers,
+    answers: Rows,
     turn: Turn,
     job: Job,
 ) -> list[dict[str, Any]]:
@@ -192,7 +191,7 @@ def _at_once(
     system: Peer,
     settings: list[Setting],
     queries: Floats,
-    answers: RowNumbers,
+    answers: Rows,
     turn: Turn,
     job: Job,
 ) -> list[dict[str, Any]]:
