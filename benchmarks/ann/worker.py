@@ -129,12 +129,7 @@ def _searched(job: Job, turn: Turn, measure: Measure) -> dict[str, Any]:
 
 
 def _one_by_one(
-    system: Peer,
-    settings: list[Setting],
-    queries: Floats,
-    answers: Rows,
-    turn: Turn,
-    job: Job,
+    system: Peer, settings: list[Setting], queries: Floats, answers: Rows, turn: Turn, job: Job
 ) -> list[dict[str, Any]]:
     one, cpu_clock, wall_clock = system.one, time.process_time_ns, time.perf_counter_ns
     asked = [queries[i : i + 1] for i in range(len(queries))]
@@ -188,12 +183,7 @@ def _summary(times: NDArray[np.float64], spent: Spent, count: int) -> dict[str, 
 
 
 def _at_once(
-    system: Peer,
-    settings: list[Setting],
-    queries: Floats,
-    answers: Rows,
-    turn: Turn,
-    job: Job,
+    system: Peer, settings: list[Setting], queries: Floats, answers: Rows, turn: Turn, job: Job
 ) -> list[dict[str, Any]]:
     rates: list[list[float]] = [[] for _ in settings]
     cpu: list[list[float]] = [[] for _ in settings]
