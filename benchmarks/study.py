@@ -18,7 +18,7 @@ import argparse
 import importlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,13 +39,14 @@ class Study:
     about:     what it is; the first paragraph is printed by --help.
     arguments: adds its own arguments to a parser.
     measure:   returns JSON values; the frame adds "study" and, if it is not there, "environment".
+               A study that takes long yields what it has so far, and each is kept at once.
     tables:    makes the tables of a result, without measuring anything.
     """
 
     name: str
     about: str
     arguments: Callable[[argparse.ArgumentParser], None]
-    measure: Callable[[argparse.Namespace], dict[str, Any]]
+    measure: Callable[[argparse.Namespace], dict[str, Any] | Iterator[dict[str, Any]]]
     tables: Callable[[Result], Iterable[Table]]
 
     def main(self, argv: Sequence[str] | None = None) -> None:
@@ -71,10 +72,12 @@ class Study:
         given = parser.parse_args(rest)
         described = environment.describe()
         found = self.measure(given)
-        described["gpu"] = environment.gpu()
-        result = {"study": self.name, "environment": described, **found}
-        if given.out is not None:
-            write_json(result, given.out)
+        result: dict[str, Any] = {}
+        for each in [found] if isinstance(found, dict) else found:
+            described["gpu"] = environment.gpu()
+            result = {"study": self.name, "environment": described, **each}
+            if given.out is not None:
+                write_json(result, given.out)
         return text_of(self, result)
 
 

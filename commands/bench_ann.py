@@ -132,8 +132,8 @@ def show(out: Path, as_json: bool, quiet: bool) -> None:
         InputError: there are no results.
         DamagedError: a file of them cannot be read.
     """
-    from ..benchmarks.ann.report import write
-    from ..benchmarks.ann.text import records, text_of
+    from ..benchmarks.ann.report import text_of, write
+    from ..benchmarks.ann.text import records
 
     made = write(out)
     if console.is_table(as_json):

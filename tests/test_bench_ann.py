@@ -4,7 +4,6 @@ import json
 import os
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,10 +13,11 @@ from typer.testing import CliRunner
 from retr.benchmarks.ann import turns as ann_turns
 from retr.benchmarks.ann import worker as ann_worker
 from retr.benchmarks.ann.data import MINILM, prepare, read
-from retr.benchmarks.ann.report import write
+from retr.benchmarks.ann.gather import gather
+from retr.benchmarks.ann.report import text_of, write
 from retr.benchmarks.ann.results import Measure
 from retr.benchmarks.ann.suite import Settings, run, split
-from retr.benchmarks.ann.text import text_of
+from retr.benchmarks.ann.truth import Answers
 from retr.benchmarks.ann.turns import Turn, Worker, take_turns
 from retr.commands.bench_ann import ann
 from retr.retrieval.values.errors import InputError
@@ -33,29 +33,37 @@ def prepared(data, tmp_path_factory):
         return prepare(read(MINILM), cache, rows=2000, queries=60)
 
 
-def raw(folder: Path, name: str) -> dict:
-    return json.loads((folder / name).read_bytes())
-
-
 def test_recall_is_that_of_the_answers_left_behind(prepared, tmp_path):
     pytest.importorskip("hnswlib")
     folder = run(prepared, tmp_path / "out", tmp_path, ["exact:blas", "hnswlib", "retr:flat"], ONCE)
     base = prepared.base().astype(np.float64)
     truth = np.sort(prepared.queries() @ base.T, axis=1)[:, -10]
-    for system in ("exact_blas", "hnswlib", "retr_flat"):
-        for phase in ("single-0", "batch-0"):
-            found, answers = raw(folder / system, f"{phase}.json"), folder / system / f"{phase}.npy"
-            for point, rows in zip(found["points"], np.load(answers), strict=True):
+    [gathered] = gather(tmp_path / "out")["datasets"]
+    found = {system["system"]: system for system in gathered["systems"]}
+    for system in ("exact:blas", "hnswlib", "retr:flat"):
+        name = system.replace(":", "_")
+        assert found[system]["neighbours"]
+        for phase in ("single", "batch"):
+            points = found[system][phase][0]["points"]
+            answers = Answers.load(folder / name / f"{phase}-0.npz")
+            assert answers.rows.shape == (len(points["setting"]), 60, 10)
+            for recall, rows in zip(points["recall"], answers.rows, strict=True):
                 scores = np.einsum("qd,qkd->qk", prepared.queries(), base[rows])
-                assert point["recall"] == pytest.approx((scores >= truth[:, None] - 1e-6).mean())
-            best = max(point["recall"] for point in found["points"])
+                assert recall == pytest.approx((scores >= truth[:, None] - 1e-6).mean())
+            best = max(points["recall"])
             assert best == 1.0 if system != "hnswlib" else best > 0.9
-    sweep = [p["recall"] for p in raw(folder / "hnswlib", "single-0.json")["points"]]
+    sweep = found["hnswlib"]["single"][0]["points"]["recall"]
     assert sweep[0] < sweep[-1]
-    assert {p["setting"]["ef"] for p in raw(folder / "hnswlib", "batch-0.json")["points"]} >= {
-        10,
-        80,
-    }
+    efs = {each["ef"] for each in found["hnswlib"]["batch"][0]["points"]["setting"]}
+    assert efs >= {10, 80}
+    # Recall is of the rows: with others it is another.
+    path = folder / "hnswlib" / "single-0.npz"
+    answers = Answers.load(path)
+    Answers(answers.rows * 0 - 1, answers.scores * 0).save(path)
+    [again] = gather(tmp_path / "out")["datasets"]
+    [changed] = [system for system in again["systems"] if system["system"] == "hnswlib"]
+    assert set(changed["single"][0]["points"]["recall"]) == {0.0}
+    answers.save(path)
     assert not (tmp_path / "indexes" / prepared.folder.name / "hnswlib").exists()
 
     report = write(tmp_path / "out")
@@ -228,7 +236,7 @@ def test_no_setting_is_asked_what_the_one_before_it_was_just_asked():
     answers = np.empty((7, 1000, 10), np.int64)
     recorder = Recorder()
     found = ann_worker._one_by_one(
-        recorder, [{"n": n} for n in range(7)], queries, answers, Turn(), 0.0
+        recorder, [{"n": n} for n in range(7)], queries, answers, Turn(), {"least": 0.0}
     )
     assert len(found) == 7
     assert (answers == np.arange(1000)[None, :, None]).all()  # each asked all, in its own place

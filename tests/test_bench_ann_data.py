@@ -120,7 +120,7 @@ def test_a_subset_is_drawn_of_the_base_and_kept(tmp_path, real):
     assert again.about == made.about
 
 
-def test_a_grown_base_is_the_formula_and_the_same_after_a_stop(tmp_path, real, monkeypatch):
+def test_a_grown_base_is_near_real_rows_and_the_same_for_a_seed(tmp_path, real, monkeypatch):
     monkeypatch.setattr(growing, "_ROWS", 256)
     grow(real, 2000, tmp_path / "whole.npy", seed=3)
     whole = np.load(tmp_path / "whole.npy")
@@ -130,24 +130,11 @@ def test_a_grown_base_is_the_formula_and_the_same_after_a_stop(tmp_path, real, m
     # A grown row stays nearer to real ones than they are to strangers.
     assert np.median((whole[600:] @ unit.T).max(axis=1)) > np.median(unit @ unit.T) + 0.3
 
-    taken, blocks = growing._block, []
-
-    def stopped(*arguments):
-        blocks.append(arguments[2])
-        if len(blocks) == 4:
-            raise KeyboardInterrupt
-        return taken(*arguments)
-
-    monkeypatch.setattr(growing, "_block", stopped)
-    with pytest.raises(KeyboardInterrupt):
-        grow(real, 2000, tmp_path / "stopped.npy", seed=3)
-    assert not (tmp_path / "stopped.npy").exists()
-    blocks.clear()
-    blocks.extend([-1] * 4)
-    grow(real, 2000, tmp_path / "stopped.npy", seed=3)
-    assert blocks[4] == 3 * 256  # the block it was at, none before it again
-    assert (tmp_path / "stopped.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["stopped.npy", "whole.npy"]
+    grow(real, 2000, tmp_path / "again.npy", seed=3)
+    assert (tmp_path / "again.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+    grow(real, 2500, tmp_path / "more.npy", seed=3)
+    assert np.array_equal(np.load(tmp_path / "more.npy")[:1792], whole[:1792])  # in whole blocks
+    assert len(list(tmp_path.iterdir())) == 3
     grow(real, 2000, tmp_path / "other.npy", seed=4)
     assert not np.array_equal(np.load(tmp_path / "other.npy")[600:], whole[600:])
 

@@ -5,7 +5,7 @@ import pytest
 
 from retr.benchmarks.ann.peers import default_systems, name_of, peer, peers
 from retr.benchmarks.ann.peers.base import Task
-from retr.benchmarks.ann.truth import judge, nearest
+from retr.benchmarks.ann.truth import judge, nearest, scored
 from retr.indexes.base import Metric
 from retr.retrieval.values.errors import InputError
 
@@ -52,7 +52,10 @@ def test_it_finds_more_at_its_last_setting_and_both_ways_agree(system, metric, v
         alone = np.stack([np.asarray(opened.one(query[None])).reshape(-1) for query in queries])
         together = opened.batch(queries)
         assert together.shape == alone.shape == (len(queries), 10)
-        judged = [judge(base, queries, metric, kth, rows) for rows in (alone, together)]
+        judged = [
+            judge(rows, scored(base, queries, metric, rows), kth, len(base))
+            for rows in (alone, together)
+        ]
         assert [each.invalid + each.repeated for each in judged] == [0, 0]
         recalls.append(judged[1].recall)
     # At few leaves ScaNN's batches are another search than its single queries.

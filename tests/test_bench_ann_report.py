@@ -2,16 +2,21 @@
 
 import json
 import re
+import shutil
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
-from retr.benchmarks.ann.report import html_of, is_comparison, write
+from retr.benchmarks.ann import report
+from retr.benchmarks.ann.report import blocks, is_comparison, text_of, write
 from retr.benchmarks.ann.results import Measure, collect
-from retr.benchmarks.ann.text import markdown_of, records, text_of
+from retr.benchmarks.ann.text import records
 from retr.benchmarks.environment import describe
+from retr.benchmarks.page import html_of, markdown_of
 from retr.retrieval.values.errors import DamagedError, InputError
 
+KEPT = Path(__file__).parents[1] / "benchmarks" / "results"
 ABOUT = {"name": "tiny-2k", "title": "tiny", "rows": 2000, "dim": 384, "metric": "cosine",
          "queries": 10, "tuning": 5, "real": 500, "lift": None, "seed": 0, "digest": "d",
          "energy": [0.5, 0.7, 0.9], "agreement": None}  # fmt: skip
@@ -101,7 +106,7 @@ def test_fronts_and_matryoshka_ratios(out):
 
 def test_the_report_says_it_all_and_runs_nothing_of_it(out):
     made = write(out)
-    text, page, marked = text_of(made), html_of(made), markdown_of(made)
+    text, page, marked = text_of(made), html_of(blocks(made)), markdown_of(blocks(made))
     for where in (text, page, marked):
         assert "0.9490 (too low)" in where
         assert "hnsw@192" in where
@@ -119,6 +124,36 @@ def test_the_report_says_it_all_and_runs_nothing_of_it(out):
         assert "var(" not in picture
     assert not re.search(r"(src|href)=", page)
     assert is_comparison(out)
+
+
+def test_one_file_keeps_all_that_the_tables_need(out, tmp_path, capsys):
+    kept = tmp_path / "ann.json"
+    report.STUDY.main([str(out), "--out", str(kept)])
+    printed = capsys.readouterr().out
+    shutil.rmtree(out / "tiny-2k")
+    report.STUDY.main(["--show", str(kept)])
+    assert capsys.readouterr().out == printed
+    result = json.loads(kept.read_bytes())
+    [data] = result["datasets"]
+    assert [len(system["single"]) for system in data["systems"] if "build" in system] == [
+        1, 1, 1, 1, 1, 3, 1, 1
+    ]  # fmt: skip
+    assert result["environment"]["commit"] == describe()["commit"]
+    assert "Recall as it was when measured, rows not kept: retr:auto@0.90" in printed
+    assert "died of <SIGSEGV> | while it was built" in printed
+
+
+def test_the_results_kept_here_are_of_what_they_say():
+    for name, rows in (("ann", 200_000), ("ann-1m", 1_000_000), ("ann-matryoshka", 50_000)):
+        result = json.loads((KEPT / f"{name}.json").read_bytes())
+        for data in result["datasets"]:
+            assert data["about"]["rows"] == rows
+            for system in data["systems"]:
+                made = system["build"]["environment"]
+                assert made["commit"] or made["recorded_in"]
+        titles = [table.title for table in report.tables(result)]
+        assert titles[-2:] == ["How each was built", "Machine and versions"]
+        assert sum("At each recall" in title for title in titles) == len(result["datasets"])
 
 
 def test_folders_that_hold_nothing_or_something_broken(out, tmp_path):

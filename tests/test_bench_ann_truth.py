@@ -5,10 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retr.benchmarks.ann.truth import judge, nearest
+from retr.benchmarks.ann import truth
+from retr.benchmarks.ann.truth import nearest, scored
 from retr.indexes.base import Metric
 
 METRICS = st.sampled_from(list(Metric))
+
+
+def judge(base, queries, metric, kth, answers):
+    return truth.judge(answers, scored(base, queries, metric, answers), kth, len(base))
 
 
 def exact_scores(base, query, metric):

@@ -1,9 +1,9 @@
-"""The vectors of `retr bench ann`: read from what people have, and made ready once.
+"""The vectors of `retr bench ann`: read from the files that people have, and prepared once.
 
-Read are the test data's MiniLM vectors (`minilm`), HDF5 files of ann-benchmarks (train, test,
-neighbors, attribute distance), and pairs of .npy, .fvecs or .bvecs files, with the nearest rows in
-an .ivecs or .npy file where there is one, as texmex has them. Every system gets the same float32
-rows, of unit length for cosine, mapped from one .npy file.
+It reads the test data's MiniLM vectors (`minilm`), HDF5 files of ann-benchmarks (train, test,
+neighbors, attribute distance), and pairs of .npy, .fvecs or .bvecs files, if given with the nearest
+rows in an .ivecs or .npy file, as texmex has them. Every system gets the same float32 rows, of unit
+length for cosine, mapped from one .npy file.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from ...indexes.base import Floats, Metric
 from ...retrieval.store.disk import storage_errors
 from ...retrieval.values.errors import DamagedError, InputError, missing_extra
-from ..files import write_json
+from ..files import whole, write_json
 from .grow import grow, lifted, unit_rows
-from .truth import Exact, judge, nearest
+from .truth import Answers, judge, nearest, scored
 
 MINILM = "minilm"
 TUNING = 1000  # queries kept for tuning, at most
@@ -41,7 +41,7 @@ class Vectors:
     """Vectors as they were found.
 
     base, queries: f or u8[n, dim], sliceable; HDF5's are read as they are sliced.
-    neighbours:    i[q, m], the nearest rows by whoever made the file; None where it says nothing.
+    neighbours:    i[q, m], the nearest rows by whoever made the file; None if it does not say.
     """
 
     name: str
@@ -81,15 +81,12 @@ class Prepared:
         rows: Floats = np.load(self.folder / "queries.npy")
         return rows
 
-    def kth(self, k: int) -> Exact:
-        """Return the true score of the k-th nearest row to each query, f64[q]; kept on disk."""
-        path = self.folder / f"kth-{k}.npy"
+    def truth(self, k: int) -> Path:
+        """Return a file of the k nearest rows to each query and their scores; see `Answers`."""
+        path = self.folder / f"truth-{k}.npz"
         if not path.exists():
-            scores = nearest(self.base(), self.queries(), self.metric, k)[1][:, -1]
-            with storage_errors(path):
-                _save(path, scores)
-        known: Exact = np.load(path)
-        return known
+            Answers(*nearest(self.base(), self.queries(), self.metric, k)).save(path)
+        return path
 
 
 def read(
@@ -100,8 +97,8 @@ def read(
 ) -> Vectors:
     """Return the vectors that `data` names: `minilm`, an HDF5 file, or a file of base vectors.
 
-    queries:    the file of queries, where `data` is a file without any.
-    metric:     cosine, ip or l2, where the file does not say; else cosine.
+    queries:    the file of queries, if `data` is a file without any.
+    metric:     cosine, ip or l2, if the file does not say; cosine if not given.
     neighbours: a file of the nearest rows, i[q, m], beside such files.
 
     Raises:
@@ -112,7 +109,7 @@ def read(
     if metric is not None and metric not in tuple(Metric):
         raise InputError(f"the metric is cosine, ip or l2, not {metric!r}")
     if data == MINILM:
-        return _minilm()
+        return minilm()
     path = _file(Path(data).expanduser())
     if path.suffix in (".hdf5", ".h5"):
         return _hdf5(path, metric)
@@ -144,14 +141,14 @@ def prepare(
     seed: int = 0,
     note: Note = lambda _: None,
 ) -> Prepared:
-    """Return the vectors made ready in a folder of the cache; there already, they are used.
+    """Return the vectors prepared in a folder of the cache, which later runs use again.
 
-    rows:    how many the base shall have: fewer are drawn, more are grown (see `grow`).
+    rows:    how many the base is to have: fewer are drawn, more are grown (see `grow`).
     queries: how many are searched for; of the others up to 1000 are kept for tuning.
-    dim:     lift all vectors to so many dimensions (see `grow.lifted`).
+    dim:     lift all vectors to this many dimensions (see `grow.lifted`).
 
     Raises:
-        InputError: these vectors cannot have so many rows, queries or dimensions.
+        InputError: these vectors do not allow that many rows, queries or dimensions.
         StorageError: the disk is full or the folder cannot be written.
     """
     rows = rows or len(vectors.base)
@@ -183,9 +180,19 @@ def prepare(
     return prepared
 
 
-def _minilm() -> Vectors:
+def data_folder() -> Path:
+    """Return the folder of the test data: that of RETR_TEST_DATA, or one beside the checkout."""
     default = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
-    folder = Path(os.environ.get("RETR_TEST_DATA", default)) / "vectors"
+    return Path(os.environ.get("RETR_TEST_DATA", default))
+
+
+def minilm() -> Vectors:
+    """Return the test data's MiniLM vectors of paragraphs, f16[n, 384], mapped.
+
+    Raises:
+        InputError: there is no test data.
+    """
+    folder = data_folder() / "vectors"
     if not folder.is_dir():
         raise InputError(
             "there are no test vectors: set RETR_TEST_DATA to the folder of the test data, or "
@@ -279,8 +286,8 @@ def _file(path: Path) -> Path:
 def _check_wanted(vectors: Vectors, rows: int, queries: int, dim: int | None) -> None:
     if rows < 1 or not 0 < queries <= len(vectors.queries):
         raise InputError(
-            f"{vectors.name}: has {len(vectors.queries)} queries; {rows} rows and {queries} "
-            "queries cannot be had"
+            f"{vectors.name}: has {len(vectors.queries)} queries; choose at least one row and "
+            f"1 to {len(vectors.queries)} queries, not {rows} and {queries}"
         )
     if rows > len(vectors.base) and vectors.metric is Metric.IP:
         raise InputError(f"{vectors.name}: only vectors of unit length or for l2 can be grown")
@@ -304,16 +311,15 @@ def _write_base(
         grown.replace(folder / "base.npy")
         return
     chosen = np.sort(np.random.default_rng(seed).choice(len(source), rows, replace=False))
-    part = folder / "base.npy.part"
     shape = (rows, dim or source.shape[1])
-    out = np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=shape)
-    # Read as it lies: picking single rows of an HDF5 file takes for ever.
-    for start in range(0, len(source), _BLOCK):
-        first, last = np.searchsorted(chosen, (start, start + _BLOCK))
-        block = np.asarray(source[start : start + _BLOCK])[chosen[first:last] - start]
-        out[first:last] = _ready(block, unit, dim, seed)
-    out.flush()
-    part.replace(folder / "base.npy")
+    with whole(folder / "base.npy") as part:
+        out = np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=shape)
+        # In file order: picking single rows of an HDF5 file takes far too long.
+        for start in range(0, len(source), _BLOCK):
+            first, last = np.searchsorted(chosen, (start, start + _BLOCK))
+            block = np.asarray(source[start : start + _BLOCK])[chosen[first:last] - start]
+            out[first:last] = _ready(block, unit, dim, seed)
+        out.flush()
     grown.unlink(missing_ok=True)
 
 
@@ -322,8 +328,9 @@ def _write_queries(vectors: Vectors, folder: Path, count: int, dim: int | None, 
     rows = np.asarray(vectors.queries[:])
     unit = vectors.metric is Metric.COSINE
     kept = order[count : count + TUNING]
-    _save(folder / "queries.npy", _ready(rows[order[:count]], unit, dim, seed))
-    _save(folder / "tuning.npy", _ready(rows[kept], unit, dim, seed))
+    for name, chosen in (("queries", order[:count]), ("tuning", kept)):
+        with whole(folder / f"{name}.npy") as part, part.open("wb") as file:
+            np.save(file, _ready(rows[chosen], unit, dim, seed))
     return len(kept)
 
 
@@ -337,7 +344,7 @@ def _ready(rows: NDArray[Any], unit: bool, dim: int | None, seed: int) -> Floats
 
 
 def _agreement(vectors: Vectors, prepared: Prepared, seed: int) -> float | None:
-    """Return the recall of the neighbours the file names, None where it names none of these."""
+    """Return the recall of the neighbours that the file names; None if they are of other rows."""
     count = prepared.about["queries"]
     if vectors.neighbours is None or prepared.about["rows"] != len(vectors.base):
         return None
@@ -346,8 +353,9 @@ def _agreement(vectors: Vectors, prepared: Prepared, seed: int) -> float | None:
     k = min(10, vectors.neighbours.shape[1], len(vectors.base))
     order = np.random.default_rng(seed).permutation(len(vectors.queries))[:count]
     named = np.asarray(vectors.neighbours[:])[order][:, :k]
-    base, queries = prepared.base(), prepared.queries()
-    return judge(base, queries, vectors.metric, prepared.kth(k), named).recall
+    base, kth = prepared.base(), Answers.load(prepared.truth(k)).scores[:, -1]
+    scores = scored(base, prepared.queries(), vectors.metric, named)
+    return judge(named, scores, kth, len(base)).recall
 
 
 def _energy(rows: Floats) -> list[float]:
@@ -367,13 +375,6 @@ def _stamp(path: Path) -> list[Any]:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-
-
-def _save(path: Path, values: NDArray[Any]) -> None:
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        np.save(file, values)
-    part.replace(path)
 
 
 def _short(rows: int) -> str:

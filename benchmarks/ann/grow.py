@@ -7,28 +7,24 @@ them means anything. A grown point is a real row e_i moved towards, and along, i
 
     e_i + 2ab (e_j - e_i) + 0.7a (e_j - e_k)
 
-with j and k drawn from the 12 nearest rows of i, a from [0.4, 0.9] and b from [0.2, 0.6]; where
-rows have unit length so has it. The real rows come first and stay as they are.
-
-Blocks of rows are drawn from the seed and the number of the block, so a run that was stopped goes
-on with the block it was at and leaves the same bytes. Memory is that of the real rows and a block.
+with j and k drawn from the 12 nearest rows of i, a from [0.4, 0.9] and b from [0.2, 0.6]; if rows
+have unit length so has it. The real rows come first and stay as they are. Blocks of rows are drawn
+from the seed and the number of the block. Memory is that of the real rows and a block.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...indexes.base import Floats, Positions
-from ...retrieval.store.disk import storage_errors
 from ...retrieval.values.errors import InputError
+from ..files import whole
 
 NEIGHBOURS = 12
 _ROWS = 1 << 14
@@ -73,26 +69,16 @@ def grow(
             f"{len(real)} rows cannot grow to {rows}: give more than {NEIGHBOURS} rows, "
             "and no more than are wanted"
         )
-    with storage_errors(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        source = _floats(real, unit)
-        near = _cached_neighbours(source, out, unit, note)
-        part, mark = out.with_name(out.name + ".part"), out.with_name(out.name + ".mark")
-        wanted = {"rows": rows, "seed": seed, "real": len(real), "dim": source.shape[1]}
-        target, done = _open(part, mark, wanted)
-        last = time.monotonic()
-        for start in range(done, rows, _ROWS):
+    source = np.array(real, np.float32)
+    source = unit_rows(source) if unit else source
+    with whole(out) as part:
+        near = neighbours(source, NEIGHBOURS, note)
+        shape = (rows, source.shape[1])
+        target = np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=shape)
+        for start in range(0, rows, _ROWS):
             stop = min(start + _ROWS, rows)
             target[start:stop] = _block(source, near, start, stop, seed, unit)
-            target.flush()
-            mark.write_text(json.dumps(wanted | {"done": stop}))
-            if time.monotonic() - last > 10:
-                last = time.monotonic()
-                note(f"grown: {stop:,} of {rows:,} rows")
-        del target
-        part.replace(out)
-        mark.unlink()
-        neighbours_file(out).unlink()
+        target.flush()
 
 
 def neighbours(rows: Floats, count: int, note: Note = lambda _: None) -> Positions:
@@ -114,39 +100,6 @@ def neighbours(rows: Floats, count: int, note: Note = lambda _: None) -> Positio
             last = time.monotonic()
             note(f"neighbours: {start:,} of {len(rows):,} rows")
     return found
-
-
-def neighbours_file(out: Path) -> Path:
-    """Return where the neighbours lie while `out` is grown."""
-    return out.with_name(out.name + ".neighbours.npy")
-
-
-def _cached_neighbours(rows: Floats, out: Path, unit: bool, note: Note) -> Positions:
-    path = neighbours_file(out)
-    if path.exists():
-        known: Positions = np.load(path)
-        if known.shape == (len(rows), NEIGHBOURS):
-            return known
-    found = neighbours(rows, NEIGHBOURS, note)
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        np.save(file, found)
-    part.replace(path)
-    return found
-
-
-def _open(part: Path, mark: Path, wanted: dict[str, int]) -> tuple[Any, int]:
-    """Return the file to fill, mapped, and how many rows of it are there."""
-    shape = (wanted["rows"], wanted["dim"])
-    try:
-        known = json.loads(mark.read_bytes())
-        done = int(known.pop("done"))
-        if known == wanted and part.exists():
-            return np.lib.format.open_memmap(part, mode="r+"), done
-    except (OSError, ValueError, KeyError):
-        pass
-    mark.unlink(missing_ok=True)
-    return np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=shape), 0
 
 
 def _block(real: Floats, near: Positions, start: int, stop: int, seed: int, unit: bool) -> Floats:
@@ -187,11 +140,6 @@ def lifted(rows: Floats, dim: int, seed: int) -> Floats:
     matrix = rng.standard_normal((rows.shape[1], dim), np.float32) * np.float32(np.sqrt(2))
     shift = rng.uniform(0, 2 * np.pi, dim).astype(np.float32)
     return unit_rows(np.cos(rows @ matrix + shift))
-
-
-def _floats(rows: NDArray[np.floating], unit: bool) -> Floats:
-    floats = np.array(rows, np.float32)
-    return unit_rows(floats) if unit else floats
 
 
 if __name__ == "__main__":

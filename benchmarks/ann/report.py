@@ -1,22 +1,31 @@
-"""The report of `retr bench ann`: derived from what the runs left, without running anything."""
+"""The report of `retr bench ann`, derived from what the runs left without running anything.
+
+    python -m retr.benchmarks.ann.report OUT --out FILE    # keeps all that was measured in one file
+    python -m retr.benchmarks.ann.report --show FILE       # prints its tables
+
+OUT is the folder that `retr bench ann --out` filled. FILE has every figure that was measured, in
+every round, and the recall that was derived from the rows answered; the rows themselves stay in
+OUT.
+"""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterable
-from html import escape
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from ...retrieval.store.disk import storage_errors
+from .. import page
 from ..files import write_json, write_text
-from ..page import _STYLE as PAGE_STYLE
+from ..page import Block, Figure, Heading, Text
+from ..study import Result, Study
+from ..tables import Table
 from . import text
-from .plots import STYLE as PLOT_STYLE
-from .plots import legend, plot, plot_file
-from .results import Comparison, Dataset, Measure, collect
+from .gather import gather
+from .plots import plot
+from .results import Comparison, Measure, collect, derive
 from .suite import ABOUT
-
-_WORDS = ("system", "setting", "front", "best other", "retr, best spec", "measure", "prefix",
-          "vectors", "parameters", "cheapest graph that reaches it")  # fmt: skip
 
 
 def is_comparison(out: Path) -> bool:
@@ -32,79 +41,73 @@ def write(out: Path) -> Comparison:
         DamagedError: a file of them cannot be read.
     """
     comparison = collect(out)
-    for data in comparison.datasets:
-        for measure in Measure:
-            path = out / data.about["name"] / f"{measure}.svg"
-            with storage_errors(path):
-                write_text(plot_file(data, measure), path)
+    made = list(blocks(comparison))
+    for block in made:
+        if isinstance(block, Figure):
+            write_text(block.svg, out / block.file)
     write_json(comparison.to_dict(), out / "ann.json")
-    write_text(text.markdown_of(comparison), out / "report.md")
-    write_text(html_of(comparison), out / "report.html")
+    write_text(page.markdown_of(made), out / "report.md")
+    write_text(page.html_of(made), out / "report.html")
     return comparison
 
 
-def html_of(comparison: Comparison) -> str:
-    """Return the report as one HTML page that needs nothing else."""
-    parts = ["<h1>Nearest neighbours: systems side by side</h1>", _soft(text.HOW)]
+def blocks(comparison: Comparison) -> Iterable[Block]:
+    """Yield the whole report."""
+    yield Heading("Nearest neighbours: systems side by side", 1)
+    yield Text(text.HOW)
     for data in comparison.datasets:
-        parts += _dataset(data)
-    parts += ["<h2>How each was built</h2>", _table(text.parameters(comparison))]
-    parts += ["<h2>Machine and versions</h2>", _table(text.machine(comparison))]
-    parts += [
-        _soft("Raw results lie in the folders beside this page; this page is derived again with:"),
-        "<p><code>retr bench report .</code></p>",
-    ]
-    body = "\n".join(parts)
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        "<title>Nearest neighbours benchmark</title>\n"
-        f"<style>{PAGE_STYLE}{PLOT_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
-    )
+        yield Heading(text.title_of(data))
+        yield Text(text.origin_of(data))
+        for warning in text.flaws(data):
+            yield Text(warning, warning=True)
+        for measure in Measure:
+            if svg := plot(data, measure):
+                yield Figure(svg, f"{data.about['name']}/{measure}.svg", str(measure))
+        yield from text.main_tables(data)
+        yield text.settings(data)
+    yield text.parameters(comparison)
+    yield text.machine(comparison)
+    yield Text("Raw results lie in the folders beside this page; it is derived again with:")
+    yield Text("retr bench report .", code=True)
 
 
-def _dataset(data: Dataset) -> Iterable[str]:
-    yield f"<h2>{escape(text.title_of(data))}</h2>"
-    yield _soft(text.origin_of(data))
-    for warning in text.flaws(data):
-        yield f'<p class="warn">{escape(warning)}</p>'
-    yield legend(data.systems)
-    for measure in Measure:
-        yield f"<figure>{plot(data, measure)}</figure>"
-    for heading, note, table in text.sections(data):
-        yield f"<h3>{escape(heading)}</h3>"
-        if note:
-            yield _soft(note)
-        yield _table(table)
-    yield "<details><summary>Every setting</summary>"
-    yield _table(text.settings(data))
-    yield "</details>"
+def text_of(comparison: Comparison) -> str:
+    """Return the report's main tables for a terminal."""
+    parts: list[Block] = []
+    for data in comparison.datasets:
+        parts += [Heading(text.title_of(data)), *map(Text, text.flaws(data))]
+        parts += text.main_tables(data)
+    return page.text_of(parts)
 
 
-def _table(table: text.Table) -> str:
-    head, rows = table
-    # Numbers stand right; a head without a name belongs to the value before it.
-    right = [name not in _WORDS for name in head]
-    if not any(head):
-        right = [False] * len(head)
-    cells = "".join(_cell("th", name, number) for name, number in zip(head, right, strict=True))
-    lines = [
-        "<tr>"
-        + "".join(_cell("td", cell, number) for cell, number in zip(row, right, strict=True))
-        + "</tr>"
-        for row in rows
-    ]
-    return (
-        f'<div class="scroll"><table><thead><tr>{cells}</tr></thead>'
-        f"<tbody>{''.join(lines)}</tbody></table></div>"
-    )
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the folder."""
+    parser.add_argument("results", type=Path, metavar="OUT", help="a folder of `retr bench ann`")
 
 
-def _cell(tag: str, value: str, number: bool) -> str:
-    # A reason is longer than any figure.
-    wide = ' class="wide"' if len(value) > 60 else ' class="n"' if number else ""
-    return f"<{tag}{wide}>{escape(value)}</{tag}>"
+def measure(given: argparse.Namespace) -> dict[str, Any]:
+    """Return what lies in the folder; its environment is that of the newest build."""
+    return gather(given.results)
 
 
-def _soft(words: str) -> str:
-    return f'<p class="soft">{escape(words)}</p>'
+def tables(result: Result) -> Iterable[Table]:
+    """Yield the tables of each base, all settings last, and what was built how."""
+    comparison = derive(result)
+    without = {(found["about"]["name"], each["system"]) for found in result["datasets"]
+               for each in found["systems"] if not each["neighbours"]}  # fmt: skip
+    for data in comparison.datasets:
+        name = data.about["name"]
+        notes = [text.origin_of(data), *text.flaws(data)]
+        if bare := [system.name for system in data.systems if (name, system.name) in without]:
+            notes.append(f"Recall as it was when measured, rows not kept: {', '.join(bare)}.")
+        main = [*text.main_tables(data), text.settings(data)]
+        main[0] = replace(main[0], notes=[*main[0].notes, *notes])
+        yield from (replace(table, title=f"{text.title_of(data)}: {table.title}") for table in main)
+    yield text.parameters(comparison)
+    yield text.machine(comparison)
+
+
+STUDY = Study("ann.report", __doc__, arguments, measure, tables)
+
+if __name__ == "__main__":
+    STUDY.main()

@@ -1,12 +1,12 @@
 """What the runs of `retr bench ann` say: points, who is ahead at a recall, and Matryoshka's ratios.
 
-Nothing is interpolated: what a system takes for a recall is the cheapest setting measured whose
-recall is that or more. Figures of several rounds are the median over them.
+Nothing is interpolated: a system at a recall is the cheapest setting measured that has at least
+that recall. Figures of several rounds are the median over them.
 """
 
 from __future__ import annotations
 
-import json
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ...indexes.spec import IndexSpec, SpecError
-from ...retrieval.values.errors import DamagedError, InputError
-from .suite import ABOUT, BUILD, FAILED, FORMAT
+from .gather import gather
 
 RECALLS = (0.90, 0.95, 0.99)
 _AUTO = "auto@"
@@ -27,6 +26,10 @@ class Measure(StrEnum):
 
     CPU = "cpu"  # microseconds of CPU that one query takes, median over queries, one thread
     RATE = "rate"  # queries a second in a batch, all threads
+
+    def cost(self, value: float) -> float:
+        """Return what is lower if the value is better."""
+        return value if self is Measure.CPU else 1 / value
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ class System:
     """A system over one base; with `failed` set there is nothing else.
 
     anonymous, mapped: resident bytes after all searches, less those of the process before; None
-                       where the operating system does not say.
+                       if the operating system does not say.
     disk:              bytes of the index and of the vectors that it reads.
     flaws:             answers that were no row of the base, or stood twice.
     """
@@ -101,7 +104,7 @@ class System:
 
     @property
     def spec(self) -> IndexSpec | None:
-        """The index, where it is ours."""
+        """The index, if it is ours."""
         if not self.ours or not self.parameters:
             return None
         try:
@@ -110,31 +113,28 @@ class System:
             return None
 
     def at(self, recall: float, measure: Measure) -> Point | None:
-        """Return the cheapest setting that has the recall, None where none does."""
+        """Return the cheapest setting that has the recall, None if none does."""
         reached = [point for point in self.points if point.of(measure)[0] >= recall]
-        if not reached:
-            return None
-        if measure is Measure.CPU:
-            return min(reached, key=lambda point: point.cpu_us)
-        return max(reached, key=lambda point: point.rate)
+        return min(reached, key=lambda p: measure.cost(p.of(measure)[1]), default=None)
 
     def front(self, measure: Measure) -> list[Point]:
         """Return the settings that none other beats in both, by ascending recall."""
-        sign = 1 if measure is Measure.CPU else -1
         kept: list[Point] = []
-        for point in sorted(
-            self.points, key=lambda p: (-p.of(measure)[0], sign * p.of(measure)[1])
-        ):
-            if not kept or sign * point.of(measure)[1] < sign * kept[-1].of(measure)[1]:
+        cheapest = math.inf
+        found = [(*point.of(measure), point) for point in self.points]
+        for _, value, point in sorted(found, key=lambda f: (-f[0], measure.cost(f[1]))):
+            if measure.cost(value) < cheapest:
                 kept.append(point)
+                cheapest = measure.cost(value)
         return kept[::-1]
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A system at a recall: its name, the recall it has there, and the value."""
+    """A system at a recall: its name, what it is, the recall it has there, and the value."""
 
     system: str
+    label: str
     recall: float
     value: float
 
@@ -143,10 +143,10 @@ class Cell:
 class Winner:
     """Who is ahead at a recall, in one measure.
 
-    best:   the best system that is not ours; None where none has the recall.
-    auto:   what `auto` chose for this recall, with the recall it has, be it too low.
+    best:   the best system that is not ours; None if none has the recall.
+    auto:   what `auto` chose for this recall, with the recall it has, even if that is too low.
     fixed:  the best of our fixed specs.
-    ratio:  how many times better `auto` is than `best`; None where it misses the recall.
+    ratio:  how many times better `auto` is than `best`; None if it misses the recall.
     fixed_ratio: the same of `fixed`.
     """
 
@@ -214,68 +214,51 @@ class Comparison:
 
 
 def collect(out: Path) -> Comparison:
-    """Return the comparison of an output folder, derived from the raw results alone.
+    """Return the comparison of an output folder, derived from what the runs left alone.
 
     Raises:
-        InputError: there are none.
+        InputError: there are no results.
         DamagedError: a file of them cannot be read.
     """
-    datasets, environments = [], []
-    for path in sorted(out.glob(f"*/{ABOUT}")):
-        data, environment = _dataset(path)
-        datasets.append(data)
-        environments += environment
-    if not environments:
-        raise InputError(f"{out}: holds no results; make some with: retr bench ann --out {out}")
-    newest = max(environments, key=lambda each: str(each["time"]))
-    return Comparison(tuple(sorted(datasets, key=_order)), newest)
+    return derive(gather(out))
 
 
-def _order(data: Dataset) -> tuple[Any, ...]:
-    return data.about["title"], data.about["dim"], data.about["rows"]
+def derive(gathered: Mapping[str, Any]) -> Comparison:
+    """Return the comparison of what `gather` returned, now or when it was kept in a file."""
+    datasets = sorted(
+        map(_dataset, gathered["datasets"]),
+        key=lambda data: (data.about["title"], data.about["dim"], data.about["rows"]),
+    )
+    return Comparison(tuple(datasets), gathered["environment"])
 
 
-def _dataset(path: Path) -> tuple[Dataset, list[Mapping[str, Any]]]:
-    systems, environments, keys = [], [], []
-    for folder in sorted(each for each in path.parent.iterdir() if each.is_dir()):
-        build = _read(folder / BUILD) if (folder / BUILD).exists() else None
-        if build:
-            environments.append(build["environment"])
-            keys.append(build)
-        system = _system(folder, build)
-        if system is not None:
-            systems.append(system)
-    key = keys[0] if keys else {"k": 0, "threads": 0}
-    names = {system.name: system for system in systems}
+def _dataset(found: Mapping[str, Any]) -> Dataset:
+    systems = [system for each in found["systems"] if (system := _system(each)) is not None]
     winners = [_winner(systems, r, m) for m in Measure for r in RECALLS]
-    data = Dataset(
-        about=_read(path),
-        k=int(key["k"]),
-        threads=int(key["threads"]),
-        systems=tuple(names.values()),
+    first = next((each for each in found["systems"] if "build" in each), {"k": 0, "threads": 0})
+    return Dataset(
+        about=found["about"],
+        k=int(first["k"]),
+        threads=int(first["threads"]),
+        systems=tuple(systems),
         winners=tuple(w for w in winners if w.best or w.auto or w.fixed),
         builds=tuple(_builds(systems)),
         exact=_against_exact(systems),
         prefixes=tuple(_against_full(systems)),
     )
-    return data, environments
 
 
-def _system(folder: Path, build: Mapping[str, Any] | None) -> System | None:
-    if (folder / FAILED).exists():
-        failed = _read(folder / FAILED)
-        label = build["label"] if build else failed["system"]
-        return System(str(failed["system"]), str(label), failed=str(failed["failed"]))
-    if build is None:
+def _system(found: Mapping[str, Any]) -> System | None:
+    name, build = str(found["system"]), found.get("build")
+    if "failed" in found:
+        return System(name, build["label"] if build else name, failed=str(found["failed"]))
+    singles, batches = found["single"], found["batch"]
+    if build is None or not singles or not batches:
         return None
-    singles = [_read(file) for file in sorted(folder.glob("single-*.json"))]
-    batches = [_read(file) for file in sorted(folder.glob("batch-*.json"))]
-    if not singles or not batches:
-        return None
-    every = [point for each in (*singles, *batches) for point in each["points"]]
-    anonymous, mapped = (_grown(singles, name) for name in ("anonymous", "mapped"))
+    every = [*singles, *batches]
+    flaws = [each["points"][kind] for each in every for kind in ("invalid", "repeated")]
     return System(
-        name=build["system"],
+        name=name,
         label=build["label"],
         points=tuple(_points(singles, batches)),
         parameters=build["parameters"],
@@ -287,31 +270,32 @@ def _system(folder: Path, build: Mapping[str, Any] | None) -> System | None:
         tuning=build["tuning"],
         index_bytes=build["index_bytes"],
         disk=build["index_bytes"] + build["vector_bytes"],
-        anonymous=anonymous,
-        mapped=mapped,
+        anonymous=_grown(singles, "anonymous"),
+        mapped=_grown(singles, "mapped"),
         open_s=statistics.median(each["open_wall_s"] for each in singles),
-        flaws=sum(point["invalid"] + point["repeated"] for point in every),
+        flaws=sum(map(sum, flaws)),
         rounds=len(singles),
-        load=max(each["load"] for each in (*singles, *batches)),
+        load=max(each["load"] for each in every),
     )
 
 
 def _points(
     singles: Sequence[Mapping[str, Any]], batches: Sequence[Mapping[str, Any]]
 ) -> Iterable[Point]:
-    for number, first in enumerate(singles[0]["points"]):
-        alone = [each["points"][number] for each in singles]
-        together = [each["points"][number] for each in batches]
-        middle = {
-            name: statistics.median(point[name] for point in alone)
-            for name in ("recall", "cpu_us", "cpu_us_mean", "wall_us")
-        }
+    for number, setting in enumerate(singles[0]["points"]["setting"]):
+
+        def middle(rounds: Sequence[Mapping[str, Any]], name: str, number: int = number) -> float:
+            return float(statistics.median(each["points"][name][number] for each in rounds))
+
         yield Point(
-            setting=", ".join(f"{name} {value}" for name, value in first["setting"].items()),
-            batch_recall=statistics.median(point["recall"] for point in together),
-            batch_cpu_us=statistics.median(point["cpu_us"] for point in together),
-            rate=statistics.median(point["qps"] for point in together),
-            **middle,
+            setting=", ".join(f"{name} {value}" for name, value in setting.items()),
+            recall=middle(singles, "recall"),
+            cpu_us=middle(singles, "cpu_us"),
+            cpu_us_mean=middle(singles, "cpu_us_mean"),
+            wall_us=middle(singles, "wall_us"),
+            batch_recall=middle(batches, "recall"),
+            batch_cpu_us=middle(batches, "cpu_us"),
+            rate=middle(batches, "qps"),
         )
 
 
@@ -324,57 +308,46 @@ def _grown(singles: Sequence[Mapping[str, Any]], name: str) -> int | None:
 
 
 def _winner(systems: Sequence[System], recall: float, measure: Measure) -> Winner:
+    def times(ours: Cell | None) -> float | None:
+        if ours is None or best is None or ours.recall < recall:
+            return None
+        return measure.cost(best.value) / measure.cost(ours.value)
+
     best = _best((s for s in systems if not s.ours), recall, measure)
     fixed = _best((s for s in systems if s.ours and s.asked is None), recall, measure)
-    chosen = next((s for s in systems if s.asked == recall and s.points), None)
     auto = None
-    if chosen is not None:
-        met = chosen.at(recall, measure)
-        point = met or max(chosen.points, key=lambda p: p.of(measure)[0])
-        auto = Cell(chosen.name, *point.of(measure))
-    return Winner(
-        recall, measure, best, auto, fixed, _times(auto, best, recall, measure),
-        _times(fixed, best, recall, measure),
-    )  # fmt: skip
+    if (chosen := _auto(systems, recall)) is not None:
+        point = chosen.at(recall, measure) or max(chosen.points, key=lambda p: p.of(measure)[0])
+        auto = Cell(chosen.name, chosen.label, *point.of(measure))
+    return Winner(recall, measure, best, auto, fixed, times(auto), times(fixed))
 
 
-def _times(ours: Cell | None, best: Cell | None, recall: float, measure: Measure) -> float | None:
-    if ours is None or best is None or ours.recall < recall:
-        return None
-    times = best.value / ours.value
-    return times if measure is Measure.CPU else 1 / times
+def _auto(systems: Iterable[System], recall: float) -> System | None:
+    return next((s for s in systems if s.asked == recall and s.points), None)
 
 
-def _best(systems: Iterable[System], recall: float, measure: Measure) -> Cell | None:
+def _best(systems: Iterable[System], recall: float, measure: Measure = Measure.CPU) -> Cell | None:
     cells = [
-        Cell(system.name, *point.of(measure))
+        Cell(system.name, system.label, *point.of(measure))
         for system in systems
         if (point := system.at(recall, measure)) is not None
     ]
-    if not cells:
-        return None
-    sign = 1 if measure is Measure.CPU else -1
-    return min(cells, key=lambda cell: sign * cell.value)
+    return min(cells, key=lambda cell: measure.cost(cell.value), default=None)
 
 
 def _builds(systems: Sequence[System]) -> Iterable[Build]:
     for recall in RECALLS:
-        auto = next((s for s in systems if s.asked == recall and s.points), None)
         graphs = [s for s in systems if s.graph and s.at(recall, Measure.CPU)]
-        graph = min(graphs, key=lambda s: s.build_cpu_s or 0.0, default=None)
-        if auto is not None:
-            yield Build(
-                recall, auto.build_cpu_s, graph.name if graph else None,
-                graph.build_cpu_s if graph else None,
-            )  # fmt: skip
+        graph = min(graphs, key=lambda s: s.build_cpu_s or 0.0, default=System("", ""))
+        if (auto := _auto(systems, recall)) is not None:
+            yield Build(recall, auto.build_cpu_s, graph.name or None, graph.build_cpu_s)
 
 
 def _against_exact(systems: Sequence[System]) -> Ratio | None:
     """Return the ratio of exact search to Matryoshka re-ranking, at a recall of 0.99."""
-    recall = RECALLS[-1]
-    exact = _best((s for s in systems if s.exact), recall, Measure.CPU)
-    ours = _best((s for s in systems if s.spec and s.spec.dims), recall, Measure.CPU)
-    return Ratio(recall, exact, ours) if exact and ours else None
+    exact = _best((s for s in systems if s.exact), RECALLS[-1])
+    ours = _best((s for s in systems if s.spec and s.spec.dims), RECALLS[-1])
+    return Ratio(RECALLS[-1], exact, ours) if exact and ours else None
 
 
 def _against_full(systems: Sequence[System]) -> Iterable[Ratio]:
@@ -382,21 +355,7 @@ def _against_full(systems: Sequence[System]) -> Iterable[Ratio]:
     ours = [(s, s.spec) for s in systems if s.spec is not None]
     for kind in dict.fromkeys(spec.kind for _, spec in ours):
         for recall in RECALLS:
-            full = _best(
-                (s for s, spec in ours if spec.kind == kind and not spec.dims), recall, Measure.CPU
-            )
-            prefix = _best(
-                (s for s, spec in ours if spec.kind == kind and spec.dims), recall, Measure.CPU
-            )
+            full = _best((s for s, p in ours if p.kind == kind and not p.dims), recall)
+            prefix = _best((s for s, p in ours if p.kind == kind and p.dims), recall)
             if full and prefix:
                 yield Ratio(recall, full, prefix)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise DamagedError(f"{path}: cannot be read ({error}); remove {path.parent}") from error
-    if not isinstance(values, dict) or values.get("format", FORMAT) != FORMAT:
-        raise DamagedError(f"{path}: is not as this retr writes it; remove {path.parent}")
-    return values

@@ -3,15 +3,17 @@
     OUT/
       ann.json report.md report.html         derived; made again from what lies below
       DATASET/about.json                     the vectors: where from, how many, digest
+      DATASET/truth-K.npz                    the nearest rows to each query, and their scores
       DATASET/SYSTEM/build.json              what it is, its build, bytes, versions, machine
       DATASET/SYSTEM/single-R.json           one query at a time on one thread, in round R
       DATASET/SYSTEM/batch-R.json            all queries at once on all threads
-      DATASET/SYSTEM/*.npy                   the rows that were answered, i64[settings, q, k]
-      DATASET/SYSTEM/failed.json             why there is no result, where there is none
+      DATASET/SYSTEM/single-R.npz batch-R.npz   the rows answered and their scores: see Answers
+      DATASET/SYSTEM/failed.json             why there is no result, if there is none
 
 Each system runs in processes of its own, in rounds: every system once, then every system again.
-Within a round they take turns of a quarter of a second (ann_turns.py), so that what else the
-machine does falls on all of them alike. What is there is not run again.
+Within a round they take turns of a quarter of a second (turns.py), so that what else the machine
+does falls on all of them alike. What is there is not run again. Recall is derived from the rows
+when results are gathered (gather.py).
 """
 
 from __future__ import annotations
@@ -31,16 +33,17 @@ import numpy as np
 from ...retrieval.store.disk import storage_errors
 from ...retrieval.values.errors import InputError
 from ..environment import describe
-from ..files import write_json
+from ..files import whole, write_json
 from .data import Prepared
 from .peers import name_of, peer
-from .truth import judge
+from .truth import Answers, scored
 from .turns import Worker, take_turns
 
 log = logging.getLogger("retr.benchmarks")
 
 FORMAT = 1
 ABOUT, BUILD, FAILED = "about.json", "build.json", "failed.json"
+TRUTH = "truth-{}.npz"
 TIMEOUT = 3600.0
 _DOING = {"tune": "tuned", "build": "built", "single": "searched", "batch": "searched in a batch"}
 
@@ -50,7 +53,7 @@ class Settings:
     """How a run is made.
 
     k:       how many neighbours are asked for.
-    threads: those of a build and of a batch; one query is asked on one.
+    threads: of a build and of a batch; a single query has one.
     rounds:  how often each system is opened and searched.
     timeout: seconds that one process may take.
     seconds: for how long a batch is repeated at each setting, at least.
@@ -86,8 +89,8 @@ def run(
 ) -> Path:
     """Measure the systems over the vectors; return the folder with the results.
 
-    cache: where indexes lie until they have been measured; then they are removed,
-           unless the settings keep them.
+    cache: where indexes are until they have been measured; then they are removed, unless the
+           settings keep them.
 
     Raises:
         InputError: there is no such system, or k is above the number of rows.
@@ -108,6 +111,8 @@ def run(
             each.prepare()
         if not settings.searches:
             return folder
+        with whole(folder / TRUTH.format(settings.k)) as part:
+            shutil.copyfile(data.truth(settings.k), part)
         for number in range(settings.rounds):
             for phase, threads in (("single", 1), ("batch", settings.threads)):
                 for start in range(0, len(runs), settings.together):
@@ -127,7 +132,7 @@ def _in_turns(runs: Sequence[_Run], phase: str, threads: int, name: str) -> None
                 worker = each.start(phase, threads, each.folder / f"{Path(name).stem}.npy")
                 own[worker] = each
                 worker.turn()  # until it is open and warm
-        # Kept as soon as it is there, in case that the run is interrupted.
+        # Kept at once, in case the run is interrupted.
         take_turns([*own], lambda one: own[one].finish(phase, str(one.ended), name))
     finally:
         for worker in own:
@@ -183,8 +188,8 @@ class _Run:
         return not (self.folder / FAILED).exists() and self._known(name) is None
 
     def finish(self, phase: str, ended: str, name: str) -> None:
-        """Judge and keep what a worker found, or why there is nothing."""
-        self._guarded(lambda: self._judge(self._result(phase, ended), name))
+        """Keep what a worker found, or why there is nothing."""
+        self._guarded(lambda: self._keep(self._result(phase, ended), name))
 
     def _guarded(self, step: Any) -> None:
         try:
@@ -212,15 +217,12 @@ class _Run:
         record["environment"] = describe()
         write_json(record, self.folder / BUILD)
 
-    def _judge(self, found: dict[str, Any], name: str) -> None:
-        answers = self.folder / f"{Path(name).stem}.npy"
-        kth = self.data.kth(self.settings.k)
-        for point, rows in zip(found["points"], np.load(answers), strict=True):
-            worth = judge(self.base, self.queries, self.data.metric, kth, rows)
-            point |= {
-                "recall": worth.recall, "missing": worth.missing,
-                "invalid": worth.invalid, "repeated": worth.repeated,
-            }  # fmt: skip
+    def _keep(self, found: dict[str, Any], name: str) -> None:
+        path = (self.folder / name).with_suffix(".npy")
+        rows = np.load(path)
+        scores = [scored(self.base, self.queries, self.data.metric, each) for each in rows]
+        Answers(rows, np.stack(scores)).save(path.with_suffix(".npz"))
+        path.unlink()
         write_json({**self.key, **found, "load": os.getloadavg()[0]}, self.folder / name)
 
     def _known(self, name: str) -> Mapping[str, Any] | None:
@@ -237,7 +239,7 @@ class _Run:
         return self._result(phase, str(worker.ended))
 
     def start(self, phase: str, threads: int, answers: Path | None = None) -> Worker:
-        """Start the process of a phase; answers: where it leaves them."""
+        """Start the process of a phase; answers: the file for them."""
         about, job = self.data.about, self.folder / f"{phase}.job"
         result = self.folder / f"{phase}.result"
         result.unlink(missing_ok=True)

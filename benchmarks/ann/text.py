@@ -1,28 +1,27 @@
-"""A comparison as tables of text, and as Markdown; the cells are those of the HTML page, too."""
+"""A comparison as tables: for the terminal, Markdown and HTML."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..environment import items as environment_items
-from .results import RECALLS, Comparison, Dataset, Measure, Point, Ratio, System, Winner
+from .. import environment
+from ..tables import Table, number
+from .results import RECALLS, Cell, Comparison, Dataset, Measure, Point, System, Winner
 
-Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 _Value = Callable[[Point], float]
 
 HOW = (
-    "Recall is worked out from the row numbers a system answers with and the true scores, ties "
-    "counted as found; nothing a system says of itself is used. One query: the median over "
-    "queries of the CPU time of the whole process on one pinned thread, after a warm-up; settings "
-    "take turns of a hundred queries, each other ones than the setting before it. All systems of "
-    "a round are open at once and take turns of a quarter of a second, for the speed of a machine "
-    "changes with what its neighbours do. Batch: all queries in one call, on all threads. A "
-    "figure at a recall is that of the cheapest setting measured which has that recall or more, "
-    "never interpolated. Other systems are swept "
-    "over their own knob and take their best setting in hindsight; `auto` was tuned on other "
-    "queries and answers at the one operating point it chose. A ratio above 1 means that retr is "
-    "ahead."
+    "Recall is computed from the row numbers a system returns and their true scores; ties count "
+    "as found, and nothing a system claims is used. One query: the median over queries of the CPU "
+    "time of the whole process on one pinned thread, after a warm-up; settings take turns of a "
+    "hundred queries, never the ones that the setting before was just asked. All systems of a "
+    "round are open at once and take turns of a quarter of a second, because other work changes "
+    "the speed of a machine. Batch: all queries in one call, on all threads. The figure at a "
+    "recall is that of the cheapest measured setting with at least that recall, never "
+    "interpolated. Other systems are swept over their own parameters and shown at their best "
+    "setting in hindsight; `auto` was tuned on other queries and runs at the one operating point "
+    "it chose. A ratio above 1 means that retr is ahead."
 )
 MATRYOSHKA = (
     "CPU time of one query. Against exact search: the faster of FAISS's flat index and a BLAS "
@@ -64,26 +63,23 @@ def winners(data: Dataset) -> Table:
     """Return who is ahead at each recall."""
     head = ["recall", "measure", "best other", "", "retr auto", "its recall", "ratio",
             "retr, best spec", "", "ratio"]  # fmt: skip
-    return head, [_winner(data, each) for each in data.winners]
+    return Table(head, list(map(_winner, data.winners)), "Who is ahead")
 
 
-def _winner(data: Dataset, each: Winner) -> list[str]:
-    labels = {system.name: system.label for system in data.systems}
+def _winner(each: Winner) -> list[str]:
+    def value(cell: Cell) -> str:
+        return f"{cell.value:,.0f}{' µs' if each.measure is Measure.CPU else '/s'}"
+
+    def named(cell: Cell | None, none: str = "") -> list[str]:
+        return [none, ""] if cell is None else [cell.label, value(cell)]
+
     auto = ["", ""]
     if each.auto is not None:
-        auto = [_value(each.auto.value, each.measure), f"{each.auto.recall:.4f}"]
-    missed = each.auto is not None and each.auto.recall < each.recall
-    if missed:
-        auto[1] += " (too low)"
-    best = ["none reaches it", ""]
-    if each.best is not None:
-        best = [labels[each.best.system], _value(each.best.value, each.measure)]
-    fixed = ["", ""]
-    if each.fixed is not None:
-        fixed = [labels[each.fixed.system], _value(each.fixed.value, each.measure)]
+        low = " (too low)" if each.auto.recall < each.recall else ""
+        auto = [value(each.auto), f"{each.auto.recall:.4f}{low}"]
     name = "one query" if each.measure is Measure.CPU else "batch"
-    return [f"{each.recall:.2f}", name, *best, *auto, _times(each.ratio), *fixed,
-            _times(each.fixed_ratio)]  # fmt: skip
+    return [f"{each.recall:.2f}", name, *named(each.best, "none reaches it"), *auto,
+            number(each.ratio, 2), *named(each.fixed), number(each.fixed_ratio, 2)]  # fmt: skip
 
 
 def at_recalls(data: Dataset) -> Table:
@@ -98,11 +94,12 @@ def at_recalls(data: Dataset) -> Table:
         cells = [_both(system, recall) for recall in RECALLS]
         tuning = system.tuning["cpu_s"] if system.tuning else None
         rows.append(
-            [_label(system), *cells, _seconds(system.build_cpu_s), _seconds(system.build_wall_s),
-             _seconds(tuning), *map(_megabytes, (system.disk, system.anonymous, system.mapped)),
-             "" if system.open_s is None else f"{system.open_s:.2f}"]
+            [_label(system), *cells, number(system.build_cpu_s, 1), number(system.build_wall_s, 1),
+             number(tuning, 1), *map(_megabytes, (system.disk, system.anonymous, system.mapped)),
+             number(system.open_s, 2)]
         )  # fmt: skip
-    return head, rows
+    note = "CPU µs of one query / queries a second in a batch, at the recall."
+    return Table(head, rows, "At each recall", [note])
 
 
 def processor_times(data: Dataset) -> Table:
@@ -121,7 +118,11 @@ def processor_times(data: Dataset) -> Table:
                 times = [spent(point) for point in system.points if found(point) >= recall]
                 row.append(f"{min(times):,.0f}" if times else "")
         rows.append(row)
-    return head, rows
+    note = (
+        "CPU µs of a query: the median and the mean of single ones, and in a batch, where all "
+        "threads count. On a busy machine it says more than queries a second."
+    )
+    return Table(head, rows, "Processor time", [note])
 
 
 def settings(data: Dataset) -> Table:
@@ -138,31 +139,27 @@ def settings(data: Dataset) -> Table:
                  *(f"{v:,.0f}" for v in (point.cpu_us, point.cpu_us_mean, point.wall_us)),
                  f"{point.batch_recall:.4f}", f"{point.batch_cpu_us:,.0f}", f"{point.rate:,.0f}"]
             )  # fmt: skip
-    return head, rows
+    return Table(head, rows, "Every setting")
 
 
 def builds(data: Dataset) -> Table:
     """Return what `auto` cost to build beside the cheapest graph that reaches the recall."""
     head = ["recall", "retr auto, build CPU s", "cheapest graph that reaches it", "build CPU s"]
-    return head, [
-        [f"{b.recall:.2f}", _seconds(b.auto), b.graph or "none", _seconds(b.graph_s)]
+    rows = [
+        [f"{b.recall:.2f}", number(b.auto, 1), b.graph or "none", number(b.graph_s, 1)]
         for b in data.builds
     ]
+    return Table(head, rows, "What a build costs")
 
 
 def ratios(data: Dataset) -> Table:
     """Return Matryoshka's ratios."""
     head = ["recall", "", "CPU µs", "its recall", "prefix", "CPU µs", "its recall", "times"]
-    found = [*([data.exact] if data.exact else []), *data.prefixes]
-    return head, [_ratio(data, each) for each in found]
-
-
-def _ratio(data: Dataset, each: Ratio) -> list[str]:
-    labels = {system.name: system.label for system in data.systems}
-    cells = [f"{each.recall:.2f}"]
-    for cell in (each.first, each.second):
-        cells += [labels[cell.system], f"{cell.value:,.0f}", f"{cell.recall:.4f}"]
-    return [*cells, f"{each.times:.1f}"]
+    rows = []
+    for each in filter(None, (data.exact, *data.prefixes)):
+        cells = [(c.label, f"{c.value:,.0f}", f"{c.recall:.4f}") for c in (each.first, each.second)]
+        rows.append([f"{each.recall:.2f}", *cells[0], *cells[1], f"{each.times:.1f}"])
+    return Table(head, rows, "Matryoshka", [MATRYOSHKA])
 
 
 def flaws(data: Dataset) -> Iterable[str]:
@@ -181,15 +178,6 @@ def flaws(data: Dataset) -> Iterable[str]:
         )
 
 
-def packages(comparison: Comparison) -> Mapping[str, str]:
-    """Return the versions of all systems' libraries."""
-    found: dict[str, str] = {}
-    for data in comparison.datasets:
-        for system in data.systems:
-            found |= system.versions or {}
-    return dict(sorted(found.items()))
-
-
 def parameters(comparison: Comparison) -> Table:
     """Return how each system was built."""
     found: dict[tuple[str, str], str] = {}
@@ -198,59 +186,28 @@ def parameters(comparison: Comparison) -> Table:
             if system.parameters is not None:
                 shown = ", ".join(f"{n} {v}" for n, v in system.parameters.items())
                 found[data.about["name"], system.label] = shown or "nothing to choose"
-    return ["vectors", "system", "parameters"], [[*key, value] for key, value in found.items()]
-
-
-def sections(data: Dataset) -> Iterable[tuple[str, str, Table]]:
-    """Yield the tables of a base with their headings and what has to be known to read them."""
-    if data.winners:
-        yield "Who is ahead", "", winners(data)
-    note = "CPU µs of one query / queries a second in a batch, at the recall."
-    yield "At each recall", note, at_recalls(data)
-    note = (
-        "CPU µs of a query: the median and the mean of single ones, and in a batch, where all "
-        "threads count. On a busy machine it says more than queries a second."
-    )
-    yield "Processor time", note, processor_times(data)
-    if data.builds:
-        yield "What a build costs", "", builds(data)
-    if data.exact or data.prefixes:
-        yield "Matryoshka", MATRYOSHKA, ratios(data)
+    rows = [[*key, value] for key, value in found.items()]
+    return Table(["vectors", "system", "parameters"], rows, "How each was built")
 
 
 def machine(comparison: Comparison) -> Table:
-    """Return the machine and the versions."""
-    items = [(name, value) for name, value in environment_items(comparison.environment)]
-    items += [(name, value) for name, value in packages(comparison).items()]
-    return ["", ""], [list(item) for item in dict(items).items()]
+    """Return the machine, and the versions of all systems' libraries."""
+    systems = [system for data in comparison.datasets for system in data.systems]
+    versions = [pair for system in systems for pair in (system.versions or {}).items()]
+    items = {**dict(environment.items(comparison.environment)), **dict(sorted(versions))}
+    return Table(["", ""], [list(item) for item in items.items()], "Machine and versions")
 
 
-def markdown_of(comparison: Comparison) -> str:
-    """Return the report as Markdown; its plots are the SVG files beside it."""
-    parts = ["# Nearest neighbours: systems side by side", HOW]
-    for data in comparison.datasets:
-        parts += [f"## {title_of(data)}", origin_of(data), *flaws(data)]
-        for measure in Measure:
-            parts.append(f"![{measure}]({data.about['name']}/{measure}.svg)")
-        for heading, note, table in sections(data):
-            parts += [f"### {heading}", *([note] if note else []), _markdown(table)]
-        parts += ["### Every setting", _markdown(settings(data))]
-    parts += ["## How each was built", _markdown(parameters(comparison))]
-    parts += ["## Machine and versions", _markdown(machine(comparison))]
-    return "\n\n".join(parts) + "\n"
-
-
-def text_of(comparison: Comparison) -> str:
-    """Return the report's main tables for a terminal."""
-    from ...retrieval.evaluation.measures import text_table
-
-    parts = []
-    for data in comparison.datasets:
-        parts.append(title_of(data))
-        parts += flaws(data)
-        for heading, _, (head, rows) in sections(data):
-            parts += [f"\n{heading}", text_table([list(head), *map(list, rows)])]
-    return "\n".join(parts)
+def main_tables(data: Dataset) -> Iterable[Table]:
+    """Yield the tables of a base that are read first."""
+    if data.winners:
+        yield winners(data)
+    yield at_recalls(data)
+    yield processor_times(data)
+    if data.builds:
+        yield builds(data)
+    if data.exact or data.prefixes:
+        yield ratios(data)
 
 
 def records(comparison: Comparison) -> Iterable[dict[str, Any]]:
@@ -263,17 +220,6 @@ def records(comparison: Comparison) -> Iterable[dict[str, Any]]:
                 yield {"dataset": name, "what": part, **each}
         if data["exact"]:
             yield {"dataset": name, "what": "exact", **data["exact"]}
-
-
-def _markdown(table: Table) -> str:
-    head, rows = table
-    lines = ["| " + " | ".join(_escaped(row)) + " |" for row in (head, *rows)]
-    lines.insert(1, "|" + " --- |" * len(head))
-    return "\n".join(lines)
-
-
-def _escaped(cells: Sequence[str]) -> list[str]:
-    return [" ".join(cell.replace("|", "\\|").split()) for cell in cells]
 
 
 def _label(system: System) -> str:
@@ -292,17 +238,5 @@ def _both(system: System, recall: float) -> str:
     )
 
 
-def _value(value: float, measure: Measure) -> str:
-    return f"{value:,.0f} µs" if measure is Measure.CPU else f"{value:,.0f}/s"
-
-
-def _times(ratio: float | None) -> str:
-    return "" if ratio is None else f"{ratio:.2f}"
-
-
-def _seconds(seconds: float | None) -> str:
-    return "" if seconds is None else f"{seconds:,.1f}"
-
-
 def _megabytes(size: int | None) -> str:
-    return "" if size is None else f"{size / 1e6:,.0f}"
+    return number(None if size is None else size / 1e6)

@@ -1,19 +1,24 @@
 """What is true: the score of the k-th nearest row to each query, and recall against it.
 
 Recall is worked out from the rows that a system names, never from the scores it claims. A row
-counts as found where its true score is that of the k-th nearest or better, less a tolerance of
+counts as found if its true score is that of the k-th nearest or better, less a tolerance of
 1e-6: of rows that are equally near, any will do (the definition of ann-benchmarks, with a
-thousandth of its tolerance). A number that is no row, or stands twice, finds nothing.
+thousandth of its tolerance). A number that is no row, or is repeated, finds nothing. True scores
+are kept beside the rows, so that recall is worked out again without the vectors.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...indexes.base import Floats, Metric
+from ...retrieval.values.errors import DamagedError
+from ..files import whole
 
 TOLERANCE = 1e-6
 _MARGIN = 64  # candidates beyond k, so that what float32 rounds off decides nothing
@@ -36,6 +41,38 @@ class Judged:
     missing: int
     invalid: int
     repeated: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answers:
+    """Rows that answer queries, i[..., q, k], and their true scores, f64[..., q, k]."""
+
+    rows: NDArray[np.integer]
+    scores: Exact
+
+    def save(self, path: Path) -> None:
+        """Write both to a .npz file, the rows as int32 if they are that small.
+
+        Raises:
+            StorageError: the disk is full or the folder cannot be written.
+        """
+        small = self.rows.astype(np.int32)
+        rows = small if np.array_equal(small, self.rows) else self.rows
+        with whole(path) as part, part.open("wb") as file:
+            np.savez(file, rows=rows, scores=self.scores)
+
+    @classmethod
+    def load(cls, path: Path) -> Answers:
+        """Return what `save` wrote.
+
+        Raises:
+            DamagedError: the file is missing, cut short or of something else.
+        """
+        try:
+            with np.load(path) as found:
+                return cls(found["rows"], found["scores"])
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            raise DamagedError(f"{path}: cannot be read ({error}); remove {path.parent}") from error
 
 
 def nearest(
@@ -78,30 +115,32 @@ def true_scores(base: Floats, queries: Floats, rows: NDArray[np.int64], metric: 
     return scores
 
 
-def judge(
-    base: Floats,
-    queries: Floats,
-    metric: Metric,
-    kth: Exact,
-    answers: NDArray[np.integer],
-) -> Judged:
+def scored(base: Floats, queries: Floats, metric: Metric, answers: NDArray[np.integer]) -> Exact:
+    """Return the true score of each of i[q, k] numbers, f64[q, k]; -inf for what is no row."""
+    numbers = np.asarray(answers, np.int64)
+    rows = (numbers >= 0) & (numbers < len(base))
+    scores = true_scores(base, queries, np.where(rows, numbers, 0), metric)
+    return np.where(rows, scores, -np.inf)
+
+
+def judge(answers: NDArray[np.integer], scores: Exact, kth: Exact, rows: int) -> Judged:
     """Return what i[q, k] numbers are worth.
 
-    kth: f64[q], the true score of the k-th nearest row.
+    scores: f64[q, k], of `scored`.
+    kth:    f64[q], the true score of the k-th nearest row.
+    rows:   how many the base has.
     """
     numbers = np.asarray(answers, np.int64)
     missing = numbers == -1
-    invalid = ~missing & ((numbers < 0) | (numbers >= len(base)))
+    invalid = ~missing & ((numbers < 0) | (numbers >= rows))
     repeated = _repeated(numbers) & ~missing & ~invalid
-    usable = ~missing & ~invalid & ~repeated
-    scores = true_scores(base, queries, np.where(usable, numbers, 0), metric)
     slack = TOLERANCE * np.maximum(1, np.abs(kth))
-    hits = usable & (scores >= (kth - slack)[:, None])
+    hits = ~missing & ~invalid & ~repeated & (scores >= (kth - slack)[:, None])
     return Judged(float(hits.mean()), int(missing.sum()), int(invalid.sum()), int(repeated.sum()))
 
 
 def _repeated(numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return which numbers stand earlier in their row, bool[q, k]."""
+    """Return which numbers occur earlier in their row, bool[q, k]."""
     order = np.argsort(numbers, axis=1, kind="stable")
     ordered = np.take_along_axis(numbers, order, axis=1)
     later = np.zeros(numbers.shape, bool)

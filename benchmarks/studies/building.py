@@ -18,41 +18,36 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..ann.process import memory
-from ..environment import describe
+from ..study import Result, Study
+from ..tables import Table, number
 
 SPECS = ("flat@192", "ivfpq@192", "hnsw@192")
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the benchmark and print its table; `--out` keeps what was measured as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m retr.benchmarks.studies.building")
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the vectors and the indexes."""
     parser.add_argument("base", type=Path, help="the vectors, a .npy file of float32")
     parser.add_argument("--specs", nargs="+", default=SPECS)
-    parser.add_argument("--out", type=Path, help="where to keep what was measured")
-    parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
-    given = parser.parse_args(arguments)
-    if given.worker:
-        print(json.dumps(build(given.base, given.worker[0], Path(given.worker[1]))), flush=True)
-        return
+
+
+def measure(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Yield what is known after each index."""
     rows, dim = np.load(given.base, mmap_mode="r").shape
-    result: dict[str, Any] = {
-        "rows": rows, "dim": dim, "specs": {}, "environment": describe()
-    }  # fmt: skip
+    specs: dict[str, Any] = {}
     for spec in given.specs:
         with tempfile.TemporaryDirectory() as folder:
             whole = _run(given.base, spec, Path(folder) / "whole", stop=False)
             _run(given.base, spec, Path(folder) / "part", stop=True)
             rest = _run(given.base, spec, Path(folder) / "part", stop=False)
-        result["specs"][spec] = {"whole": whole, "after_a_kill": rest}
-        print(table({**result, "specs": {spec: result["specs"][spec]}}), flush=True)
-        if given.out:
-            given.out.write_text(json.dumps(result, indent=1) + "\n")
+        specs[spec] = {"whole": whole, "after_a_kill": rest}
+        yield {"rows": rows, "dim": dim, "specs": specs}
 
 
 def build(base: Path, text: str, checkpoint: Path) -> dict[str, Any]:
@@ -86,6 +81,7 @@ def build(base: Path, text: str, checkpoint: Path) -> dict[str, Any]:
     cpu, wall = time.process_time() - cpu, time.monotonic() - wall
     ended.set()
     thread.join()
+    seen.append(memory())  # a short build has no sample
     assert before is not None
     index.save(checkpoint)
     return {
@@ -98,24 +94,25 @@ def build(base: Path, text: str, checkpoint: Path) -> dict[str, Any]:
     }
 
 
-def table(result: dict[str, Any]) -> str:
-    """Return a line for each spec: seconds, and megabytes above those before."""
-    lines = []
+def tables(result: Result) -> Iterable[Table]:
+    """Yield seconds, and megabytes above those before the build."""
+    head = ["index", "CPU s", "wall s", "memory MB", "file MB", "CPU s after a kill", "from row"]
+    rows = []
     for spec, found in result["specs"].items():
         whole, rest = found["whole"], found["after_a_kill"]
         more = (whole["anonymous_peak"] - whole["anonymous_before"]) / 1e6
-        lines.append(
-            f"{spec} over {result['rows']:,} x {result['dim']}: {whole['cpu_seconds']} s of CPU; "
-            f"{more:,.0f} MB of memory at most, for an index of {whole['index_bytes'] / 1e6:,.0f} "
-            f"MB; killed half way, {rest['cpu_seconds']} s more, from row {rest['began_at']:,}"
-        )
-    return "\n".join(lines)
+        rows.append(
+            [spec, number(whole["cpu_seconds"], 1), number(whole["wall_seconds"], 1), number(more),
+             number(whole["index_bytes"] / 1e6), number(rest["cpu_seconds"], 1),
+             number(rest["began_at"])]
+        )  # fmt: skip
+    yield Table(head, rows, f"Building over {result['rows']:,} x {result['dim']}")
 
 
 def _run(base: Path, spec: str, checkpoint: Path, *, stop: bool) -> dict[str, Any]:
-    module = [sys.executable, "-m", "retr.benchmarks.studies.building", str(base.resolve())]
+    code = "import sys; from retr.benchmarks.studies.building import worker; worker(*sys.argv[1:])"
     done = subprocess.run(
-        [*module, "--worker", spec, str(checkpoint), ""],
+        [sys.executable, "-c", code, str(base.resolve()), spec, str(checkpoint)],
         capture_output=True,
         text=True,
         cwd="/",
@@ -127,5 +124,12 @@ def _run(base: Path, spec: str, checkpoint: Path, *, stop: bool) -> dict[str, An
     return {} if stop else json.loads(done.stdout)
 
 
+def worker(base: str, spec: str, checkpoint: str) -> None:
+    """Build in a process of its own, and print what it took as JSON."""
+    print(json.dumps(build(Path(base), spec, Path(checkpoint))), flush=True)
+
+
+STUDY = Study("studies.building", __doc__, arguments, measure, tables)
+
 if __name__ == "__main__":
-    main()
+    STUDY.main()

@@ -7,12 +7,12 @@
 Figures are wall time, for that is what a GPU is for; the CPU has all its cores (set
 `OMP_NUM_THREADS` for fewer). Searches by the GPU are timed three ways: `begun`, the very first,
 which starts CUDA; `brought`, the vectors have to be copied there; `there`, they lie there already,
-the median of five. The run fails where one position or score differs from the CPU's. What
+the median of five. The run fails if one position or score differs from the CPU's. What
 `retr.indexes.scanning` takes for worth a GPU is read off these figures.
 
 `base.npy` holds the vectors (of unit length, or compared by inner product), of which the first
-`--rows` are searched; `python -m retr.benchmarks.ann.grow` makes many of few. Queries are taken
-over again, moved a little, where there are fewer than asked for.
+`--rows` are searched; `python -m retr.benchmarks.ann.grow` makes many of few. If there are fewer
+queries than asked for, some are taken again, moved a little.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ import json
 import statistics
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,7 +38,8 @@ from ...indexes.tuning.curve import K
 from ...retrieval.encoders import EncoderOptions, resolve
 from ...retrieval.encoders.base import Encoder
 from ..ann.grow import unit_rows
-from ..environment import describe
+from ..study import Result, Study
+from ..tables import Table, number
 
 ROWS: Final = (10_000, 100_000, 1_000_000)
 BATCHES: Final = (1, 16, 128, 1024, 10_000)
@@ -48,9 +50,8 @@ _AGAIN: Final = 5
 _LONG: Final = 3.0  # seconds after which the CPU is not timed again
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the benchmark and print its table; `--out` keeps what was measured as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m retr.benchmarks.studies.gpu")
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the vectors, the texts, and what is measured of them."""
     parser.add_argument("base", type=Path, help="the vectors, a .npy file of float16 or float32")
     parser.add_argument("queries", type=Path, help="a .npy file, too")
     parser.add_argument("--rows", type=int, nargs="+", default=ROWS)
@@ -59,55 +60,45 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--encoder", help="st:MODEL or another, to encode texts with")
     parser.add_argument("--texts", type=Path, help='lines of {"text": …}')
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--out", type=Path, help="where to keep what was measured")
-    given = parser.parse_args(arguments)
+
+
+def measure(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Yield what is known so far; the run ends with an error if answers differ."""
     base = np.load(given.base, mmap_mode="r")
     asked = _queries(np.load(given.queries).astype(np.float32), max(given.batches))
-    result: dict[str, Any] = {"dim": base.shape[1], "k": K, "search": [], "filtered": []}
-
-    def keep(name: str, value: Any) -> None:
-        result[name] = value
-        if given.out:
-            given.out.write_text(json.dumps(result, indent=1) + "\n")
-
+    found: dict[str, Any] = {"dim": base.shape[1], "k": K, "search": [], "filtered": []}
     with on_device(given.device):
-        keep("begun_seconds", _begin())
-        keep("card", _card())
+        found |= {"begun_seconds": _begin(), "card": _card()}
         for rows in given.rows:
             source = ArraySource(np.ascontiguousarray(base[:rows]), Metric.COSINE)
-            keep("search", result["search"] + searches(source, asked, given.batches))
-        keep("filtered", filtered(source, asked[:1024]))
+            found["search"] += [searched(source, asked[:batch]) for batch in given.batches]
+            yield found
+        found["filtered"] = filtered(source, asked[:1024])
+        yield found
         if not given.no_build:
-            keep("build", builds(source, asked[:1000], given.device))
+            found["build"] = builds(source, asked[:1000], given.device)
+            yield found
     if given.encoder and given.texts:
-        keep("encoder", encodings(given.encoder, _texts(given.texts), given.device))
-    keep("environment", describe())
-    print(table(result))
-
-
-def searches(source: ArraySource, asked: Floats, batches: list[int]) -> list[dict[str, Any]]:
-    """Return the seconds of searches for so many queries at once, on the CPU and the GPU."""
-    out = []
-    for batch in batches:
-        queries = asked[:batch]
-        cpu, wanted = _timed(lambda q=queries: exact.scan(source, q, K), most=3)  # type: ignore[misc]
-        out.append(_compared(source, queries, None, cpu, wanted))
-    return out
+        encoders = {where: _encoder(given.encoder, where) for where in ("cpu", given.device)}
+        made = encodings(encoders, _texts(given.texts))
+        found["encoder"] = {"encoder": given.encoder.rpartition("/")[2], **made}
+        yield found
 
 
 def filtered(source: ArraySource, queries: Floats) -> list[dict[str, Any]]:
-    """Return the same where a random share of the vectors is allowed."""
+    """Return what searches take if a random share of the vectors is allowed."""
     rng, out = np.random.default_rng(0), []
     for share in SHARES:
         bits = np.packbits(rng.random(len(source)) < share, bitorder="little")
-        cpu, wanted = _timed(lambda b=bits: exact.scan(source, queries, K, allowed=b), most=1)  # type: ignore[misc]
-        out.append({"share": share} | _compared(source, queries, bits, cpu, wanted))
+        out.append({"share": share} | searched(source, queries, bits, most=1))
     return out
 
 
-def _compared(
-    source: ArraySource, queries: Floats, allowed: Bitmap | None, cpu: float, wanted: Hits
+def searched(
+    source: ArraySource, queries: Floats, allowed: Bitmap | None = None, *, most: int = 3
 ) -> dict[str, Any]:
+    """Return the seconds of a search on the CPU, timed up to `most` times, and on the GPU."""
+    cpu, wanted = _timed(lambda: exact.scan(source, queries, K, allowed=allowed), most=most)
     there = devices.gpu()
     assert there is not None
     there.vectors.clear()
@@ -151,25 +142,32 @@ def builds(source: ArraySource, queries: Floats, device: str) -> dict[str, Any]:
             found = index.search(queries, K)
         out[name] = {
             "seconds": seconds,
-            "first_block_seconds": ends[0] - begin,  # trained, and so many vectors are in it
+            "first_block_seconds": ends[0] - begin,  # trained, and the first vectors are in it
             "recall": float((found.scores >= truth.scores[:, -1:]).mean()),
         }
     return out
 
 
-def encodings(name: str, texts: list[str], device: str) -> dict[str, Any]:
-    """Return the texts a second of an encoder on either, and how alike their vectors are."""
-    out: dict[str, Any] = {"encoder": name.rpartition("/")[2], "texts": len(texts)}
+def encodings(encoders: Mapping[str, Encoder], texts: list[str]) -> dict[str, Any]:
+    """Return the texts a second on each device, and the least cosine of a text's two vectors.
+
+    encoders: one and the same encoder on two devices, by their names.
+    """
+    out: dict[str, Any] = {"texts": len(texts)}
     made: list[Floats] = []
-    for where in ("cpu", device):
-        encoder = resolve(name, EncoderOptions(device=where))
-        assert isinstance(encoder, Encoder)
+    for where, encoder in encoders.items():
         encoder.encode_documents(texts[:64])  # warms up
-        seconds, vectors = _timed(lambda e=encoder: e.encode_documents(texts), most=1)  # type: ignore[misc]
+        seconds, vectors = _timed(partial(encoder.encode_documents, texts), most=1)
         made.append(unit_rows(vectors))
         out[where] = {"seconds": seconds, "texts_per_second": len(texts) / seconds}
     out["least_cosine"] = float(np.einsum("ij,ij->i", *made).min())
     return out
+
+
+def _encoder(name: str, device: str) -> Encoder:
+    encoder = resolve(name, EncoderOptions(device=device))
+    assert isinstance(encoder, Encoder)
+    return encoder
 
 
 def _timed(run: Callable[[], Any], *, most: int) -> tuple[float, Any]:
@@ -193,11 +191,8 @@ def _begin() -> float:
 
 
 def _card() -> str:
-    command = [
-        "nvidia-smi",
-        "--query-gpu=name,driver_version,memory.total",
-        "--format=csv,noheader",
-    ]
+    asked = "--query-gpu=name,driver_version,memory.total"
+    command = ["nvidia-smi", asked, "--format=csv,noheader"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
@@ -218,23 +213,38 @@ def _texts(file: Path) -> list[str]:
     return (texts * (TEXTS // len(texts) + 1))[:TEXTS]
 
 
-def table(result: dict[str, Any]) -> str:
-    """Return what was measured in lines of seconds."""
-    lines = [f"{result['card']}; begun in {result['begun_seconds']:.2f} s"]
-    head = ("rows", "queries", "CPU", "brought", "there", "scanned")
-    lines.append("".join(f"{name:>12}" for name in head) + "  allowed")
-    for each in (*result["search"], *result["filtered"]):
-        seconds = (each["cpu_seconds"], each["brought_seconds"], each["there_seconds"])
-        lines.append(
-            f"{each['rows']:12,}{each['queries']:12,}"
-            + "".join(f"{value:12.4f}" for value in seconds)
-            + f"{each['scanned']:12,}  {each.get('share', 1):.0%}"
-        )
-    for part in ("build", "encoder"):
-        if part in result:
-            lines.append(f"{part}: {json.dumps(result[part])}")
-    return "\n".join(lines)
+def tables(result: Result) -> Iterable[Table]:
+    """Yield the searches, the builds and the encoding."""
+    begun = f"{result['card']}; begun in {result['begun_seconds']:.2f} s"
+    head = ["rows", "queries", "allowed", "CPU s", "brought s", "there s", "scanned"]
+    names = ("cpu_seconds", "brought_seconds", "there_seconds")
+    rows = [
+        [number(each["rows"]), number(each["queries"]), f"{each.get('share', 1):.0%}",
+         *(number(each[name], 4) for name in names), number(each["scanned"])]
+        for each in (*result["search"], *result["filtered"])
+    ]  # fmt: skip
+    yield Table(head, rows, f"Exact search, {result['dim']} dimensions, top {result['k']}", [begun])
+    if made := result.get("build"):
+        rows = [
+            [name, number(each["seconds"], 1), number(each["first_block_seconds"], 1),
+             number(each["recall"], 4)]
+            for name, each in made.items()
+            if isinstance(each, Mapping)
+        ]  # fmt: skip
+        head = ["device", "build s", "until trained s", "recall"]
+        yield Table(head, rows, f"Building {made['spec']} over {made['rows']:,}")
+    if made := result.get("encoder"):
+        rows = [
+            [name, number(each["texts_per_second"])]
+            for name, each in made.items()
+            if isinstance(each, Mapping)
+        ]
+        alike = f"The vectors are alike to {1 - made['least_cosine']:.1g} in cosine."
+        title = f"Encoding {made['texts']:,} texts, {made['encoder']}"
+        yield Table(["device", "texts a second"], rows, title, [alike])
 
+
+STUDY = Study("studies.gpu", __doc__, arguments, measure, tables)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

@@ -16,16 +16,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..environment import describe
+from ..study import Result, Study
+from ..tables import Table, number, spread
 
 SPECS = ("hnsw@192", "ivfpq@192", "flat@192", "binary")
 PYTHON = """
@@ -38,7 +39,7 @@ COMMAND = "from retr.cli import main; main()"
 IMPORTS = "import numpy, pyarrow, faiss"
 MEMORY = """
 import json, sys, numpy, retr
-from retr.benchmarks.ann_process import memory
+from retr.benchmarks.ann.process import memory
 queries = numpy.load(sys.argv[2])
 before = memory()
 collection = retr.open(sys.argv[1])
@@ -51,54 +52,45 @@ print(json.dumps({"imported": before, "opened": opened, "first": first, "thousan
 """
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the benchmark and print its table; `--out` keeps what was measured as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m retr.benchmarks.studies.opening")
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the vectors, the indexes, the rounds and where the collection lies."""
     parser.add_argument("base", type=Path, help="the vectors, a .npy file")
     parser.add_argument("queries", type=Path, help="queries, a .npy file")
     parser.add_argument("--specs", nargs="+", default=SPECS)
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--work", type=Path, required=True, help="where the collection lies")
     parser.add_argument("--build-only", action="store_true", help="index, and measure nothing")
-    parser.add_argument("--out", type=Path, help="where to keep what was measured")
-    given = parser.parse_args(arguments)
-    given.work = given.work.resolve()
-    given.work.mkdir(parents=True, exist_ok=True)
+
+
+def measure(given: argparse.Namespace) -> dict[str, Any]:
+    """Return what each index takes; nothing of them if they are only built."""
+    work = given.work.resolve()
+    work.mkdir(parents=True, exist_ok=True)
     queries = np.load(given.queries).astype(np.float32)
-    np.save(given.work / "queries.npy", queries)
-    np.save(given.work / "query.npy", queries[0])
-    results = {}
+    np.save(work / "queries.npy", queries)
+    np.save(work / "query.npy", queries[0])
+    specs = {}
     for spec in given.specs:
-        indexed(given.base, given.work, spec)
+        path = indexed(given.base, work, spec)
         if not given.build_only:
-            results[spec] = measure(given.work, spec, given.rounds)
-    if given.build_only:
-        return
-    shape = np.load(given.base, mmap_mode="r").shape
-    result = {"rows": shape[0], "dim": shape[1], "specs": results, "environment": describe()}
-    print(table(result))
-    if given.out:
-        given.out.write_text(json.dumps(result, indent=1) + "\n")
+            specs[spec] = opened(work, path, given.rounds)
+    rows, dim = np.load(given.base, mmap_mode="r").shape
+    return {"rows": rows, "dim": dim, "specs": specs}
 
 
 def indexed(base: Path, work: Path, spec: str) -> Path:
-    """Return the collection with an index of this spec, which is made where it is not there."""
+    """Return the collection with an index of this spec, which is made if it is not there."""
     import retr
 
-    path = place(work, spec)
+    path = work / (spec.replace("/", "_") + ".retr")
     if not path.exists() or retr.open(path).settings.get("spec") != spec:
         retr.build(str(base), path, spec=spec, progress=True)
     return path
 
 
-def place(work: Path, spec: str) -> Path:
-    """Return where the collection with an index of this spec lies."""
-    return work / (spec.replace("/", "_") + ".retr")
-
-
-def measure(work: Path, spec: str, rounds: int) -> dict[str, Any]:
+def opened(work: Path, collection: Path, rounds: int) -> dict[str, Any]:
     """Return the seconds of every round of every command, and the memory, in bytes."""
-    path = str(place(work, spec))
+    path = str(collection)
     python = [sys.executable, "-c"]
     one = str(work / "query.npy")
     commands = {
@@ -108,12 +100,12 @@ def measure(work: Path, spec: str, rounds: int) -> dict[str, Any]:
     }
     seconds: dict[str, list[float]] = {name: [] for name in commands}
     cpu: dict[str, list[float]] = {name: [] for name in commands}
-    for number in range(rounds + 1):
+    for turn in range(rounds + 1):
         for name, command in commands.items():
             before = os.times()
             elapsed, _ = _run(command)
             after = os.times()
-            if number:
+            if turn:
                 seconds[name].append(round(elapsed, 4))
                 spent = after.children_user + after.children_system
                 cpu[name].append(round(spent - before.children_user - before.children_system, 3))
@@ -128,30 +120,28 @@ def measure(work: Path, spec: str, rounds: int) -> dict[str, Any]:
     }
 
 
-def table(result: dict[str, Any]) -> str:
-    """Return the medians, and the memory as a share of the vectors in float32."""
+def tables(result: Result) -> Iterable[Table]:
+    """Yield the medians by the clock and of CPU, and the memory as a share of the vectors."""
     vectors = 4 * result["rows"] * result["dim"]
     names = ("Python", "retr search", "imports")
-    title = (
-        f"{result['rows']:,} rows of {result['dim']} dimensions, {vectors / 1e6:,.0f} MB of "
-        "float32; median seconds of a whole process that opens and answers one query (of CPU)"
-    )
-    columns = "".join(f"{name:>22}" for name in (*names[:2], "imports alone"))
-    lines = [title, f"{'':12}{columns} {'anonymous MB':>16} {'mapped MB':>10}"]
+    head = ["index", *(f"{name}, {clock}" for name in names for clock in ("wall s", "CPU s")),
+            "anonymous MB", "of the vectors", "mapped MB"]  # fmt: skip
+    rows = []
     for spec, found in result["specs"].items():
-        cells = []
-        for name in names:
-            wall, spent = (
-                statistics.median(found[kind][name]) for kind in ("seconds", "cpu_seconds")
-            )
-            cells.append(f"{wall:.3f} ({spent:.3f})")
+        times = [found[kind][name] for name in names for kind in ("seconds", "cpu_seconds")]
         held = found["memory"]["thousand"]
-        share = 100 * held["anonymous"] / vectors
-        cells += [f"{held['anonymous'] / 1e6:.0f} ({share:.1f}%)", f"{held['mapped'] / 1e6:.0f}"]
-        lines.append(
-            f"{spec:12}{''.join(f'{cell:>22}' for cell in cells[:3])} {cells[3]:>16} {cells[4]:>10}"
-        )
-    return "\n".join(lines)
+        rows.append(
+            [spec, *(spread(each, 3) for each in times), number(held["anonymous"] / 1e6),
+             f"{held['anonymous'] / vectors:.1%}", number(held["mapped"] / 1e6)]
+        )  # fmt: skip
+    rounds = {len(each) for found in result["specs"].values() for each in found["seconds"].values()}
+    title = f"Opening {result['rows']:,} x {result['dim']}, {vectors / 1e6:,.0f} MB of float32"
+    note = (
+        "A whole process that opens the collection and answers one query, and one that imports "
+        "numpy, pyarrow and faiss alone: the median, the least and the greatest of "
+        f"{'/'.join(map(str, sorted(rounds)))} rounds. Memory after a thousand queries."
+    )
+    yield Table(head, rows, title, [note])
 
 
 def _run(command: list[str]) -> tuple[float, str]:
@@ -164,5 +154,7 @@ def _run(command: list[str]) -> tuple[float, str]:
     return elapsed, done.stdout
 
 
+STUDY = Study("studies.opening", __doc__, arguments, measure, tables)
+
 if __name__ == "__main__":
-    main()
+    STUDY.main()

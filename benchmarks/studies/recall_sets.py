@@ -9,7 +9,6 @@ the tuner may be given, and others that it never sees.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...indexes.base import Floats, Metric
+from ..ann.data import data_folder, minilm
 from ..ann.grow import grow, lifted, unit_rows
 
 KEPT: Final = 1000
-"""So many queries are kept from the tuner, where there are as many beside those it is given."""
+"""At most this many queries are kept from the tuner, and no more than it is given."""
 _BEIR: Final = ("scifact", "cran", "npl", "cosqa")
 
 
@@ -31,7 +31,7 @@ class RecallSet:
     """Vectors, and queries.
 
     base:    f32[n, dim].
-    given:   f32[g, dim], of the kind that is asked, for the tuner where it is given any.
+    given:   f32[g, dim], of the kind that is asked, for the tuner if it is given any.
     queries: f32[q, dim], which the tuner never sees.
     """
 
@@ -60,9 +60,8 @@ def sets() -> dict[str, tuple[str, Callable[[Path], RecallSet]]]:
 
 def paragraphs() -> tuple[Floats, Floats]:
     """Return the test data's rows and held-out queries, f32[n, 384], unit length."""
-    folder = _data() / "vectors"
-    rows, queries = (np.load(folder / f"minilm55k.{p}.f16.npy") for p in ("base", "queries"))
-    return unit_rows(rows.astype(np.float32)), unit_rows(queries.astype(np.float32))
+    found = minilm()
+    return unit_rows(found.base.astype(np.float32)), unit_rows(found.queries.astype(np.float32))
 
 
 def _split(base: Floats, queries: Floats, metric: Metric = Metric.COSINE) -> RecallSet:
@@ -78,12 +77,17 @@ def _paragraphs(rows: int | None) -> RecallSet:
     return _split(base[:rows], queries)
 
 
-def _grown(work: Path, rows: int) -> RecallSet:
-    base, queries = paragraphs()
+def grown(work: Path, rows: int) -> Floats:
+    """Return the paragraphs grown to many, f32[rows, 384], mapped from a file that stays."""
     path = work / f"grown-{rows}.npy"
     if not path.exists():
-        grow(base, rows, path, seed=0)
-    return _split(np.load(path, mmap_mode="r").view(np.ndarray), queries)
+        grow(paragraphs()[0], rows, path, seed=0)
+    made: Floats = np.load(path, mmap_mode="r").view(np.ndarray)
+    return made
+
+
+def _grown(work: Path, rows: int) -> RecallSet:
+    return _split(grown(work, rows), paragraphs()[1])
 
 
 def _documents(work: Path) -> RecallSet:
@@ -97,7 +101,7 @@ def _documents(work: Path) -> RecallSet:
             [
                 " ".join(filter(None, (record.get("title"), record["text"])))
                 for name in _BEIR
-                for record in _records(_data() / "beir" / name / f"{part}.jsonl")
+                for record in _records(data_folder() / "beir" / name / f"{part}.jsonl")
             ]
             for part in ("corpus", "queries")
         )
@@ -109,11 +113,6 @@ def _documents(work: Path) -> RecallSet:
 
 def _records(path: Path) -> list[dict[str, str]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-
-
-def _data() -> Path:
-    default = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
-    return Path(os.environ.get("RETR_TEST_DATA", default))
 
 
 def _cut(dim: int) -> RecallSet:

@@ -1,34 +1,28 @@
 """What exact search costs, by the element type that vectors are stored in, and against FAISS.
 
-    python -m retr.benchmarks.studies.scan             # prints a table
-    python -m retr.benchmarks.studies.scan --out FILE  # and keeps every time measured
+    python -m retr.benchmarks.studies.scan --out FILE
 
 The vectors are `vectors/minilm55k.*.f16.npy` of the test data (`RETR_TEST_DATA`, by default
-`../shared/data`). They are written to Arrow files as float32 and as float16, which are mapped, as
-those of a collection are. In each round every method runs once, so that what else the machine
-does falls on all of them alike; the figures are medians, and the least CPU time. Wall time is
-what a user waits, CPU time what it takes of the machine: BLAS uses all cores for one query, FAISS
-one. Threads that wait for others burn CPU time, so on a busy machine the figures to trust are
-those of one thread (`OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1`).
+`../shared/data`). They are written to files as float32 and as float16, which are mapped, as those
+of a collection are. In each round every method runs once, so that what else the machine does
+falls on all of them alike, and the time of every round is kept. Wall time is what a user
+waits, CPU time what it takes of the machine: BLAS uses all cores for one query, FAISS one. Threads
+that wait for others burn CPU time, so on a busy machine compare methods on one thread
+(`OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1`).
 
 Methods: `scan` is `retr.indexes.exact.scan`; `astype` converts float16 with numpy, block by block;
 `half` multiplies float16 in numpy itself; `faiss` is a plain `IndexFlatIP`, `faiss fp16` its fp16
 scalar quantizer, in memory; `flat` is our index over the mapped file. All but the plain ones give
-the same scores, and the run fails where they do not.
+the same scores, and the run fails if they do not.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Callable
-from importlib.metadata import version
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,56 +35,65 @@ from ...indexes.base import Floats, Hits, Metric, Positions
 from ...indexes.exact import rerank, scan
 from ...indexes.faiss import load_faiss, search_parameters
 from ...indexes.kinds.flat import FlatIndex
+from ..ann.data import minilm
+from ..study import Result, Study
+from ..tables import Table, number
 
 K = 10
 BATCH = 100
 GATHERED = 200
 SHARES = (0.5, 0.3, 0.2, 0.1, 0.01)
 
-HEADS = ("wall", "CPU", "least CPU")
-
 Method = Callable[[Floats], Any]
 Times = dict[str, dict[str, list[float]]]
 
+STATISTICS: dict[str, tuple[str, Callable[[list[float]], float]]] = {
+    "median wall": ("wall", statistics.median),
+    "median CPU": ("cpu", statistics.median),
+    "least CPU": ("cpu", min),
+}
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the benchmark and print its table."""
-    parser = argparse.ArgumentParser(prog="retr.benchmarks.studies.scan", description=__doc__)
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the rounds and the seed."""
     parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="write machine, versions and all times as JSON")
-    options = parser.parse_args(arguments)
-    base, queries = _vectors()
+
+
+def measure(given: argparse.Namespace) -> dict[str, Any]:
+    """Return the bytes on disk, and the seconds of every round of every method."""
+    found = minilm()
+    base, queries = np.asarray(found.base), found.queries.astype(np.float32)
     with tempfile.TemporaryDirectory() as folder:
-        result = measure(base, queries, Path(folder), options.rounds, options.seed)
-    print(_table(result))
-    if options.out:
-        options.out.write_text(json.dumps(result, indent=1) + "\n")
+        return timed(base, queries, Path(folder), given.rounds, given.seed)
 
 
-def measure(
+def timed(
     base: NDArray[np.float16], queries: Floats, folder: Path, rounds: int, seed: int
 ) -> dict[str, Any]:
-    """Return the machine, the bytes on disk, and the seconds of every run of every method.
+    """Return the times over these vectors.
 
     base:    f16[n, dim], of unit length.
     queries: f32[q, dim], of unit length.
     """
-    stored = {
-        name: _mapped(folder / f"{name}.arrow", base.astype(dtype))
-        for name, dtype in (("float32", np.float32), ("float16", np.float16))
-    }
-    sources = {name: ArraySource(matrix, Metric.COSINE) for name, matrix in stored.items()}
-    methods, same = _search_methods(sources, folder / "flat.faiss")
-    _check(methods, same, queries[:BATCH])
+    sources = {}
+    for name in ("float32", "float16"):
+        np.save(folder / f"{name}.npy", base.astype(name))
+        mapped = np.load(folder / f"{name}.npy", mmap_mode="r").view(np.ndarray)
+        sources[name] = ArraySource(mapped, Metric.COSINE)
+    full = sources["float32"]
+    plain = load_faiss().IndexFlatIP(full.dim)
+    plain.add(full.vectors)
+    methods = _methods(sources, plain, folder / "flat.faiss")
+    _check([methods[name] for name in ("scan float32", "scan float16", "flat")], queries[:BATCH])
 
     rng = np.random.default_rng(seed)
-    draws = rng.integers(0, len(queries), rounds)
-    times: dict[str, Times] = {}
+    draws = [queries[i : i + 1] for i in rng.integers(0, len(queries), rounds)]
     single = methods | {"half float16": _half(sources["float16"])}
-    times["one query"] = _rounds(single, [queries[i : i + 1] for i in draws])
+    times = {"one query": _rounds(single, draws)}
     starts = rng.integers(0, len(queries) - BATCH, rounds)
-    times[f"batch of {BATCH}"] = _rounds(methods, [queries[i : i + BATCH] for i in starts])
+    batches = [queries[i : i + BATCH] for i in starts]
+    times[f"batch of {BATCH}"] = _rounds(methods, batches)
 
     rows = [np.sort(rng.choice(len(base), GATHERED, replace=False)) for _ in range(rounds * 4)]
     gathers: dict[str, Callable[[Any], Any]] = {}
@@ -101,16 +104,10 @@ def measure(
 
     for share in SHARES:
         allowed = np.packbits(rng.random(len(base)) < share, bitorder="little")
-        filtered = _filtered_methods(sources["float32"], methods, allowed)
-        times[f"one query, {share:.0%} allowed"] = _rounds(
-            filtered, [queries[i : i + 1] for i in draws]
-        )
-        times[f"batch of {BATCH}, {share:.0%} allowed"] = _rounds(
-            filtered, [queries[i : i + BATCH] for i in starts]
-        )
+        some = _filtered_methods(full, plain, allowed)
+        times[f"one query, {share:.0%} allowed"] = _rounds(some, draws)
+        times[f"batch of {BATCH}, {share:.0%} allowed"] = _rounds(some, batches)
     return {
-        "benchmark": "scan",
-        "machine": _machine(),
         "dataset": f"minilm55k, {len(base)} x {base.shape[1]}, cosine, top {K}",
         "seed": seed,
         "rounds": rounds,
@@ -119,37 +116,30 @@ def measure(
     }
 
 
-def _search_methods(
-    sources: dict[str, ArraySource], file: Path
-) -> tuple[dict[str, Method], set[str]]:
-    """Return what is timed, and the names of those that have to answer alike."""
+def _methods(sources: dict[str, ArraySource], plain: Any, file: Path) -> dict[str, Method]:
+    """Return the ways to search all vectors; `plain` is FAISS's index of them."""
     faiss = load_faiss()
-    spec = IndexSpec("flat")
-    FlatIndex.build(sources["float32"], spec).save(file)
-    flat = FlatIndex.load(file, sources["float32"], spec)
-    halves = sources["float16"].vectors
-    dim = sources["float32"].dim
-    plain = faiss.IndexFlatIP(dim)
-    plain.add(sources["float32"].vectors)
+    full, halves = sources["float32"], sources["float16"].vectors
+    FlatIndex.build(full, IndexSpec("flat")).save(file)
+    flat = FlatIndex.load(file, full, IndexSpec("flat"))
     quantizer = faiss.IndexScalarQuantizer(
-        dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
+        full.dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
     )
-    quantizer.train(sources["float32"].vectors[:1])
-    quantizer.add(sources["float32"].vectors)
+    quantizer.train(full.vectors[:1])
+    quantizer.add(full.vectors)
 
     def astype(queries: Floats) -> Any:
         parts = [halves[i : i + 4096].astype(np.float32) for i in range(0, len(halves), 4096)]
         return _top([queries @ part.T for part in parts])
 
-    methods: dict[str, Method] = {
-        "scan float32": lambda queries: scan(sources["float32"], queries, K),
+    return {
+        "scan float32": lambda queries: scan(full, queries, K),
         "scan float16": lambda queries: scan(sources["float16"], queries, K),
         "astype float16": astype,
         "flat": lambda queries: flat.search(queries, K),
         "faiss": lambda queries: plain.search(queries, K),
         "faiss fp16": lambda queries: quantizer.search(queries, K),
     }
-    return methods, {"scan float32", "scan float16", "flat"}
 
 
 def _rerank(source: ArraySource, query: Floats) -> Callable[[Positions], Hits]:
@@ -162,13 +152,10 @@ def _half(source: ArraySource) -> Method:
 
 
 def _filtered_methods(
-    source: ArraySource, methods: dict[str, Method], allowed: NDArray[np.uint8]
+    source: ArraySource, plain: Any, allowed: NDArray[np.uint8]
 ) -> dict[str, Method]:
     """Return the ways to search the allowed positions only; `masked` never gathers them."""
-    faiss = load_faiss()
-    plain = faiss.IndexFlatIP(source.dim)
-    plain.add(source.vectors)
-    bits = np.unpackbits(allowed, bitorder="little")[: len(source)].astype(bool)
+    bits = np.unpackbits(allowed, bitorder="little", count=len(source)).astype(bool)
     parameters = search_parameters(allowed)
     rows = np.flatnonzero(bits)
 
@@ -178,11 +165,8 @@ def _filtered_methods(
         return _top([scores])
 
     def gathered(queries: Floats) -> Any:
-        parts = [
-            queries @ source.vectors.take(rows[i : i + 8192], axis=0).T
-            for i in range(0, len(rows), 8192)
-        ]
-        return _top(parts)
+        parts = [source.take(rows[i : i + 8192]) for i in range(0, len(rows), 8192)]
+        return _top([queries @ part.T for part in parts])
 
     return {
         "scan float32": lambda queries: scan(source, queries, K, allowed=allowed),
@@ -192,17 +176,11 @@ def _filtered_methods(
     }
 
 
-def _check(methods: dict[str, Method], same: set[str], queries: Floats) -> None:
-    first, *others = (methods[name](queries) for name in sorted(same))
+def _check(methods: Sequence[Method], queries: Floats) -> None:
+    first, *others = (method(queries) for method in methods)
     for other in others:
-        if not _equal(first, other):
+        if (first.positions != other.positions).any() or (first.scores != other.scores).any():
             raise SystemExit("the methods do not give the same answer")
-
-
-def _equal(one: Hits, other: Hits) -> bool:
-    return np.array_equal(one.positions, other.positions) and np.array_equal(
-        one.scores, other.scores
-    )
 
 
 def _top(parts: list[NDArray[Any]]) -> NDArray[np.intp]:
@@ -222,70 +200,24 @@ def _rounds(methods: dict[str, Callable[[Any], Any]], inputs: list[Any]) -> Time
     return times
 
 
-def _mapped(file: Path, vectors: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Return the vectors as a view of an Arrow file that is mapped."""
-    import pyarrow as pa
-
-    dtype, shape = vectors.dtype, vectors.shape
-    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), shape[1])
-    table = pa.table({"vector": column})
-    with pa.OSFile(str(file), "wb") as out, pa.ipc.new_file(out, table.schema) as writer:
-        writer.write_table(table, max_chunksize=shape[0])
-    batch = pa.ipc.open_file(pa.memory_map(str(file))).get_batch(0)
-    buffer = batch.column(0).flatten().buffers()[1]
-    return np.frombuffer(buffer, dtype, shape[0] * shape[1]).reshape(shape)
-
-
-def _vectors() -> tuple[NDArray[np.float16], Floats]:
-    default = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
-    folder = Path(os.environ.get("RETR_TEST_DATA", default)) / "vectors"
-    if not folder.is_dir():
-        sys.exit("there are no test vectors: set RETR_TEST_DATA to the folder of the test data")
-    base = np.load(folder / "minilm55k.base.f16.npy")
-    return base, np.load(folder / "minilm55k.queries.f16.npy").astype(np.float32)
-
-
-def _machine() -> dict[str, Any]:
-    model = platform.processor()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        model = lines[0].partition(":")[2].strip() if lines else model
-    return {
-        "cpu": model,
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
-        "threads": os.environ.get("OMP_NUM_THREADS", "all"),
-        "system": f"{platform.system()} {platform.machine()}",
-        "load before": round(os.getloadavg()[0], 2),
-        "python": platform.python_version(),
-        "numpy": version("numpy"),
-        "pyarrow": version("pyarrow"),
-        "faiss": load_faiss().__version__,
-    }
-
-
-def _table(result: dict[str, Any]) -> str:
-    lines = [f"{result['dataset']}; {result['machine']}", f"bytes: {result['bytes']}"]
+def tables(result: Result) -> Iterable[Table]:
+    """Yield a table for each case: three statistics of each method, and ratios to the first."""
     for case, times in result["seconds"].items():
         unit, name = (1e6, "µs") if "rows" in case else (1e3, "ms")
-        lines.append(
-            f"\n{case:28}" + "".join(f"{f'{head} {name}':>16}{'ratio':>8}" for head in HEADS)
-        )
-        reference = _figures(next(iter(times.values())))
+        head = ["method", *(text for each in STATISTICS for text in (f"{each}, {name}", "ratio"))]
+        reference = next(iter(times.values()))
+        rows = []
         for method, measured in times.items():
-            pairs = zip(_figures(measured), reference, strict=True)
-            lines.append(
-                f"{method:28}" + "".join(f"{v * unit:16.2f}{v / r:8.2f}" for v, r in pairs)
-            )
-    return "\n".join(lines)
+            cells = [method]
+            for clock, of in STATISTICS.values():
+                value = of(measured[clock])
+                cells += [number(unit * value, 2), number(value / of(reference[clock]), 2)]
+            rows.append(cells)
+        rounds = len(reference["wall"])
+        yield Table(head, rows, f"{case}; {result['dataset']}, {rounds} rounds")
 
 
-def _figures(measured: dict[str, list[float]]) -> tuple[float, float, float]:
-    wall, cpu = measured["wall"], measured["cpu"]
-    return statistics.median(wall), statistics.median(cpu), min(cpu)
-
+STUDY = Study("studies.scan", __doc__, arguments, measure, tables)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

@@ -17,7 +17,7 @@ __all__ = ["Peer", "default_systems", "name_of", "peer", "peers"]
 
 
 def default_systems(dim: int) -> list[str]:
-    """Return what is compared where nothing is said: every system, and our kinds at half of `dim`.
+    """Return what is compared by default: every system, and our kinds at half of `dim`.
 
     Cheap ones come first, so that a run which is stopped has something to show.
     """
@@ -32,7 +32,7 @@ def default_systems(dim: int) -> list[str]:
 def peers() -> list[str]:
     """Return the names of all systems, sorted; none of their libraries is imported."""
     found = (module.name for module in pkgutil.iter_modules(__path__))
-    return sorted(name for name in found if name != "base")
+    return sorted(name for name in found if name != "base" and not name.startswith("_"))
 
 
 def name_of(system: str) -> tuple[str, str]:
@@ -54,7 +54,7 @@ def peer(system: str) -> type[Peer]:
     found: type[Peer] = next(
         value
         for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, Peer) and value is not Peer
+        if isinstance(value, type) and value.__module__ == module.__name__
     )
     found.check(option)
     return found

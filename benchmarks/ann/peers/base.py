@@ -2,11 +2,13 @@
 
 A system lives in processes of its own: one builds and saves it, others open what was saved. It
 answers with row numbers; how good they are the harness finds out by itself. A system's library is
-imported by its methods, so that its name and settings are known where it is not installed.
+imported by its methods, so that its name and settings are known without it. What a method does is
+said here, once for all systems.
 """
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -53,7 +55,10 @@ class Peer(ABC):
     reads_vectors: whether its search also reads the file of the base, which then counts as its
                    bytes on disk.
     graph:         whether it is a graph, as those are whose build is costly.
-    options:       what may follow its name after a colon; "" where nothing has to.
+    options:       what may follow its name after a colon; "" if nothing has to.
+    sweep:         what is set for a search, and the values of each, fastest first.
+    queues:        those of `sweep` that hold candidates, and so have to be k or more.
+    setting:       the one that `use` was given last.
     """
 
     title: ClassVar[str]
@@ -61,10 +66,13 @@ class Peer(ABC):
     reads_vectors: ClassVar[bool] = False
     graph: ClassVar[bool] = False
     options: ClassVar[tuple[str, ...]] = ("",)
+    sweep: ClassVar[tuple[tuple[str, tuple[int, ...]], ...]] = ()
+    queues: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, task: Task, option: str = "") -> None:
         self.task = task
         self.option = option
+        self.setting: Setting = {}
 
     @classmethod
     def check(cls, option: str) -> None:
@@ -88,7 +96,7 @@ class Peer(ABC):
         return False
 
     def tune(self, base: Floats, queries: Floats, folder: Path) -> dict[str, Any]:
-        """Choose what is to be built, where the system chooses for itself; timed apart.
+        """Choose what is to be built, if the system chooses for itself; timed apart.
 
         base:    f32[n, dim], mapped.
         queries: f32[q, dim], none of which is searched for in the benchmark.
@@ -104,18 +112,31 @@ class Peer(ABC):
     def open(self, base: Floats, folder: Path) -> None:
         """Open what `build` saved; `base` is mapped, for those that read it as they search."""
 
-    @abstractmethod
     def settings(self) -> Sequence[Setting]:
         """Return the settings to search at, fastest first; asked for after `open`."""
+        names = [name for name, _ in self.sweep]
+        each = itertools.product(*(values for _, values in self.sweep))
+        settings = [dict(zip(names, values, strict=True)) for values in each]
+        return [setting for setting in settings if self.allows(setting)]
+
+    def allows(self, setting: Mapping[str, int]) -> bool:
+        """Return whether a combination of the sweep makes sense here."""
+        return all(setting[name] >= self.task.k for name in self.queues)
 
     def use(self, setting: Setting) -> None:
         """Search at this setting from now on; not timed."""
-        return None
+        self.setting = setting
 
     @abstractmethod
     def batch(self, queries: Floats) -> Rows:
-        """Return the k nearest rows to each of f32[q, dim], i[q, k]; -1 where there are fewer."""
+        """Return the k nearest rows to each of f32[q, dim], i[q, k]; -1 fills up what is short."""
 
     def one(self, query: Floats) -> Rows:
         """Return the k nearest rows to f32[1, dim] in the fastest way it has, i[k] or i[1, k]."""
         return self.batch(query)
+
+    def filled(self, rows: Sequence[int] | Rows) -> Rows:
+        """Return at most k rows as i64[k], with -1 behind the last."""
+        found = np.full(self.task.k, -1, np.int64)
+        found[: len(rows)] = rows
+        return found

@@ -2,71 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from ....indexes.base import Floats
 from ....indexes.faiss import load_faiss
-from .base import Peer, Rows, Setting
+from ._faiss import FaissPeer
+from .base import Setting
 
-_KINDS = {"": "HNSW32,SQ8", "sq8": "HNSW32,SQ8", "flat": "HNSW32,Flat", "refine": "HNSW32,SQ8"}
+_KINDS = {
+    "": "HNSW32,SQ8",
+    "sq8": "HNSW32,SQ8",
+    "flat": "HNSW32,Flat",
+    "refine": "HNSW32,SQ8,Refine(SQfp16)",
+}
 _CONSTRUCTION = 100
-_EFS = (10, 14, 20, 28, 40, 56, 80, 112, 160, 240, 360, 540, 800)
 
 
-class FaissHnsw(Peer):
+class FaissHnsw(FaissPeer):
     """`HNSW32,SQ8`; over float32 with `:flat`; re-ranked on float16 with `:refine`."""
 
-    title: ClassVar[str] = "faiss HNSW"
-    packages: ClassVar[tuple[str, ...]] = ("faiss-cpu",)
-    graph: ClassVar[bool] = True
-    options: ClassVar[tuple[str, ...]] = tuple(_KINDS)
+    title = "faiss HNSW"
+    graph = True
+    options = tuple(_KINDS)
+    sweep = (("efSearch", (10, 14, 20, 28, 40, 56, 80, 112, 160, 240, 360, 540, 800)),)
+    queues = ("efSearch",)
 
-    def label(self) -> str:
-        """Return the factory string."""
-        return f"faiss {self._factory}"
+    @property
+    def factory(self) -> str:
+        return _KINDS[self.option]
 
-    def build(self, base: Floats, folder: Path) -> dict[str, Any]:
-        """Train, add and save."""
-        faiss = load_faiss()
-        faiss.omp_set_num_threads(self.task.threads)
-        metric = faiss.METRIC_INNER_PRODUCT if self.task.inner_product else faiss.METRIC_L2
-        index = faiss.index_factory(self.task.dim, self._factory, metric)
-        graph = faiss.downcast_index(index.base_index) if self._refined else index
+    def configure(self, index: Any) -> dict[str, Any]:
+        graph = load_faiss().downcast_index(index.base_index) if self._refined else index
         graph.hnsw.efConstruction = _CONSTRUCTION
-        index.train(base)
-        index.add(base)
-        faiss.write_index(index, str(folder / "index.faiss"))
-        return {"factory": self._factory, "efConstruction": _CONSTRUCTION}
-
-    def open(self, base: Floats, folder: Path) -> None:
-        """Read the graph into memory."""
-        faiss = load_faiss()
-        faiss.omp_set_num_threads(self.task.threads)
-        self._index: Any = faiss.read_index(str(folder / "index.faiss"))
-
-    def settings(self) -> Sequence[Setting]:
-        """Return the sweep over efSearch."""
-        return [{"efSearch": ef} for ef in _EFS if ef >= self.task.k]
+        return {"efConstruction": _CONSTRUCTION}
 
     def use(self, setting: Setting) -> None:
-        """Prepare the parameters of a search."""
         faiss = load_faiss()
-        graph = faiss.SearchParametersHNSW(efSearch=setting["efSearch"])
+        self.parameters = faiss.SearchParametersHNSW(efSearch=setting["efSearch"])
         if self._refined:
-            graph = faiss.IndexRefineSearchParameters(k_factor=2, base_index_params=graph)
-        self._parameters = graph
-
-    def batch(self, queries: Floats) -> Rows:
-        """Return the nearest rows."""
-        found: Rows = self._index.search(queries, self.task.k, params=self._parameters)[1]
-        return found
+            self.parameters = faiss.IndexRefineSearchParameters(
+                k_factor=2, base_index_params=self.parameters
+            )
 
     @property
     def _refined(self) -> bool:
         return self.option == "refine"
-
-    @property
-    def _factory(self) -> str:
-        return _KINDS[self.option] + (",Refine(SQfp16)" if self._refined else "")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -13,24 +12,23 @@ from .base import Peer, Rows, Setting
 
 # More links pay at the highest recall, fewer below it.
 _BUILDS = {"": (16, 100), "m24": (24, 200)}
-_EFS = (10, 14, 20, 28, 40, 56, 80, 112, 160, 240, 360, 540, 800)
 
 
 class Hnswlib(Peer):
     """A graph over float32 vectors, in memory."""
 
-    title: ClassVar[str] = "hnswlib"
-    packages: ClassVar[tuple[str, ...]] = ("hnswlib",)
-    graph: ClassVar[bool] = True
-    options: ClassVar[tuple[str, ...]] = tuple(_BUILDS)
+    title = "hnswlib"
+    packages = ("hnswlib",)
+    graph = True
+    options = tuple(_BUILDS)
+    sweep = (("ef", (10, 14, 20, 28, 40, 56, 80, 112, 160, 240, 360, 540, 800)),)
+    queues = ("ef",)
 
     def label(self) -> str:
-        """Return its name and parameters."""
         links, construction = _BUILDS[self.option]
         return f"hnswlib M{links} efC{construction}"
 
     def build(self, base: Floats, folder: Path) -> dict[str, Any]:
-        """Build the graph and save it."""
         index = self._new()
         links, construction = _BUILDS[self.option]
         index.init_index(len(base), M=links, ef_construction=construction, random_seed=1)
@@ -39,21 +37,14 @@ class Hnswlib(Peer):
         return {"M": links, "ef_construction": construction}
 
     def open(self, base: Floats, folder: Path) -> None:
-        """Read the graph into memory."""
         self._index = self._new()
         self._index.load_index(str(folder / "index.bin"), max_elements=self.task.rows)
         self._index.set_num_threads(self.task.threads)
 
-    def settings(self) -> Sequence[Setting]:
-        """Return the sweep over ef."""
-        return [{"ef": ef} for ef in _EFS if ef >= self.task.k]
-
     def use(self, setting: Setting) -> None:
-        """Set ef."""
         self._index.set_ef(setting["ef"])
 
     def batch(self, queries: Floats) -> Rows:
-        """Return the nearest rows."""
         labels, _ = self._index.knn_query(queries, self.task.k, num_threads=self.task.threads)
         return np.asarray(labels, np.int64)
 

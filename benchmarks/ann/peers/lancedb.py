@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -26,17 +26,15 @@ _CODES = [(4, 0, 5), (8, 0, 5), (8, 0, 20), (16, 0, 20), (32, 0, 20), (64, 0, 20
 class LanceDb(Peer):
     """A table on disk, one column of vectors with an index."""
 
-    title: ClassVar[str] = "lancedb"
-    packages: ClassVar[tuple[str, ...]] = ("lancedb", "pylance")
-    options: ClassVar[tuple[str, ...]] = ("", "hnsw_sq", "ivf_pq", "default")
+    title = "lancedb"
+    packages = ("lancedb", "pylance")
+    options = ("", "hnsw_sq", "ivf_pq", "default")
 
     def label(self) -> str:
-        """Return its name and index."""
         names = {"default": "at its defaults", "ivf_pq": "IVF_PQ tuned"}
         return f"lancedb {names.get(self.option, 'IVF_HNSW_SQ tuned')}"
 
     def build(self, base: Floats, folder: Path) -> dict[str, Any]:
-        """Write the table and its index."""
         import lancedb
         import pyarrow as pa
 
@@ -59,59 +57,41 @@ class LanceDb(Peer):
         return {"metric": metric, **given}
 
     def open(self, base: Floats, folder: Path) -> None:
-        """Open the table."""
         import lancedb
 
         self._table: Any = lancedb.connect(str(folder)).open_table(_TABLE)
         self._threads = ThreadPoolExecutor(self.task.threads)
 
     def settings(self) -> Sequence[Setting]:
-        """Return the sweep over partitions probed the queue and the refine factor."""
         if self.option == "default":
             return [{}]
         sweep = _CODES if self.option == "ivf_pq" else _GRAPH
         names = ("nprobes", "ef", "refine_factor")
         return [dict(zip(names, each, strict=True)) for each in sweep]
 
-    def use(self, setting: Setting) -> None:
-        """Search at this setting."""
-        self._setting = setting
-
     def batch(self, queries: Floats) -> Rows:
-        """Return the nearest rows; each thread asks query by query."""
+        # Each thread asks query by query.
         return np.stack(list(self._threads.map(self.one, queries[:, None])))
 
     def one(self, query: Floats) -> Rows:
-        """Return the nearest rows to one query."""
         search = self._table.search(query[0]).limit(self.task.k).select(["row"])
-        if self._setting:
+        if self.setting:
             search = search.distance_type(_METRICS[self.task.metric])
-            search = search.nprobes(self._setting["nprobes"])
-        if self._setting.get("ef"):
-            search = search.ef(self._setting["ef"])
-        if self._setting.get("refine_factor"):
-            search = search.refine_factor(self._setting["refine_factor"])
-        found = search.to_arrow()["row"].to_numpy()
-        rows = np.full(self.task.k, -1, np.int64)
-        rows[: len(found)] = found
-        return rows
+            search = search.nprobes(self.setting["nprobes"])
+        if self.setting.get("ef"):
+            search = search.ef(self.setting["ef"])
+        if self.setting.get("refine_factor"):
+            search = search.refine_factor(self.setting["refine_factor"])
+        return self.filled(search.to_arrow()["row"].to_numpy())
 
     def _parameters(self) -> dict[str, Any]:
         if self.option == "default":
             return {}
         lists = max(1, round(math.sqrt(self.task.rows)))
         if self.option == "ivf_pq":
-            codes = next(c for c in (4, 3, 2, 1) if self.task.dim % c == 0)
-            return {
-                "index_type": "IVF_PQ",
-                "num_partitions": lists,
-                "num_sub_vectors": self.task.dim // codes,
-            }
+            codes = self.task.dim // next(c for c in (4, 3, 2, 1) if self.task.dim % c == 0)
+            return {"index_type": "IVF_PQ", "num_partitions": lists, "num_sub_vectors": codes}
         # Few large graphs: each probe pays for a search of its own.
         parts = max(1, self.task.rows // 100_000)
-        return {
-            "index_type": "IVF_HNSW_SQ",
-            "num_partitions": parts,
-            "m": 16,
-            "ef_construction": 100,
-        }
+        kind = {"index_type": "IVF_HNSW_SQ", "num_partitions": parts}
+        return {**kind, "m": 16, "ef_construction": 100}

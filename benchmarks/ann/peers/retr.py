@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from ....indexes import IndexSpec, SpecError, kind
 from ....indexes.arrays import ArraySource
@@ -28,18 +28,13 @@ _TUNED = "tuned.json"
 class Retr(Peer):
     """An index, mapped from its file, that re-ranks on the file of the vectors."""
 
-    title: ClassVar[str] = "retr"
-    packages: ClassVar[tuple[str, ...]] = ("faiss-cpu",)
-    reads_vectors: ClassVar[bool] = True
-    options: ClassVar[tuple[str, ...]] = ("SPEC", "auto@RECALL")
+    title = "retr"
+    packages = ("faiss-cpu",)
+    reads_vectors = True
+    options = ("SPEC", "auto@RECALL")
 
     @classmethod
     def check(cls, option: str) -> None:
-        """Refuse what is neither a spec that can be built nor `auto@` and a recall.
-
-        Raises:
-            InputError: it is neither.
-        """
         if option.startswith(_AUTO):
             _recall(option)
             return
@@ -53,15 +48,12 @@ class Retr(Peer):
 
     @classmethod
     def tunes(cls, option: str) -> bool:
-        """Return whether it is `auto`."""
         return option.startswith(_AUTO)
 
     def label(self) -> str:
-        """Return the spec, or the recall asked for."""
         return f"retr {self.option}"
 
     def tune(self, base: Floats, queries: Floats, folder: Path) -> dict[str, Any]:
-        """Let `auto` choose the spec and the operating point."""
         from ....indexes.tuning.tune import tune
 
         self._threads()
@@ -86,8 +78,8 @@ class Retr(Peer):
         return chosen
 
     def build(self, base: Floats, folder: Path) -> dict[str, Any]:
-        """Build and save; the same spec is built once for several recalls."""
         spec = self._spec(folder)
+        # The same spec is built once for several recalls.
         for other in sorted(folder.parent.glob("retr_auto@*/index.faiss")):
             if self.tunes(self.option) and self._spec(other.parent) == spec:
                 os.link(other, folder / "index.faiss")
@@ -97,28 +89,23 @@ class Retr(Peer):
         return {"spec": str(spec)}
 
     def open(self, base: Floats, folder: Path) -> None:
-        """Map the index, with the operating points that were chosen."""
-        spec, chosen = self._spec(folder), self._chosen(folder)
         self._threads()
         given: dict[str, Any] = {}
-        if chosen:
+        if self.tunes(self.option):
+            chosen = _chosen(folder)
             given["points"] = [OperatingPoint.from_json(each) for each in chosen["points"]]
             given["default_effort"] = chosen["effort"]
-        source, path = self._source(base), folder / "index.faiss"
-        self._index = kind(spec.kind).load(path, source, spec, **given)
+        spec, source = self._spec(folder), self._source(base)
+        self._index = kind(spec.kind).load(folder / "index.faiss", source, spec, **given)
 
     def settings(self) -> Sequence[Setting]:
-        """Return the operating points; for `auto` the one that was chosen."""
         points = [{"effort": i, **point.to_json()} for i, point in enumerate(self._index.points)]
         return [points[self._index.default_effort]] if self.tunes(self.option) else points
 
-    def use(self, setting: Setting) -> None:
-        """Search at this operating point."""
-        self._effort = int(setting["effort"])
-
     def batch(self, queries: Floats) -> Rows:
-        """Return the nearest rows."""
-        return self._index.search(queries, self.task.k, effort=self._effort).positions
+        return self._index.search(
+            queries, self.task.k, effort=int(self.setting["effort"])
+        ).positions
 
     def _source(self, base: Floats) -> ArraySource:
         return ArraySource(base, self.task.metric)
@@ -129,15 +116,13 @@ class Retr(Peer):
         load_faiss().omp_set_num_threads(self.task.threads)
 
     def _spec(self, folder: Path) -> IndexSpec:
-        return IndexSpec.parse(
-            self._chosen(folder)["spec"] if self.tunes(self.option) else self.option
-        )
+        tuned = self.tunes(self.option)
+        return IndexSpec.parse(_chosen(folder)["spec"] if tuned else self.option)
 
-    def _chosen(self, folder: Path) -> dict[str, Any]:
-        if not self.tunes(self.option):
-            return {}
-        chosen: dict[str, Any] = json.loads((folder / _TUNED).read_bytes())
-        return chosen
+
+def _chosen(folder: Path) -> dict[str, Any]:
+    chosen: dict[str, Any] = json.loads((folder / _TUNED).read_bytes())
+    return chosen
 
 
 def _recall(option: str) -> float:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -21,15 +21,15 @@ _THRESHOLD = 0.2
 class Scann(Peer):
     """About sqrt(rows) leaves, as its authors advise, all float32 vectors in memory."""
 
-    title: ClassVar[str] = "scann"
-    packages: ClassVar[tuple[str, ...]] = ("scann",)
+    title = "scann"
+    packages = ("scann",)
+    sweep = (("leaves", _SEARCHED), ("reorder", _REORDERED))
+    queues = ("reorder",)
 
     def label(self) -> str:
-        """Return its name and the number of leaves."""
         return f"scann {self._leaves} leaves, AH2"
 
     def build(self, base: Floats, folder: Path) -> dict[str, Any]:
-        """Build and save."""
         from scann.scann_ops.py import scann_ops_pybind
 
         given = {
@@ -61,24 +61,15 @@ class Scann(Peer):
         return given
 
     def open(self, base: Floats, folder: Path) -> None:
-        """Read it into memory."""
         from scann.scann_ops.py import scann_ops_pybind
 
         self._searcher = scann_ops_pybind.load_searcher(str(folder))
         self._searcher.set_num_threads(self.task.threads)
 
-    def settings(self) -> Sequence[Setting]:
-        """Return the sweep over the leaves searched and the vectors re-ranked."""
-        return [
-            {"leaves": leaves, "reorder": reorder}
-            for leaves in _SEARCHED
-            if leaves <= self._leaves
-            for reorder in _REORDERED
-            if reorder >= self.task.k
-        ]
+    def allows(self, setting: Mapping[str, int]) -> bool:
+        return super().allows(setting) and setting["leaves"] <= self._leaves
 
     def use(self, setting: Setting) -> None:
-        """Set both."""
         self._given = {
             "final_num_neighbors": self.task.k,
             "pre_reorder_num_neighbors": setting["reorder"],
@@ -86,22 +77,17 @@ class Scann(Peer):
         }
 
     def batch(self, queries: Floats) -> Rows:
-        """Return the nearest rows."""
         if self.task.threads == 1:
             found = self._searcher.search_batched(queries, **self._given)
         else:
             size = max(1, min(256, -(-len(queries) // self.task.threads)))
             found = self._searcher.search_batched_parallel(queries, **self._given, batch_size=size)
-        # Where the leaves hold fewer than k, row 0 fills up, at no distance.
+        # If the leaves hold fewer than k, row 0 fills up, at no distance.
         return np.where(np.isnan(found[1]), -1, found[0].astype(np.int64))
 
     def one(self, query: Floats) -> Rows:
-        """Return the nearest rows to one query."""
-        rows: Rows = self._searcher.search(query[0], **self._given)[0]
-        # It answers with fewer where the leaves hold fewer.
-        padded = np.full(self.task.k, -1, np.int64)
-        padded[: len(rows)] = rows
-        return padded
+        # It answers with fewer if the leaves hold fewer.
+        return self.filled(self._searcher.search(query[0], **self._given)[0])
 
     @property
     def _leaves(self) -> int:

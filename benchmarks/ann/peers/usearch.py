@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -12,23 +11,22 @@ from ....indexes.base import Floats
 from .base import Peer, Rows, Setting
 
 _LINKS, _CONSTRUCTION = 16, 128
-_EXPANSIONS = (10, 16, 24, 36, 52, 76, 112, 160, 240, 360, 540, 800)
 
 
 class Usearch(Peer):
     """A graph over float16 or 8-bit vectors, in memory."""
 
-    title: ClassVar[str] = "usearch"
-    packages: ClassVar[tuple[str, ...]] = ("usearch",)
-    graph: ClassVar[bool] = True
-    options: ClassVar[tuple[str, ...]] = ("", "f16", "i8")
+    title = "usearch"
+    packages = ("usearch",)
+    graph = True
+    options = ("", "f16", "i8")
+    sweep = (("expansion", (10, 16, 24, 36, 52, 76, 112, 160, 240, 360, 540, 800)),)
+    queues = ("expansion",)
 
     def label(self) -> str:
-        """Return its name and element type."""
         return f"usearch {self._dtype}"
 
     def build(self, base: Floats, folder: Path) -> dict[str, Any]:
-        """Build the graph and save it."""
         from usearch.index import Index
 
         given: dict[str, Any] = {
@@ -43,34 +41,22 @@ class Usearch(Peer):
         return given
 
     def open(self, base: Floats, folder: Path) -> None:
-        """Read the graph into memory."""
         from usearch.index import Index
 
         self._index: Any = Index.restore(str(folder / "index.usearch"), view=False)
 
-    def settings(self) -> Sequence[Setting]:
-        """Return the sweep over the expansion."""
-        return [{"expansion": each} for each in _EXPANSIONS if each >= self.task.k]
-
     def use(self, setting: Setting) -> None:
-        """Set the expansion."""
         self._index.expansion_search = setting["expansion"]
 
     def batch(self, queries: Floats) -> Rows:
-        """Return the nearest rows."""
         found = self._index.search(queries, self.task.k, threads=self.task.threads)
-        return self._rows(np.asarray(found.keys), np.asarray(found.counts))
+        keys, counts = np.asarray(found.keys), np.asarray(found.counts)
+        # What stands behind the last match is not defined.
+        return np.where(np.arange(keys.shape[1]) < counts[:, None], keys.astype(np.int64), -1)
 
     def one(self, query: Floats) -> Rows:
-        """Return the nearest rows to one query."""
         keys: Rows = self._index.search(query[0], self.task.k, threads=1).keys
         return keys
-
-    @staticmethod
-    def _rows(keys: Rows, counts: Rows) -> Rows:
-        # What stands behind the last match is not defined.
-        padded = np.arange(keys.shape[1]) >= counts[:, None]
-        return np.where(padded, -1, keys.astype(np.int64))
 
     @property
     def _dtype(self) -> str:
