@@ -30,6 +30,7 @@ from itertools import chain, pairwise
 from typing import TYPE_CHECKING, TypeVar
 
 from ..values.errors import InputError
+from .stems import KNOWN_RELEASE, difference
 from .stop_words import STOP_WORDS
 from .word_breaks import (
     ACRONYM,
@@ -122,10 +123,12 @@ class Analyzer:
 
     language: one of `LANGUAGES`.
     version:  fixes the terms of every text.
+    stems:    "" if words are stemmed as the version promises, else what `stems.difference` returns.
     """
 
     language: str
     version: int = VERSION
+    stems: str = ""
     _words: _Words = field(init=False, repr=False, compare=False)
     _terms: _Kept[str] = field(init=False, repr=False, compare=False)
     _spans: _Kept[Span] = field(init=False, repr=False, compare=False)
@@ -139,7 +142,8 @@ class Analyzer:
     @property
     def name(self) -> str:
         """The name that a collection stores; `analyzer(name)` returns this analyser again."""
-        return f"{self.language}:{self.version}"
+        own = f"+{self.stems}" if self.stems else ""
+        return f"{self.language}:{self.version}{own}"
 
     @property
     def stop_words(self) -> frozenset[str]:
@@ -221,9 +225,11 @@ def analyzer(language: str = "english") -> Analyzer:
     Examples: "english", "en", "none" (no stemming, no stop words), "english:1".
 
     Raises:
-        InputError: there is no such language, or no such version of it.
+        InputError: there is no such language, no such version of it, or a collection was made with
+            other stems than those of the PyStemmer that is installed.
     """
-    name, _, version = language.strip().lower().partition(":")
+    name, stored, version = language.strip().lower().partition(":")
+    version, _, stems = version.partition("+")
     name = _NAMES.get(name, name)
     if name not in LANGUAGES:
         raise InputError(
@@ -234,12 +240,22 @@ def analyzer(language: str = "english") -> Analyzer:
             f"there is no version {version!r} of the analyser for {name}: this release of retr has "
             f"version {VERSION}; install the release that made the collection, or a newer one"
         )
-    return _made(name)
+    made = _made(name)
+    if stored and made.stems != stems:
+        import Stemmer
+
+        raise InputError(
+            f"the collection's {name} words were stemmed by another release of PyStemmer than "
+            f"{Stemmer.version()}, which is installed and stems some of them differently: install "
+            f"the one it was made with ({KNOWN_RELEASE} unless you know better), or build the "
+            "collection again"
+        )
+    return made
 
 
 @cache
 def _made(name: str) -> Analyzer:
-    return Analyzer(name)
+    return Analyzer(name, stems=difference(name))
 
 
 class _Kept(dict[str, tuple[T, ...]]):
