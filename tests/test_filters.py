@@ -171,6 +171,7 @@ def test_conditions(library: Any, condition: str, found: str) -> None:
     assert ids(without, condition) == re.sub("[ag]", "", found)
 
 
+# DuckDB 1 counts characters from another place than 2, and says less of JSON.
 REFUSED = [
     # Another statement, or another query.
     ("1=1; DROP TABLE retr_rows", "without other statements"),
@@ -233,7 +234,7 @@ REFUSED = [
     ('ok or "my col"', '"my col" is BIGINT, not true or false'),
     ("not 1", "the constant is a number or a text, not true or false: .* at character 5"),
     ("year - 2020", "expression at character 6 is DOUBLE, not true or false"),
-    ("ok and not coalesce(year, 1)", "expression at character 12 is DOUBLE, not true or false"),
+    ("ok and not coalesce(year, 1)", r"expression at character (12|29) is DOUBLE, not true or false"),
     ("ok or case when ok then lang end", "is VARCHAR, not true or false"),
     ("not len(tags)", "is BIGINT, not true or false"),
     # Values of several types, none of which is what they are compared with.
@@ -250,8 +251,8 @@ REFUSED = [
         "author.name is JSON and holds texts, but no .* author.name = 't",
     ),
     ('author."a/b~" < 1', "holds lists, but no number: write json_extract_string"),
-    ("author = true", "author is JSON and holds objects and texts, but neither true nor false"),
-    ("not author", "author is JSON and holds objects and texts, but neither true nor false"),
+    ("author = true", "author is JSON"),
+    ("not author", "author is JSON"),
     ("author.age", "holds numbers, but neither true nor false: write author.age > 0"),
     ("year.x = 1", "year is DOUBLE, so there is no x in it"),
     ("lang = en", "there is no column en; put a text in single quotes, 'en'"),
