@@ -11,7 +11,6 @@ import hashlib
 import http.client
 import logging
 import os
-import re
 import shutil
 import time
 import urllib.error
@@ -146,7 +145,8 @@ def unpack(archive: Path, into: Path, *, limit: int = UNPACKED_LIMIT) -> list[Pa
     """Take the BEIR folders out of a zip file; return them.
 
     Only `corpus.jsonl`, `queries.jsonl` and `qrels/*.tsv` are written, each folder whole or not
-    at all; a folder that is there already is kept. Links, absolute paths and `..` are refused.
+    at all; a folder that is there already is kept. Links, absolute paths and `..` are refused. One
+    process at a time may unpack into a folder: `fetch_dataset` holds a lock.
 
     limit: bytes that may be written at most.
 
@@ -211,14 +211,13 @@ def _take_out(
     target = into.joinpath(*root.parts)
     if (target / "corpus.jsonl").is_file():
         return target
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
-    _remove_left_over(target)
+    temporary = target.with_name(f".{target.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)  # of a process that died while it unpacked
     try:
-        (temporary / "qrels").mkdir(parents=True, exist_ok=True)
+        (temporary / "qrels").mkdir(parents=True)
         for its_root, name, info in members:
             if its_root == root:
                 _write(opened, archive, info, temporary / name, limit)
-        # Another process may have been faster; its folder is as good.
         if target.exists() and not any(target.iterdir()):
             target.rmdir()
         if not target.exists():
@@ -226,27 +225,6 @@ def _take_out(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
-
-
-def _remove_left_over(target: Path) -> None:
-    """Remove what processes left that died while they unpacked this folder."""
-    if not target.parent.is_dir():
-        return
-    pattern = re.compile(re.escape(f".{target.name}.") + r"(\d+)\.part")
-    for path in target.parent.iterdir():
-        found = pattern.fullmatch(path.name)
-        if found and not _runs(int(found[1])):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _write(
