@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import http.client
 import logging
-import os
+import math
 import shutil
 import time
 import urllib.error
@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from ...retrieval.store.disk import storage_errors
-from ...retrieval.store.lock import try_flock
+from ...retrieval.store.lock import writer_lock
 from ...retrieval.values.errors import InputError, RetrError, StorageError
 from ...retrieval.values.progress import Progress, Silent
 from ...retrieval.values.version import __version__
@@ -32,7 +32,6 @@ TIMEOUT = 30.0  # seconds without a byte
 RETRIES = 5  # attempts in a row that bring nothing new
 PAUSE = 0.5  # seconds before the first new attempt; doubled from one to the next
 BLOCK = 1 << 20
-_LOCK_PAUSE = 0.2  # seconds between two attempts to get a lock
 # Of all BEIR sets the largest unpacks to some 9 GB; more is no data set but an attack or a mistake.
 UNPACKED_LIMIT = 64 << 30
 RATIO_LIMIT = 200
@@ -78,35 +77,17 @@ def download(
 def _alone(path: Path) -> Iterator[None]:
     """Hold the lock of an archive: two processes, or forums, never write the same part of it."""
     lock = path.with_name(path.name + ".lock")
-    told = False
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(
             f"{path.parent}: cannot be made ({error.strerror}); choose another folder with --data"
         ) from error
-    with storage_errors(path.parent):
-        while True:
-            fd = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-            try:
-                # Its holder removes it: only a lock that still has the name counts.
-                if try_flock(fd) and lock.exists() and lock.stat().st_ino == os.fstat(fd).st_ino:
-                    break
-            except FileNotFoundError:
-                pass  # removed between the two looks at it
-            except BaseException:
-                os.close(fd)
-                raise
-            os.close(fd)
-            if not told:
-                log.info("%s: another process downloads it, waiting", path)
-                told = True
-            time.sleep(_LOCK_PAUSE)
-    try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
-        os.close(fd)
+    with writer_lock(lock, math.inf):
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)  # whoever waits for it sees that it is gone
 
 
 def _download(
