@@ -1,4 +1,4 @@
-"""Downloading a data set: resumed where it broke off, checked, unpacked safely.
+"""Downloading a data set: resumed after a break, checked, unpacked safely.
 
 What a server sends is not trusted: the archive counts only when its checksum is right, and only
 the files that a data set consists of are taken out of it, into names that are made here.
@@ -57,7 +57,7 @@ def download(
     """Fetch a file whose checksum is known; return `path`.
 
     What was fetched lies in `path`.part until it is whole and right, and a later call goes on
-    from there. A file that is there already is checked, and fetched again where it is wrong.
+    from there. A file that is there already is checked, and fetched again if it is wrong.
 
     md5:     of the whole file, in hex.
     timeout: seconds without a byte after which a connection counts as broken.
@@ -232,7 +232,7 @@ def _fetch(
     retries: int,
     pause: float,
 ) -> None:
-    """Fetch until the server says that it is all, going on where a connection broke."""
+    """Fetch until the server says that it is all, going on after a connection broke."""
     failures = 0
     while True:
         before = part.stat().st_size if part.exists() else 0
@@ -265,7 +265,7 @@ def _fetch(
 def _attempt(url: str, part: Path, have: int, progress: Progress, timeout: float) -> bool | None:
     """Fetch what is missing behind the first `have` bytes; return whether it is all there.
 
-    None where the server does not say how much there is.
+    None if the server does not say how much there is.
     """
     headers = {"User-Agent": f"retr/{__version__}", "Accept-Encoding": "identity"}
     if have:
@@ -302,7 +302,7 @@ def _attempt(url: str, part: Path, have: int, progress: Progress, timeout: float
 
 
 def _content_range(value: str) -> tuple[int, int | None]:
-    """Return first byte and total of a Content-Range such as `bytes 5-9/10`; -1 where unusable."""
+    """Return first byte and total of a Content-Range such as `bytes 5-9/10`; -1 if unusable."""
     unit, _, rest = value.partition(" ")
     span, _, total = rest.partition("/")
     first, _, _ = span.partition("-")
@@ -319,7 +319,7 @@ def _md5(path: Path) -> str:
 def fetch_dataset(
     url: str, md5: str, folder: Path, into: Path, *, progress: Progress | None = None
 ) -> Path:
-    """Return `folder`, a BEIR folder inside `into`, downloaded and unpacked where it is missing.
+    """Return `folder`, a BEIR folder inside `into`, downloaded and unpacked if it is missing.
 
     The archive is removed once it is unpacked.
 
