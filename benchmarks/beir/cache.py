@@ -53,12 +53,12 @@ def exact_collection(
 ) -> tuple[Collection, Mapping[str, Any]]:
     """Return the collection of a data set in the encoder's space, without an index.
 
-    One that is there already is compared with its checksums, and made again where it is damaged.
+    One that is there already is compared with its checksums, and made again if it is damaged.
 
     checked: the collections of this run that were compared before; this one joins them.
 
     Also returns what is known of its making: {"documents", "rows", "encoded", "skipped",
-    "seconds", "bytes"}; seconds is None where it took more than one run.
+    "seconds", "bytes"}; seconds is None if it took more than one run.
     """
     folder = _folder(dataset, encoder.space, cache)
     path = folder / "exact.retr"
@@ -211,7 +211,7 @@ def _drop_words(collection: Collection) -> None:
 
 
 def _whole(path: Path, encoder: Encoder, checked: set[Path] | None) -> Collection | None:
-    """Return a cached collection, None where it is gone or damaged."""
+    """Return a cached collection, None if it is gone or damaged."""
     try:
         collection = Collection(path, encoder=encoder)
         if checked is not None and path in checked:
