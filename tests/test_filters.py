@@ -234,7 +234,10 @@ REFUSED = [
     ('ok or "my col"', '"my col" is BIGINT, not true or false'),
     ("not 1", "the constant is a number or a text, not true or false: .* at character 5"),
     ("year - 2020", "expression at character 6 is DOUBLE, not true or false"),
-    ("ok and not coalesce(year, 1)", r"expression at character (12|29) is DOUBLE, not true or false"),
+    (
+        "ok and not coalesce(year, 1)",
+        r"expression at character (12|29) is DOUBLE, not true or false",
+    ),
     ("ok or case when ok then lang end", "is VARCHAR, not true or false"),
     ("not len(tags)", "is BIGINT, not true or false"),
     # Values of several types, none of which is what they are compared with.
