@@ -2,6 +2,8 @@
 
 What follows a colon chooses among the ways a system is run: `exact:blas`, `lancedb:default`,
 `retr:hnsw@192`, `retr:auto@0.95`.
+
+May import retrieval and indexes, and nothing else of benchmarks. No peer imports another.
 """
 
 from __future__ import annotations
