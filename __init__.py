@@ -6,6 +6,8 @@
 ...     print(hit.score, hit.uri, hit.text)
 
 Names are loaded when they are first used, so `import retr` costs next to nothing.
+
+May import retrieval, and, in `cli.py` and `__main__.py`, commands.
 """
 
 from __future__ import annotations
