@@ -1,5 +1,5 @@
-"""Bridges: the maps between two embedding spaces, as values that a query is carried over by.
+"""Bridges: values that carry a query from one embedding space to another.
 
-Fitted in `retrieval.upgrade`, loaded when a query needs one. May import store and values, never
-encoders.
+`retrieval.upgrade` fits them; they are loaded when a query needs one. May import store and values,
+never encoders.
 """
