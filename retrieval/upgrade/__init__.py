@@ -1,6 +1,6 @@
 """Upgrading the model of a live collection.
 
-The mathematics is arrays in, values out, and knows nothing of a collection: `maps`, `fits`,
-`bridge`, `forward`, `calibration`, `choose`, `gate`. What they are used for is the steps of an
-upgrade, each a commit: `preparing`, `starting`, `changes`, `steps`, `backfill`.
+The mathematics takes arrays, returns values and knows nothing about collections: `pairs`, `fits`,
+`calibrating`, `candidates`, `task`, `choose`, `gate`. The steps of an upgrade use it, each step a
+commit: `preparing`, `starting`, `changes`, `steps`, `backfill`.
 """

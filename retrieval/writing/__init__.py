@@ -1,4 +1,4 @@
-"""Every change of a collection: ingest, commits, merges, indexes.
+"""Everything that changes a collection: ingest, commits, merges, indexes.
 
 May import segments, sources, encoders, store, text and values.
 """
