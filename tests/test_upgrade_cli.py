@@ -173,7 +173,7 @@ def test_quality_where_queries_are_judged(built: Path, tmp_path: Path) -> None:
         (["backfill", "--time", "soon"], "--time 'soon': give a time such as"),
         (["backfill", "--rows", "0"], "--rows 0: give a number above 0"),
         (["backfill", "--clicks", "NOWHERE"], "NOWHERE: cannot be read as clicks"),
-        (["map"], "no upgrade is under way; begin one with: retr upgrade start --to ENCODER"),
+        (["map"], "no upgrade is under way; start one with: retr upgrade start --to ENCODER"),
         (["finish"], "no upgrade is under way"),
         (["rollback"], "no upgrade is under way"),
         (["backfill"], "every row has its vector"),
