@@ -18,6 +18,7 @@ from .commands import options as o
 from .commands.bench import app as measuring
 from .commands.index import app as indexing
 from .commands.options import DEFAULT_INDEX, OptionalText, argument, flag, value
+from .commands.parsing import without_pydantic
 from .commands.upgrade import app as upgrading
 from .retrieval.values.errors import InputError
 
@@ -195,7 +196,7 @@ def run_command(arguments: Sequence[str]) -> int:
         RetrError: the command cannot do what it says, for a reason that the user can put right.
     """
     try:
-        command = typer.main.get_command(app)
+        command = without_pydantic(typer.main.get_command(app))
         with command.make_context("retr", list(arguments)) as context:
             command.invoke(context)
     except typer.Exit as end:

@@ -15,7 +15,8 @@ distinct one is analysed once and kept; the rest is a regular expression and a d
   them where it has other words.
 
 Collections store the name of their analyser with its version. What a text becomes is frozen for
-a version: a change here is a new version, and the old one stays.
+a version: a change here is a new version, and the old one stays. Stems come from PyStemmer, whose
+releases differ: `stemming` says whether the installed one stems as the version means.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from itertools import chain, pairwise
 from typing import TYPE_CHECKING, TypeVar
 
 from ..values.errors import InputError
+from .stemming import changed_stems, stemmer, stemmer_mark
 from .stop_words import STOP_WORDS
 from .word_breaks import (
     ACRONYM,
@@ -48,7 +50,6 @@ from .word_breaks import (
 
 if TYPE_CHECKING:
     import numpy as np
-    import Stemmer
     from numpy.typing import NDArray
 
 VERSION = 1
@@ -138,8 +139,13 @@ class Analyzer:
 
     @property
     def name(self) -> str:
-        """What a collection stores: `analyzer(name)` gives this one again."""
-        return f"{self.language}:{self.version}"
+        """What a collection stores: `analyzer(name)` gives this one again.
+
+        The language and the version; then a plus sign and the mark of the installed PyStemmer if
+        its stems are not those of the version (`stemmer_mark`).
+        """
+        mark = stemmer_mark(self.language)
+        return f"{self.language}:{self.version}" + (f"+{mark}" if mark else "")
 
     @property
     def stop_words(self) -> frozenset[str]:
@@ -221,9 +227,11 @@ def analyzer(language: str = "english") -> Analyzer:
     Examples: "english", "en", "none" (no stemming, no stop words), "english:1".
 
     Raises:
-        InputError: there is no such language, or no such version of it.
+        InputError: there is no such language, or no such version of it, or the installed
+            PyStemmer does not stem as the one that the stored name was made with.
     """
-    name, _, version = language.strip().lower().partition(":")
+    name, _, stored = language.strip().lower().partition(":")
+    version, _, mark = stored.partition("+")
     name = _NAMES.get(name, name)
     if name not in LANGUAGES:
         raise InputError(
@@ -234,7 +242,23 @@ def analyzer(language: str = "english") -> Analyzer:
             f"no version {version!r} of the analyser for {name}: this release of retr knows "
             f"version {VERSION}; install the one that made the collection, or a newer one"
         )
+    if version and mark != stemmer_mark(name):
+        raise InputError(_other_stems(name, mark))
     return _made(name)
+
+
+def _other_stems(language: str, mark: str) -> str:
+    """Return what to say of a collection whose words another PyStemmer has stemmed."""
+    from importlib.metadata import version
+
+    changed = "" if mark else changed_stems(language)
+    return (
+        f"PyStemmer {version('PyStemmer')}, which is installed, does not stem {language} as the "
+        "release that this collection's words were indexed with"
+        + (f" ({changed})" if changed else "")
+        + f"; install {'that release' if mark else 'PyStemmer 3.1'}, or build a new collection "
+        "from the same source; search by meaning alone (dense) works as it is"
+    )
 
 
 @cache
@@ -264,7 +288,7 @@ class _Words:
     def __init__(self, language: str) -> None:
         self._language = language
         self._own_letters = _OWN_LETTERS.get(language, "")
-        self._stemmer = _stemmer(language)
+        self._stemmer = None if language == "none" else stemmer(language)
         # A stemmer of Snowball is for one thread at a time.
         self._lock = threading.Lock()
         self._stops = frozenset(map(self._folded, STOP_WORDS.get(language, "").split()))
@@ -385,12 +409,3 @@ def _plain(character: str) -> str:
         return _PLAIN.get(character, character)
     letters = _ACCENTS.sub("", unicodedata.normalize("NFD", character))
     return unicodedata.normalize("NFC", letters)
-
-
-def _stemmer(language: str) -> Stemmer.Stemmer | None:
-    if language == "none":
-        return None
-    import Stemmer
-
-    # It need not keep words: chunks are kept.
-    return Stemmer.Stemmer(language, 0)
