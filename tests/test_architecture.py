@@ -67,7 +67,7 @@ def test_a_package_imports_no_other_than_it_says(package: str, graph: grimp.Impo
     said = re.split(r"\bMay import\b|\bImports nothing else\b", docstring(package))[-1]
     if "everything" in said:
         return
-    for module in sorted(graph.find_children(name) - packages) + [name]:
+    for module in [*sorted(graph.find_children(name) - packages), name]:
         for imported in graph.find_modules_directly_imported_by(module):
             holder = imported if imported in packages else imported.rpartition(".")[0]
             if holder == "retr" or f"{name}.".startswith(f"{holder}.") or holder.startswith(name):

@@ -64,6 +64,8 @@ def test_every_page_is_linked_from_the_readme() -> None:
 
 
 def test_what_counts_as_a_link_and_as_an_anchor() -> None:
-    text = '[a](b.md#c "t") `[d](e)` [f](https://g) ![h](i.svg)\n```\n[j](k)\n# no\n```\n[l]: m.md\n'
+    text = (
+        '[a](b.md#c "t") `[d](e)` [f](https://g) ![h](i.svg)\n```\n[j](k)\n# no\n```\n[l]: m.md\n'
+    )
     assert links(text) == ["b.md#c", "i.svg", "m.md"]
     assert anchors("# A `b`: c's\n## Twice\n## Twice\n") == {"a-b-cs", "twice", "twice-1"}
