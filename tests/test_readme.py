@@ -1,4 +1,4 @@
-"""The README's own commands, as they stand there."""
+"""The README's own commands, as written there."""
 
 from __future__ import annotations
 
