@@ -1,8 +1,7 @@
 """Maps from one embedding space to another: frozen values that take vectors to vectors.
 
 A map is what is left of a fit: numpy alone applies it, and `codec` writes it to an Arrow file.
-How one is fitted from pairs is in `bridge.py` (queries, new to old), `forward.py` (stored vectors,
-old to new) and `refine.py` (by gradient).
+How one is fitted from pairs is in `upgrade/fits.py`.
 """
 
 from __future__ import annotations
@@ -112,74 +111,6 @@ class Linear(Map):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class LowRank(Map):
-    """vectors @ left @ right + bias: a linear map of few dimensions in between.
-
-    left:  f32[source_dim, rank].
-    right: f32[rank, target_dim].
-    bias:  f32[target_dim].
-    unit:  whether rows get unit length.
-    """
-
-    left: Floats
-    right: Floats
-    bias: Floats
-    unit: bool = False
-
-    def dims(self) -> tuple[int, int]:
-        """Return the dimensions of what is mapped and of what comes out."""
-        return self.left.shape[0], self.right.shape[1]
-
-    def raw(self) -> LowRank:
-        """Return the same map without the unit length that it may end with."""
-        return replace(self, unit=False)
-
-    def apply(self, vectors: Floats) -> Floats:
-        """Return f32[n, target_dim]."""
-        inner: Floats = vectors @ self.left
-        out: Floats = inner @ self.right
-        out += self.bias
-        return unit_rows(out, inplace=True) if self.unit else out
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ResidualMlp(Map):
-    """A linear map and a correction to it by one hidden layer.
-
-    vectors @ weight + bias + relu(vectors @ hidden + hidden_bias) @ out.
-
-    weight: f32[source_dim, target_dim]; bias: f32[target_dim].
-    hidden: f32[source_dim, h]; hidden_bias: f32[h]; out: f32[h, target_dim].
-    unit:   whether rows get unit length.
-    """
-
-    weight: Floats
-    bias: Floats
-    hidden: Floats
-    hidden_bias: Floats
-    out: Floats
-    unit: bool = False
-
-    def dims(self) -> tuple[int, int]:
-        """Return the dimensions of what is mapped and of what comes out."""
-        return self.weight.shape[0], self.weight.shape[1]
-
-    def raw(self) -> ResidualMlp:
-        """Return the same map without the unit length that it may end with."""
-        return replace(self, unit=False)
-
-    def apply(self, vectors: Floats) -> Floats:
-        """Return f32[n, target_dim]."""
-        inner = vectors @ self.hidden
-        inner += self.hidden_bias
-        np.maximum(inner, 0, out=inner)
-        out = vectors @ self.weight
-        out += self.bias
-        out += inner @ self.out
-        return unit_rows(out, inplace=True) if self.unit else out
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Hubless(Map):
     """Gives vectors of unit length less length the more they resemble everything.
 
@@ -232,72 +163,6 @@ class Hubless(Map):
 
 _ROWS = 2_048  # vectors and their scores by all anchors stay in the cache
 _LEAST = 0.1
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Composed(Map):
-    """One map after another: what a chain of upgrades, old, new, newer, comes to."""
-
-    first: Map
-    second: Map
-
-    def __post_init__(self) -> None:
-        if self.first.target_dim != self.second.source_dim:
-            raise ValueError(
-                f"a map to {self.first.target_dim} dimensions cannot be followed by one from "
-                f"{self.second.source_dim}"
-            )
-
-    def dims(self) -> tuple[int, int]:
-        """Return the dimensions of what is mapped and of what comes out."""
-        return self.first.source_dim, self.second.target_dim
-
-    def apply(self, vectors: Floats) -> Floats:
-        """Return f32[n, target_dim]."""
-        return self.second.apply(self.first.apply(vectors))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Dilation(Map):
-    """BT²'s orthonormal basis transformation with extra dimensions, from a linear map.
-
-    With A scaled to spectral norm at most 1, V = [A, (I - AA')^(1/2)] has VV' = I. New vectors
-    become Phi(x) = xV and old ones Psi(y) = [y, 0]: inner products of new with new are as they
-    were, and those of new with old are what the linear map gives, up to `norm`. (Zhou et al.,
-    "BT²: Backward-compatible Training with Basis Transformation", ICCV 2023; the form by dilation
-    is Halmos's.) As a `Map` it is the first block of Phi: what a query needs for an old segment.
-
-    basis: f32[new, old + new], V.
-    norm:  what A was divided by.
-    old:   the dimension of the old space.
-    """
-
-    basis: Floats
-    norm: float
-    old: int
-
-    def dims(self) -> tuple[int, int]:
-        """Return the dimensions of what is mapped and of what comes out."""
-        return self.basis.shape[0], self.old
-
-    @property
-    def extra(self) -> int:
-        """How many dimensions new vectors have beside the old ones: singular values below 1."""
-        return int(self.basis.shape[1]) - self.old
-
-    def apply(self, vectors: Floats) -> Floats:
-        """Return f32[n, target_dim]."""
-        out: Floats = vectors @ self.basis[:, : self.old]
-        return out
-
-    def phi(self, new: Floats) -> Floats:
-        """Return new vectors in the common space, f32[n, old + extra]."""
-        out: Floats = new @ self.basis
-        return out
-
-    def psi(self, old: Floats) -> Floats:
-        """Return old vectors in the common space, f32[n, old + extra]."""
-        return np.pad(np.asarray(old, np.float32), ((0, 0), (0, self.extra)))
 
 
 def unit_rows(vectors: Floats, *, inplace: bool = False) -> Floats:
