@@ -106,5 +106,5 @@ def upgrades(
         for each in made:
             console.write(console.json_line(each))
         return
-    for line in upgrades_report.text(made).split("\n"):
+    for line in upgrades_report.summary(made).text().split("\n"):
         console.write(plain(line))
