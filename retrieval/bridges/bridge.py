@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .calibration import Calibration, Matched
-from .maps import Dilation, Doubles, Floats, Linear, Map
+from .maps import Doubles, Floats, Map
 
 Bools = NDArray[np.bool_]
 
@@ -77,25 +77,3 @@ class Bridge:
             np.where(there, scale, carried.scale),
             np.where(there, shift, carried.shift),
         )
-
-
-def dilate(linear: Linear) -> Dilation:
-    """Return BT²'s form of a linear map from new to old; its bias, which no basis has, is left out.
-
-    The spectral norm of the map is brought to at most 1: scores with old vectors are divided by
-    `norm`, which changes no ranking among them.
-    """
-    weight = linear.weight.astype(np.float64)
-    u, values, v = np.linalg.svd(weight, full_matrices=True)
-    norm = max(1.0, float(values[0]))
-    kept = np.zeros(len(weight))
-    kept[: len(values)] = values / norm
-    first = u[:, : len(values)] * kept[: len(values)] @ v[: len(values)]
-    # (I - AA')^(1/2), of which only the directions with a singular value below 1 are kept.
-    rest = np.sqrt(np.maximum(0.0, 1.0 - kept**2))
-    extra = u[:, rest > _FLAT] * rest[rest > _FLAT]
-    basis = np.concatenate([first, extra], axis=1).astype(np.float32)
-    return Dilation(basis, norm, int(weight.shape[1]))
-
-
-_FLAT = 1e-3  # of the length of a direction: its square is below what float32 tells apart

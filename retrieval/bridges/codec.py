@@ -22,26 +22,15 @@ from ..store.shards import as_arrow, damage, open_batches
 from .bridge import Bridge
 from .calibration import Calibration, Matched
 from .forward import Forward, Residuals
-from .maps import Composed, Dilation, Hubless, Identity, Linear, LowRank, ResidualMlp
+from .maps import Hubless, Identity, Linear
 
 T = TypeVar("T")
 
 KEY = "retr:upgrade"
 VERSION = 1
 
-_KINDS = (
-    Bridge,
-    Calibration,
-    Matched,
-    Identity,
-    Linear,
-    LowRank,
-    ResidualMlp,
-    Hubless,
-    Composed,
-    Dilation,
-)
-"""The kinds of values that the file of a bridge may hold."""
+_KINDS = (Bridge, Calibration, Matched, Identity, Linear, Hubless)
+"""What the file of a bridge may hold."""
 _FORWARD_KINDS = (*_KINDS, Forward, Residuals)
 
 

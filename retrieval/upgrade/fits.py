@@ -1,7 +1,7 @@
 """Fits maps from pairs: the same documents (or queries) embedded in two spaces.
 
 All fits are closed forms in float64 over n pairs, source f32[n, s] and target f32[n, t]. They do
-not choose the strength of a ridge or a rank: `choose.py` measures those on held-out pairs.
+not choose the strength of a ridge: `choose.py` measures those on held-out pairs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bridges.maps import Doubles, Floats, Linear, LowRank
+from ..bridges.maps import Doubles, Floats, Linear
 
 
 class Ridge:
@@ -57,24 +57,6 @@ class Ridge:
         weight = self._weight(strength)
         bias = self._target_mean - self._mean @ weight
         return Linear(weight.astype(np.float32), bias.astype(np.float32), unit)
-
-    def low_rank(self, strength: float, rank: int, *, unit: bool = False) -> LowRank:
-        """Return the best map of a rank: `map`, cut where its predictions vary least.
-
-        Reduced-rank regression (Izenman, 1975): the predictions of the pairs are projected on
-        their first `rank` principal directions.
-        """
-        weight = self._weight(strength)
-        root = np.sqrt(self._values)[:, None] * (self._vectors.T @ weight)
-        _, _, right = np.linalg.svd(root, full_matrices=False)
-        right = right[:rank]
-        bias = self._target_mean - self._mean @ weight @ right.T @ right
-        return LowRank(
-            (weight @ right.T).astype(np.float32),
-            right.astype(np.float32),
-            bias.astype(np.float32),
-            unit,
-        )
 
     def _weight(self, strength: float) -> Doubles:
         shrunk = self._projected / (self._values + strength * self._scale)[:, None]
