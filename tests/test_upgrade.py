@@ -405,9 +405,11 @@ def test_orders(upgrading: retr.Collection) -> None:
     assert {texts[text] for text in new.seen[-3:]} <= set(chosen) | done
     report = upgrading.backfill(rows=3, order="random")
     assert report.order == "random"
-    with pytest.raises(InputError, match="needs a file of them"):
+    with pytest.raises(InputError, match="needs a file of clicks"):
         upgrading.backfill(order="clicks")
-    with pytest.raises(InputError, match="no order 'best'; there is clicks, residual, random"):
+    with pytest.raises(
+        InputError, match="no order 'best'; the orders are clicks, residual, random"
+    ):
         upgrading.backfill(order="best")
 
 
