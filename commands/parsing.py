@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
-import typer
+import typer.core
 
 _KINDS = (str, int, float)
 
 
-def without_pydantic(command: Any) -> Any:
+def without_pydantic(command: Any, above: Any = None) -> Any:
     """Have the options of a command, and of those below it, converted here; return the command.
 
     Values that are neither strings nor numbers are left to typer. Before typer 0.29 there is
@@ -23,11 +23,13 @@ def without_pydantic(command: Any) -> Any:
     pydantic, so this stands in for a method of its parameters: should that be gone in a release
     to come, commands parse as before, only slower.
     """
-    for parameter in command.params:
-        if hasattr(parameter, "get_runtime_param"):
-            parameter.get_runtime_param = _Conversion(parameter.get_runtime_param).itself
+    if not hasattr(typer.core.TyperOption, "get_runtime_param"):
+        return command
+    context = typer.Context(command, parent=above, **command.context_settings)
+    for parameter in command.get_params(context):  # with --help, which is made here
+        parameter.get_runtime_param = _Conversion(parameter.get_runtime_param).itself
     for below in getattr(command, "commands", {}).values():
-        without_pydantic(below)
+        without_pydantic(below, context)
     return command
 
 
@@ -51,7 +53,7 @@ class _Conversion:
         for each in _KINDS:
             if kind is each and not many and isinstance(value, str | int | float):
                 return _converted(each, value, param, ctx)
-            if kind == list[each] and many and isinstance(value, list | tuple):
+            if get_args(kind) == (each,) and many and isinstance(value, list | tuple):
                 return [_converted(each, one, param, ctx) for one in value]
         return self.usual().coerce(value, param=param, ctx=ctx)
 
