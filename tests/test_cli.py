@@ -118,7 +118,8 @@ def help_of(name: str, run: Any, monkeypatch: pytest.MonkeyPatch) -> str:
 def without_typer(text: str) -> str:
     """Leave out what releases of typer write differently: brackets, types, where lines break."""
     text = re.sub(r" +<[\w\[\]]+>|  \[required\]|[\[\]{}]|\.\.\.", "", text)
-    return " ".join(text.split()).replace("- ", "-")
+    text = re.sub(r"(\w-)\n\s*", r"\1", text)  # lines that end in a hyphen end elsewhere then
+    return " ".join(text.split())
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -161,6 +162,7 @@ def test_the_docs_name_no_command_that_is_not_there() -> None:
 
 def test_help_of_every_command_imports_nothing_heavy() -> None:
     heavy = ("numpy", "faiss", "pyarrow", "torch", "rich", "tokenizers", "pandas", "bs4")
+    heavy += ("pydantic",)  # of typer 0.29 and later
     calls = [name.split()[1:] for name in COMMANDS]
     code = (
         "import sys\nfrom retr import cli\n"
@@ -174,8 +176,9 @@ def test_help_of_every_command_imports_nothing_heavy() -> None:
 def test_a_search_into_a_pipe_imports_no_more_than_it_needs(index: Path) -> None:
     code = (
         "import sys\nfrom retr import cli\n"
-        f"cli.run_command(['search', 'bee', '--index', {str(index)!r}])\n"
-        "print([n for n in ('rich', 'torch', 'faiss', 'bs4', 'pathspec') if n in sys.modules])"
+        f"cli.run_command(['search', 'bee', '-k', '3', '--index', {str(index)!r}])\n"
+        "unwanted = ('rich', 'torch', 'faiss', 'bs4', 'pathspec', 'pydantic')\n"
+        "print([n for n in unwanted if n in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
