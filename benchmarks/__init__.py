@@ -1,5 +1,7 @@
-"""Benchmarks: what measures retrieval, the results that are kept, and the reports made from them.
+"""Benchmarks: what speed, memory and quality are measured with, and the reports of the results.
 
-`beir/`, `ann/`, `images/` and `upgrades/` have the four suites of `retr bench`; `studies/` has
-single questions. The modules here are what they share. May import retrieval and indexes.
+`beir/`, `ann/`, `images/` and `upgrades/` hold the `retr bench` commands' suites; `studies/` holds
+single measurements. The modules here are shared by all of them.
+
+May import retrieval and indexes.
 """

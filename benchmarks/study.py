@@ -41,6 +41,9 @@ class Study:
     measure:   returns JSON values; the frame adds "study" and, if it is not there, "environment".
                A study that takes long yields what it has so far, and each is kept at once.
     tables:    makes the tables of a result, without measuring anything.
+    run:       names a result among those of a study that is run in several ways; None for a study
+               with one. Such runs are kept side by side in one file: under "runs", each with its
+               environment, and a run takes the place of the one of its name.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Study:
     arguments: Callable[[argparse.ArgumentParser], None]
     measure: Callable[[argparse.Namespace], dict[str, Any] | Iterator[dict[str, Any]]]
     tables: Callable[[Result], Iterable[Table]]
+    run: Callable[[Result], str] | None = None
 
     def main(self, argv: Sequence[str] | None = None) -> None:
         """Measure and print, or print what was kept; end with 2 if something cannot be used."""
@@ -77,8 +81,17 @@ class Study:
             described["gpu"] = environment.gpu()
             result = {"study": self.name, "environment": described, **each}
             if given.out is not None:
-                write_json(result, given.out)
+                write_json(self._kept(result, given.out), given.out)
         return text_of(self, result)
+
+    def _kept(self, result: dict[str, Any], out: Path) -> dict[str, Any]:
+        """Return what is written to a file: the result, beside the runs that are there."""
+        if self.run is None:
+            return result
+        runs = read(out)["runs"] if out.exists() else {}
+        own = {name: value for name, value in result.items() if name != "study"}
+        shared = {name: result[name] for name in ("study", "environment")}
+        return {**shared, "runs": {**runs, self.run(result): own}}
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -115,14 +128,20 @@ def study_of(result: Result) -> Study:
 
 def text_of(study: Study, result: Result) -> str:
     """Return the tables of a result as text, with the machine they were measured on."""
-    parts = [table.text() for table in study.tables(result)]
-    return "\n\n".join([*parts, environment.line(result["environment"])])
+    return _printed(study, result, Table.text)
 
 
 def markdown_of(study: Study, result: Result) -> str:
     """Return the tables of a result as Markdown, with the machine they were measured on."""
-    parts = [table.markdown() for table in study.tables(result)]
-    return "\n\n".join([*parts, environment.line(result["environment"])])
+    return _printed(study, result, Table.markdown)
+
+
+def _printed(study: Study, result: Result, form: Callable[[Table], str]) -> str:
+    parts = []
+    for run in result.get("runs", {"": result}).values():
+        parts += [form(table) for table in study.tables(run)]
+        parts.append(environment.line(run["environment"]))
+    return "\n\n".join(parts)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

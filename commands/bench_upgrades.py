@@ -75,4 +75,4 @@ def upgrades(
         for each in made:
             console.write(console.json_line(each))
         return
-    console.write_lines(upgrades_report.text(made))
+    console.write_lines(upgrades_report.summary(made).text())

@@ -1,7 +1,9 @@
 """Indexes: arrays in, arrays out; they know nothing about documents.
 
-`kinds/` holds the kinds of index, `tuning/` chooses one and its operating point, and `gpu/` runs
-exact search and clustering on a GPU. Imports nothing else of retr.
+`kinds/` holds the kinds of index, `tuning/` chooses a kind and its operating point, and `gpu/` does
+what can be done on a GPU.
+
+Imports nothing else of retr.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Retrieval: documents in, hits out. `collection.py` has the object that users hold.
+"""Documents in, hits out: the collection and everything it is made of.
 
-`search/path.py` is the one search path, `writing/commits.py` makes every change. Imports go down:
-build > collection > info > upgrade | tuning > search | filters | writing > segments > bridges |
-sources | results > store | evaluation | encoders | text > values. May import indexes.
+May import indexes. `docs/architecture.md` shows the packages and the order of their layers.
 """

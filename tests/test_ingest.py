@@ -241,7 +241,7 @@ def test_a_wrong_line_keeps_what_came_before(tmp_path: Path) -> None:
     [
         ([1.0, 2.0], "2 dimensions"),
         ([1.0, float("nan"), 0.0], "nan"),
-        ([0.0, 0.0, 0.0], "zero, which has no cosine"),
+        ([0.0, 0.0, 0.0], "zero, so it has no cosine"),
     ],
 )
 def test_bad_vectors_are_refused(tmp_path: Path, vector: list[float], message: str) -> None:

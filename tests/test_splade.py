@@ -489,9 +489,9 @@ def test_where_is_no_vector_none_is_taken(tmp_path: Path) -> None:
     )
     vector = np.zeros(26, np.float32)
     for asked in ({"vector": vector}, {"query": retr.Query(text="heat", vector=vector)}):
-        with pytest.raises(InputError, match="has no vectors but weights of words"):
+        with pytest.raises(InputError, match="has word weights instead of vectors"):
             collection.search(**asked)
-    with pytest.raises(InputError, match="has no vectors but weights of words"):
+    with pytest.raises(InputError, match="has word weights instead of vectors"):
         collection.add([retr.Document("v", vector=vector)], progress=False)
 
 

@@ -218,7 +218,7 @@ def test_the_message_of_another_space_names_the_command(built: Path) -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda c: c.map_upgrade(), "no upgrade is under way; begin one with: retr upgrade start"),
+        (lambda c: c.map_upgrade(), "no upgrade is under way; start one with: retr upgrade start"),
         (lambda c: c.backfill(), "every row has its vector of model:old; there is nothing"),
         (lambda c: c.finish_upgrade(), "no upgrade is under way"),
         (lambda c: c.rollback_upgrade(), "no upgrade is under way"),
@@ -227,7 +227,7 @@ def test_the_message_of_another_space_names_the_command(built: Path) -> None:
         (lambda c: c.upgrade(new_encoder(), sample="many"), "the sample is 'many'"),
         (lambda c: c.upgrade("nope:x"), "there is no encoder 'nope:x'"),
         (lambda c: c.upgrade("vectors:8"), "encodes no text"),
-        (lambda c: c.upgrade(new_encoder(), qrels={"q": {"d1": 1}}), "come with their queries"),
+        (lambda c: c.upgrade(new_encoder(), qrels={"q": {"d1": 1}}), "need their queries"),
     ],
 )
 def test_what_is_refused(collection: retr.Collection, call: object, message: str) -> None:
@@ -405,9 +405,11 @@ def test_orders(upgrading: retr.Collection) -> None:
     assert {texts[text] for text in new.seen[-3:]} <= set(chosen) | done
     report = upgrading.backfill(rows=3, order="random")
     assert report.order == "random"
-    with pytest.raises(InputError, match="needs a file of them"):
+    with pytest.raises(InputError, match="needs a file of clicks"):
         upgrading.backfill(order="clicks")
-    with pytest.raises(InputError, match="no order 'best'; there is clicks, residual, random"):
+    with pytest.raises(
+        InputError, match="no order 'best'; the orders are clicks, residual, random"
+    ):
         upgrading.backfill(order="best")
 
 
@@ -424,19 +426,19 @@ def test_the_residual_order_begins_with_what_the_map_misses(
     )
     upgrading.backfill(rows=len(residual) // 2)
     (first,) = [s for s in snapshot_of(upgrading).dense if s.entry.space == "s3"]
-    done = snapshot_of(upgrading).superseded(first)
+    done = snapshot_of(upgrading).marked(first)
     values = np.array([residual[row] for row in first.rows.tolist()])
     assert values[done].mean() > values[~done].mean()
 
 
 def test_finish_is_refused_while_rows_await(upgrading: retr.Collection) -> None:
-    with pytest.raises(InputError, match=r"400 rows have no vector of model:new yet; go on with"):
+    with pytest.raises(InputError, match=r"400 rows have no vector of model:new yet; continue"):
         upgrading.finish_upgrade()
     with pytest.raises(InputError, match="400 rows have neither a new vector nor a mapped one"):
         upgrading.finish_upgrade(keep_mapped=True)
     upgrading.map_upgrade()
     upgrading.add(documents(range(3)))
-    with pytest.raises(InputError, match=r"of them a mapped one, which --keep-mapped keeps"):
+    with pytest.raises(InputError, match=r"of them have a mapped one; --keep-mapped keeps it"):
         upgrading.finish_upgrade()
     assert upgrading.upgrade_status()["state"] == "under way"
 
@@ -451,10 +453,10 @@ def test_mapped_vectors_that_are_kept_can_be_embedded_later(
     assert [(hit.id, hit.score) for hit in after] == [(hit.id, hit.score) for hit in before]
     assert upgrading.upgrade_status()["state"] == "finished, mapped vectors kept"
     upgrading.compact()
-    with pytest.raises(InputError, match="vectors mapped from another encoder's are kept"):
+    with pytest.raises(InputError, match="vectors mapped from an earlier encoder"):
         upgrading.upgrade(old_encoder(), sample=SAMPLE)
     assert upgrading.backfill(rows=100).order == "random"
-    upgrading.compact()  # now superseded rows go with it
+    upgrading.compact()  # now the marked rows go, too
     assert sum(len(s) for s in snapshot_of(upgrading).dense) == ROWS
     upgrading.backfill()
     assert_same_answers(upgrading, fresh)
@@ -514,7 +516,7 @@ def test_what_came_since_stays_until_the_old_encoder_has_embedded_it(
     assert upgrading.upgrade_status()["state"] == "rolled back"
     with pytest.raises(InputError, match="being rolled back already"):
         upgrading.rollback_upgrade()
-    with pytest.raises(InputError, match="is being rolled back, and nothing maps"):
+    with pytest.raises(InputError, match="is being rolled back, and there is no map"):
         upgrading.map_upgrade()
     with pytest.raises(InputError, match="an upgrade is being rolled back"):
         upgrading.upgrade(new_encoder(), sample=SAMPLE)

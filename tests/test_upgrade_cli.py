@@ -178,7 +178,7 @@ def test_quality_where_queries_are_judged(built: Path, tmp_path: Path) -> None:
             ["backfill", "--clicks", "NOWHERE"],
             "--clicks NOWHERE: cannot be read (No such file or directory)",
         ),
-        (["map"], "no upgrade is under way; begin one with: retr upgrade start --to ENCODER"),
+        (["map"], "no upgrade is under way; start one with: retr upgrade start --to ENCODER"),
         (["finish"], "no upgrade is under way"),
         (["rollback"], "no upgrade is under way"),
         (["backfill"], "every row has its vector"),

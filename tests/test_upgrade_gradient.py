@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from retr.benchmarks.upgrades.bt2 import retrieval
 from retr.benchmarks.upgrades.gradient import fit_mlp, refine
-from retr.retrieval.bridges.bridge import dilate
+from retr.benchmarks.upgrades.maps import dilate
 from retr.retrieval.bridges.maps import Linear, unit_rows
 from retr.retrieval.upgrade.fits import procrustes
 

@@ -1,4 +1,4 @@
-"""The guide to upgrades: its commands run as they stand there, in their order."""
+"""The guide to upgrades: its commands run as written there, in their order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RETR = f"{sys.executable} -c 'from retr.cli import main; main()'"
 
 def test_its_commands_and_its_program_run(tmp_path: Path) -> None:
     (tmp_path / "docs").symlink_to(ROOT / "docs", target_is_directory=True)
-    commands = "".join(text for kind, text in BLOCKS if not kind)
+    commands = "".join(text for kind, text in BLOCKS if kind == "bash")
     script = f'set -e -o pipefail\nretr() {{ {RETR} "$@"; }}\n{commands}'
     done = subprocess.run(
         ["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
@@ -27,7 +27,7 @@ def test_its_commands_and_its_program_run(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "agreement at once" in done.stdout
-    shared = [line for line in done.stdout.splitlines() if line.endswith("turned over")]
+    shared = [line for line in done.stdout.splitlines() if line.endswith("re-embedded")]
     assert len(shared) == 1
 
 

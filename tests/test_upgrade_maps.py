@@ -1,4 +1,4 @@
-"""Maps between two spaces: what a fit recovers, what a dilation keeps, what a file gives back."""
+"""Maps between two spaces: what a fit recovers, what a file gives back."""
 
 from __future__ import annotations
 
@@ -6,23 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from retr.retrieval.bridges.bridge import Bridge, dilate
+from retr.retrieval.bridges.bridge import Bridge
 from retr.retrieval.bridges.calibration import Calibration
 from retr.retrieval.bridges.codec import read_bridge, read_forward, write_map
 from retr.retrieval.bridges.forward import Forward
 from retr.retrieval.bridges.fused import carrier
 from retr.retrieval.bridges.maps import (
-    Composed,
     Hubless,
     Identity,
     Linear,
-    LowRank,
     Map,
-    ResidualMlp,
     unit_rows,
 )
 from retr.retrieval.upgrade.fits import Ridge, procrustes
@@ -66,21 +61,6 @@ def test_ridge_equals_that_of_scikit_learn(strength: float, pairs: int) -> None:
     assert ours.apply(probe) == pytest.approx(theirs.predict(probe), abs=1e-4)
 
 
-def test_a_low_rank_map_of_full_rank_is_the_ridge() -> None:
-    x, y = normal(0, 200, 12), normal(1, 200, 9)
-    ridge = Ridge(x, y)
-    probe = normal(2, 50, 12)
-    whole = ridge.low_rank(0.1, 9)
-    assert whole.apply(probe) == pytest.approx(ridge.map(0.1).apply(probe), abs=1e-5)
-    assert ridge.low_rank(0.1, 3).left.shape == (12, 3)
-
-
-def test_a_low_rank_map_recovers_one_of_that_rank() -> None:
-    x = normal(0, 400, 12)
-    y = x @ normal(1, 12, 2) @ normal(2, 2, 9) + 0.5
-    assert Ridge(x, y).low_rank(1e-9, 2).apply(x) == pytest.approx(y, abs=1e-3)
-
-
 def test_weights_of_pairs_count_as_copies_of_them() -> None:
     x, y = normal(0, 40, 6), normal(1, 40, 5)
     counts = np.arange(40) % 3 + 1
@@ -90,43 +70,13 @@ def test_weights_of_pairs_count_as_copies_of_them() -> None:
     assert weighted.bias == pytest.approx(copied.bias, abs=1e-5)
 
 
-@settings(max_examples=40, deadline=None)
-@given(
-    new=st.integers(2, 40),
-    old=st.integers(2, 40),
-    size=st.floats(0.01, 30),
-    seed=st.integers(0, 1000),
-)
-def test_a_dilation_keeps_new_with_new_and_carries_new_to_old(
-    new: int, old: int, size: float, seed: int
-) -> None:
-    linear = Linear(normal(seed, new, old) * np.float32(size), np.zeros(old, np.float32))
-    dilation = dilate(linear)
-    x, y = unit_rows(normal(seed + 1, 30, new)), unit_rows(normal(seed + 2, 30, old))
-    assert dilation.basis @ dilation.basis.T == pytest.approx(np.eye(new), abs=1e-5)
-    assert dilation.phi(x) @ dilation.phi(x).T == pytest.approx(x @ x.T, abs=1e-5)
-    carried = dilation.phi(x) @ dilation.psi(y).T
-    assert carried * dilation.norm == pytest.approx(linear.apply(x) @ y.T, abs=1e-4 * size * new)
-    assert carried == pytest.approx(dilation.apply(x) @ y.T, abs=1e-5)
-
-
-def test_an_orthogonal_map_needs_no_more_dimensions() -> None:
-    assert dilate(Linear(rotation(9), np.zeros(9, np.float32))).extra == 0
-
-
 def every_map() -> list[Map]:
     first = Linear(normal(0, 8, 6), normal(1, 6), unit=True)
     return [
         Identity(8, 8),
         Identity(8, 3, unit=True),
         first,
-        LowRank(normal(2, 8, 2), normal(3, 2, 6), normal(4, 6)),
-        ResidualMlp(
-            normal(5, 8, 6), normal(6, 6), normal(7, 8, 11), normal(8, 11), normal(9, 11, 6), True
-        ),
         Hubless(first, unit_rows(normal(12, 40, 6)), 3, 0.25),
-        Composed(first, Linear(normal(10, 6, 4), normal(11, 4))),
-        dilate(first),
     ]
 
 
@@ -202,11 +152,6 @@ def test_a_damaged_bridge_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(DamagedError):
         read_bridge(path)
-
-
-def test_what_does_not_fit_together_is_no_chain() -> None:
-    with pytest.raises(ValueError, match="6 dimensions"):
-        Composed(Linear(normal(0, 8, 6), normal(1, 6)), Identity(8, 8))
 
 
 def test_hubs_lose_length_and_keep_their_direction() -> None:

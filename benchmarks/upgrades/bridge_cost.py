@@ -1,43 +1,36 @@
-"""What a bridge costs a query, the encoder left out: the time of the processor, and its share.
+"""What a bridge costs a query, the encoder left out: the CPU time, and its share.
+
+    python -m retr.benchmarks.upgrades.bridge_cost COLLECTION --queries FILE
 
 A collection in an upgrade is opened, and queries, vectors of the new encoder already, are carried
 to each of its other spaces as the search does it: mapped, calibrated, and given the length that
 the segments there expect. Queries come alone and in blocks. Beside it stands what a whole search
-by one vector takes. Run as `python -m retr.benchmarks.upgrades.bridge_cost COLLECTION --queries
-FILE`.
+by one vector takes.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from functools import partial
+from statistics import median
 from typing import Any
 
 import numpy as np
 
-from ..environment import describe
+from ..study import Result, Study
+from ..tables import Table, number
 
 BLOCKS = (1, 32, 1024)
 ROUNDS = 200
 LEAST_SECONDS = 0.02
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the benchmark and print its table; `--out` keeps the raw times as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m retr.benchmarks.upgrades.bridge_cost")
+def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("collection", help="one in an upgrade")
     parser.add_argument("--queries", required=True, help='a line is {"_id": …, "text": …}')
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--out", type=Path, help="where to keep the raw times")
-    given = parser.parse_args(arguments)
-    result = measure(given.collection, given.queries, given.rounds)
-    print(table(result))
-    if given.out:
-        given.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def measure(path: str, queries: str, rounds: int) -> dict[str, Any]:
@@ -57,37 +50,32 @@ def measure(path: str, queries: str, rounds: int) -> dict[str, Any]:
     texts = [query.text or "" for query in read_queries(queries)]
     vectors = collection.encoder.encode_queries(texts)
     segments = {str(s.entry.space): s for s in snapshot.dense}
-    home = Home(snapshot.manifest.space, snapshot.space.metric, snapshot.crossings)
+    metric = snapshot.space.metric
+    home = Home(snapshot.manifest.space, metric, snapshot.crossings)
+
+    def look(key: str, block: Any) -> None:
+        own = key == snapshot.manifest.space
+        views = PlainViews(block, metric) if own else BridgedViews(home, block)
+        views.of(segments[key])
+
     cost: dict[str, dict[str, list[float]]] = {}
-    for key, segment in segments.items():
-        name = snapshot.spaces[key].encoder
+    for key in segments:
         for size in BLOCKS:
             block = np.ascontiguousarray(np.resize(vectors, (size, vectors.shape[1])))
-            if key == snapshot.manifest.space:
-
-                def look(block: Any = block, segment: Any = segment) -> None:
-                    PlainViews(block, snapshot.space.metric).of(segment)
-
-            else:
-
-                def look(block: Any = block, segment: Any = segment) -> None:
-                    BridgedViews(home, block).of(segment)
-
-            cost.setdefault(name, {})[str(size)] = _microseconds(look, size, rounds)
-    one = vectors[0]
-    search = _microseconds(lambda: collection.search(vector=one, k=10), 1, max(5, rounds // 10))
+            found = _microseconds(partial(look, key, block), size, rounds)
+            cost.setdefault(snapshot.spaces[key].encoder, {})[str(size)] = found
+    search = partial(collection.search, vector=vectors[0], k=10)
     return {
         "rows": len(collection),
         "dims": {snapshot.spaces[k].encoder: snapshot.spaces[k].dim for k in segments},
         "bridges": collection.upgrade_status()["bridges"],
         "microseconds": cost,
-        "search": search,
-        "environment": describe(),
+        "search": _microseconds(search, 1, max(5, rounds // 10)),
     }
 
 
 def _microseconds(work: Callable[[], object], size: int, rounds: int) -> list[float]:
-    """Return the time of the processor that each round takes a query, after one that warms up."""
+    """Return the CPU time that each round takes a query, after one that warms up."""
     work()
     repeat, used = 1, 0.0
     while used < LEAST_SECONDS:
@@ -104,20 +92,27 @@ def _used(work: Callable[[], object], repeat: int) -> float:
     return time.process_time() - start
 
 
-def table(result: dict[str, Any]) -> str:
-    """Return the medians, by space and size of the block."""
-    lines = [
-        f"{result['rows']:,} rows; microseconds of the processor a query, the median of the rounds",
-        f"  {'to the vectors of':<44}" + "".join(f"{f'{n} at once':>14}" for n in BLOCKS),
+def tables(result: Result) -> Iterator[Table]:
+    """Yield the medians, by space and size of the block."""
+    rows = [
+        [f"{name}, {result['dims'][name]}", *(number(median(sizes[str(n)]), 2) for n in BLOCKS)]
+        for name, sizes in result["microseconds"].items()
     ]
-    for name, sizes in result["microseconds"].items():
-        dims = result["dims"][name]
-        medians = (statistics.median(sizes[str(size)]) for size in BLOCKS)
-        lines.append(f"  {f'{name}, {dims}':<44}" + "".join(f"{m:14.2f}" for m in medians))
-    whole = statistics.median(result["search"])
-    lines.append(f"  a whole search by a vector, alone: {whole:,.0f}")
-    return "\n".join(lines)
+    yield Table(
+        ["to the vectors of", *(f"{size} at once" for size in BLOCKS)],
+        rows,
+        f"{result['rows']:,} rows: microseconds of CPU time a query, the median of the rounds",
+        [f"A whole search by a vector, alone: {median(result['search']):,.0f}."],
+    )
 
+
+STUDY = Study(
+    "upgrades.bridge_cost",
+    __doc__,
+    _arguments,
+    lambda given: measure(given.collection, given.queries, given.rounds),
+    tables,
+)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

@@ -21,6 +21,7 @@ from ...retrieval.upgrade.fits import Ridge, Whitening, folds, procrustes
 from ...retrieval.upgrade.pairs import Pairs
 from ...retrieval.upgrade.task import Score, Task
 from .gradient import fit_mlp
+from .maps import low_rank
 
 Settings = Mapping[str, float]
 Rows = NDArray[np.int64]
@@ -68,7 +69,9 @@ class MoreBridges:
         """Return one of them."""
         pairs, strength = self._pairs, settings["strength"]
         if kind == "low rank":
-            return Bridge(self._ridge.low_rank(strength, int(settings["rank"])), None, kind)
+            ridge = self._ridge.map(strength)
+            cut = low_rank(ridge, pairs.new, pairs.old, int(settings["rank"]))
+            return Bridge(cut, None, kind)
         base = self._ridge.map(strength) if strength else procrustes(pairs.new, pairs.old)
         return Bridge(fit_mlp(pairs.new, pairs.old, base, decay=settings["decay"]), None, kind)
 
@@ -80,7 +83,7 @@ class MoreForwards:
         self._pairs = pairs
         self._whitening = Whitening(pairs.new)
         self._chosen = np.random.default_rng(0).permutation(len(pairs))[:ANCHORS]
-        self._white: dict[float, tuple[Bridge, Floats, Ridge]] = {}
+        self._white: dict[float, tuple[Linear, Floats, Ridge]] = {}
 
     def keys(self) -> Sequence[tuple[str, Settings]]:
         """Return kinds and settings."""
@@ -88,25 +91,25 @@ class MoreForwards:
 
     def make(self, kind: str, settings: Settings) -> Forward:
         """Return one of them."""
-        bridge, there, ridge = self._whitened(settings["floor"])
-        strength = settings["strength"]
+        queries, target, ridge = self._whitened(settings["floor"])
+        there = queries.apply(self._pairs.new)
+        base = ridge.map(settings["strength"], unit=True)
         documents: Map
         if kind == "low rank":
-            documents = ridge.low_rank(strength, int(settings["rank"]), unit=True)
+            documents = low_rank(base, self._pairs.old, target, int(settings["rank"]))
         else:
-            base = ridge.map(strength, unit=True)
             documents = fit_mlp(self._pairs.old, there, base, decay=settings["decay"])
         anchors = there[self._chosen]
         hubless = Hubless(documents, anchors, min(NEAREST, len(anchors)), POWER)
-        return Forward(hubless, bridge, "ip", kind)
+        return Forward(hubless, Bridge(queries, None, "white"), "ip", kind)
 
-    def _whitened(self, floor: float) -> tuple[Bridge, Floats, Ridge]:
+    def _whitened(self, floor: float) -> tuple[Linear, Floats, Ridge]:
+        """Return what whitens queries, the new vectors whitened, and the ridge to those."""
         if floor not in self._white:
             white = self._whitening.root(floor)
             queries = Linear(white, np.zeros(len(white), np.float32), unit=True)
             target = self._pairs.new @ white
-            found = Bridge(queries, None, "white"), queries.apply(self._pairs.new)
-            self._white[floor] = (*found, Ridge(self._pairs.old, target))
+            self._white[floor] = queries, target, Ridge(self._pairs.old, target)
         return self._white[floor]
 
 

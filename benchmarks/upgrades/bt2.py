@@ -22,8 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...retrieval.bridges.bridge import dilate
-from ...retrieval.bridges.maps import Linear, LowRank, Map, similarities
+from ...retrieval.bridges.maps import Linear, Map, similarities
 from ...retrieval.evaluation.measures import text_table
 from ...retrieval.upgrade.candidates import BridgeFits, bridged_scores
 from ...retrieval.upgrade.choose import choose_bridge, choose_forward
@@ -37,6 +36,7 @@ from .bridge_families import MoreBridges, held_out
 from .bt2_data import Labelled
 from .bt2_encoders import Recipe, recipes, trained
 from .gradient import fit_mlp, refine
+from .maps import LowRank, dilate
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...retrieval.bridges.maps import Dilation, Floats, Linear, ResidualMlp
+from ...retrieval.bridges.maps import Floats, Linear
 from ...retrieval.values.errors import missing_extra
+from .maps import Dilation, ResidualMlp
 
 _HELD = 0.2  # of the pairs decide when to stop
 _PATIENCE = 30  # rounds without a gain

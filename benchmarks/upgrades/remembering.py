@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...retrieval.encoders.base import Encoder, EncoderOptions
-from ...retrieval.store.disk import storage_errors
 from ...retrieval.values.errors import InputError
 from ..beir.systems import space_key
+from ..files import whole
 
 Floats = NDArray[np.float32]
 _BLOCK = 1_024
@@ -89,14 +89,10 @@ class _Kept:
 
     def add(self, keys: Sequence[bytes], vectors: Floats) -> None:
         """Keep some vectors, in memory and on the disk."""
-        with storage_errors(self._folder):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            number = len(list(self._folder.glob("*.npz")))
-            part = self._folder / f"{number:05d}.part"
-            with part.open("wb") as file:
-                packed = np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), -1)
-                np.savez(file, keys=packed, vectors=vectors)
-            part.replace(part.with_suffix(".npz"))
+        number = len(list(self._folder.glob("*.npz")))
+        with whole(self._folder / f"{number:05d}.npz") as part, part.open("wb") as file:
+            packed = np.frombuffer(b"".join(keys), np.uint8).reshape(len(keys), -1)
+            np.savez(file, keys=packed, vectors=vectors)
         self._put(keys, vectors)
 
     def take(self, keys: Sequence[bytes], dim: int) -> Floats:

@@ -1,7 +1,7 @@
 """`retr bench upgrades`: what replacing an encoder is worth before, during and after backfill.
 
-For each data set and old encoder: the steps one by one on arrays (`upgrades_steps.py`), and the
-curve over backfill through real collections (`upgrades_curves.py`). Both are measured twice: with
+For each data set and old encoder: the steps one by one on arrays (`steps.py`), and the curve over
+backfill through real collections (`curves.py`). Both are measured twice: with
 pairs drawn from anywhere, which is what a user gets, and with pairs of which none is a judged
 document, which is what the maps themselves are worth.
 """
@@ -20,7 +20,6 @@ from ...retrieval.encoders.base import Encoder
 from ...retrieval.encoders.registry import resolve
 from ...retrieval.sources.beir import BeirFolder
 from ...retrieval.sources.options import SourceOptions
-from ...retrieval.store.disk import storage_errors
 from ...retrieval.values.errors import InputError
 from ...retrieval.values.progress import choose_progress
 from ...retrieval.values.report import Skipped
@@ -28,6 +27,7 @@ from .. import environment
 from ..beir.cache import exact_collection
 from ..beir.datasets import Dataset, cache_folder, expand
 from ..beir.folders import Prepared, prepare, prepare_folders
+from ..files import write_json
 from .curves import Subject, curves, fresh, open_subject
 from .lsa import fit_lsa
 from .remembering import RememberingEncoder
@@ -73,8 +73,6 @@ def run(
         raise InputError(f"{pairs} pairs: give at least 50")
     target = RememberingEncoder(resolve(new), cache / "vectors")
     local = prepare_folders(wanted, data, None)
-    with storage_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
     found = []
     for one in wanted:
         if isinstance(one, Dataset):
@@ -89,7 +87,7 @@ def run(
             if made is None:
                 source = _old_encoder(name, dataset, cache)
                 made = _measured(dataset, source, target, settings, cache, progress)
-                _write(file, made)
+                write_json(_rounded(made), file)
             found.append(made)
     return found
 
@@ -167,13 +165,6 @@ def _read(file: Path, settings: dict[str, Any], dataset: Prepared) -> dict[str, 
         return None
     same = isinstance(made, dict) and made.get("settings") == settings
     return made if same and made["dataset"]["digest"] == dataset.digest else None
-
-
-def _write(file: Path, made: dict[str, Any]) -> None:
-    with storage_errors(file):
-        part = file.with_name(file.name + ".part")
-        part.write_text(json.dumps(_rounded(made), indent=1) + "\n", "utf-8")
-        part.replace(file)
 
 
 def _rounded(value: Any) -> Any:

@@ -1,9 +1,9 @@
-"""The kinds of index, one file each, and what they share: `matryoshka` and the `_` files.
+"""The kinds of index, one file each, and what they share (the files with an underscore).
 
 A kind is one file: `flat.py` is the kind `flat`, and the `Index` subclass in it says
-`kind = "flat"`. There is nothing else to register.
+`kind = "flat"`. There is no other registration.
 
-May import the modules of `indexes` and `indexes.gpu`. No kind imports another; `_flat_prefix` is a
+May import the modules of `indexes` and `indexes.gpu`. No kind imports another; `_flat_prefix` is
 part of `flat`.
 """
 

@@ -1,6 +1,8 @@
-"""Encoders turn texts and images into vectors, and are found by name.
+"""Encoders turn texts and images into vectors, or texts into weights of words; found by name.
 
-Importing this package is cheap. May import values.
+Importing this package is cheap: a family's libraries are imported when one of its encoders loads.
+
+May import values.
 """
 
 from .base import Encoder, EncoderOptions, ImageEncoder, Space

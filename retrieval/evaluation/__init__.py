@@ -1,6 +1,6 @@
-"""Measures over runs and qrels, TREC files, and tests of whether a difference is due to chance.
+"""Evaluation: measures over runs and qrels, TREC files, confidence intervals and paired tests.
 
-May import values.
+May import values, but never encoders.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a search returns: the results of a query, and the HTML page that shows them.
+"""Results: the hits of a query, and the HTML page that shows them.
 
 May import text and values.
 """

@@ -1,4 +1,4 @@
-"""Why each hit was found: its score by the encoder and by words, and the words it shares."""
+"""Why a hit was found: its score by the encoder and by words, and the words it shares."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from .plan import Mode, SearchPlan
 
 
 def explain(plan: SearchPlan, number: int, rows: Sequence[int]) -> list[Explanation]:
-    """Return why each of some rows was found by one query of a plan.
+    """Return why one query of a plan found each of these rows.
 
-    number: of the query.
+    number: the query's number in the plan.
     """
     query, numbers = plan.queries[number], np.array(rows, np.int64)
     dense: list[float | None] = [None] * len(rows)
@@ -33,13 +33,13 @@ def explain(plan: SearchPlan, number: int, rows: Sequence[int]) -> list[Explanat
 
 
 def _shared(plan: SearchPlan, number: int, row: int) -> tuple[str, ...]:
-    """Return the words that a sparse encoder weighs both in a query and in a row."""
+    """Return the words that a sparse encoder weights in both the query and the row."""
     shared = plan.dense.held(number, row)
     return tuple(sorted(shared, key=lambda term: -plan.weights[number][term]))
 
 
 def _held(plan: SearchPlan, number: int, row: int) -> tuple[str, ...]:
-    """Return the words of a query that a row holds, spelled as in the query."""
+    """Return the words of the query that the row contains, spelled as in the query."""
     held = set(plan.words.held(number, row))
     text = plan.queries[number].text or ""
     spans = plan.analyzer.spans(text)

@@ -1,4 +1,4 @@
-"""What a search may be asked for beside its query: one signature for all who pass it on."""
+"""The options of a search, declared once for every function that passes them on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class SearchOptions(TypedDict, total=False):
-    """The options of `Collection.search`; it says what each means."""
+    """The keyword options of `Collection.search`, which documents them."""
 
     mode: str | None
     where: str | None

@@ -1,7 +1,7 @@
 """The one search path: encode → rank each segment → merge → fuse → fetch.
 
-A `SearchPlan` says which rankers answer a query; here is the way from the query to its hits, in
-this order, for every kind of collection.
+A `SearchPlan` says which rankers answer a query. This module takes a query to its hits in that
+order, for every kind of collection.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ def search(
 ) -> list[Results]:
     """Return the best hits of each query of a plan.
 
-    k:        how many hits for each query, at most.
-    passages: let several passages of one document be hits.
-    explain:  say why each hit was found, in `Hit.why`.
-    rerank:   reorder the first hits with a slower model.
+    k:        at most this many hits per query.
+    passages: return every matching passage of a document, not only its best.
+    explain:  fill in `Hit.why` with the reasons for each hit.
+    rerank:   how to reorder the first hits with a slower model.
     """
     snapshot = plan.snapshot
     depth = k if rerank is None else max(k, rerank.depth)
@@ -59,7 +59,7 @@ def search(
 
 
 def _rank(plan: SearchPlan, queries: Sequence[int], k: int) -> list[Ranking]:
-    """Return the best k rows of each of some queries, named by their numbers."""
+    """Return the best k rows of each of these queries, given by number."""
     ranked: dict[int, Ranking] = {}
     for answer, own in plan.answers(queries):
         depth = answer.depth(k)
@@ -73,7 +73,10 @@ def _rank(plan: SearchPlan, queries: Sequence[int], k: int) -> list[Ranking]:
 
 
 def _rank_documents(plan: SearchPlan, k: int) -> list[Ranking]:
-    """Return the best passage of each of the best k documents, looking deeper if need be."""
+    """Return the best passage of each of the best k documents.
+
+    Searches deeper for a query whose passages come from fewer than k documents.
+    """
     snapshot, total = plan.snapshot, len(plan.snapshot)
     ranked: dict[int, Ranking] = {}
     open_ = list(range(len(plan.queries)))

@@ -1,6 +1,6 @@
-"""The plan of a search: which rankers answer which of its queries, and what they need for it.
+"""The plan of a search: which rankers answer which queries, and what they need to do so.
 
-What has to do with words is imported only by a collection that keeps them.
+The modules for words are imported only for a collection that indexes words.
 """
 
 from __future__ import annotations
@@ -41,30 +41,30 @@ class Mode(StrEnum):
 
 
 def check_mode(mode: str | None) -> Mode | None:
-    """Return the mode of that name; None leaves the choice to `SearchPlan`.
+    """Return the mode with this name; None leaves the choice to `SearchPlan`.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no such mode.
     """
     try:
         return None if mode is None else Mode(mode)
     except ValueError:
         known = ", ".join(Mode)
-        raise InputError(f"search: there is no mode {mode!r}; there is {known}") from None
+        raise InputError(f"search: there is no mode {mode!r}; the modes are {known}") from None
 
 
 class SearchPlan:
-    """How a block of queries is answered. Rankers are made when they are first needed.
+    """How to answer a block of queries. Each ranker is made when it is first needed.
 
     mode:        None is hybrid if the collection and the queries allow it.
-    encoder:     loads the encoder; called only if a text or an image has to become a vector.
-    allowed:     the only rows allowed, ascending; None allows all that are not deleted.
-    recall:      the share of the true best that indexes are to find; None is what they are set to.
-    old_encoder: loads the old encoder during an upgrade, None if it cannot be loaded; called only
-                 if that one encodes the queries as well.
+    encoder:     loads the encoder; called only if a text or an image needs a vector.
+    allowed:     the rows to search, ascending; None searches all that are not deleted.
+    recall:      target recall of the indexes (0 to 1); None uses each index's own setting.
+    old_encoder: loads the old encoder during an upgrade, or returns None if it cannot be loaded;
+                 called only if the old encoder encodes the queries, too.
 
     Raises:
-        InputError: the mode asks for what the collection or a query does not have.
+        InputError: the collection or a query lacks what the mode needs.
     """
 
     def __init__(
@@ -88,16 +88,16 @@ class SearchPlan:
         self._check()
 
     def encode(self) -> None:
-        """Make what the rankers need of the queries: vectors or weights, and terms."""
+        """Make what the rankers need from the queries: vectors or weights, and terms."""
         if self.mode is not Mode.LEXICAL:
             _ = self.dense
         if self.mode is not Mode.DENSE:
             _ = self.words
 
     def answers(self, queries: Sequence[int]) -> list[tuple[Answer, list[int]]]:
-        """Return how some queries, named by their numbers, are answered.
+        """Return how to answer these queries, given by number, and which each answer is for.
 
-        Each has an answer by its own kind, so that it finds the same alone and among others.
+        A query's answer depends on that query alone, so it finds the same hits in any block.
         """
         if self.mode is not Mode.HYBRID:
             ranker = self.dense if self.mode is Mode.DENSE else self.words
@@ -107,8 +107,8 @@ class SearchPlan:
         by_both: list[int] = []
         for number in queries:
             query = self.queries[number]
-            # Texts and vectors alone are not fused. Nor is a composed query, unless that was
-            # chosen: its words are only a part of it.
+            # A query with only a text, or only a vector, is not fused. Neither is a composed query
+            # unless the caller chose this mode: its words are only a part of it.
             if not query.text or (query.is_composed and not self._chosen):
                 by_dense.append(number)
             else:
@@ -121,31 +121,31 @@ class SearchPlan:
 
     @cached_property
     def fused(self) -> Fused:
-        """Both rankers, weighed as the collection's settings say."""
+        """Both rankers, weighted as the collection's settings say."""
         from .words import Fused
 
         return Fused(self.dense, self.words, self.snapshot.fusion)
 
     @cached_property
     def dense(self) -> Ranker:
-        """What ranks by the encoder: by vectors, or by a sparse encoder's weights of words."""
+        """The encoder's ranker: by vectors, or by a sparse encoder's word weights."""
         return self._by_weights() if self.snapshot.space.sparse else self._by_vectors()
 
     def _by_vectors(self) -> DenseRanker:
-        # Alone it has to answer; if it cannot, the encoder says why.
+        # In dense mode every query needs a vector; encoding one that has none says why not.
         alone = self.mode is Mode.DENSE
         given = np.array([alone or self.has_vector(query) for query in self.queries], bool)
-        there = [query for query, has in zip(self.queries, given, strict=True) if has]
+        with_vectors = [query for query, has in zip(self.queries, given, strict=True) if has]
         space = self.snapshot.space
         vectors = np.zeros((len(self.queries), space.dim), np.float32)
-        vectors[given] = encode(there, space, self._encoder)
+        vectors[given] = encode(with_vectors, space, self._encoder)
         views = self._views(vectors, given)
         if len(self.snapshot.modalities) > 1 and space.metric != "l2":
             views = CentredViews(views, self.snapshot.score_statistics)
         return DenseRanker(self.snapshot, views, given, self._allowed, self._recall)
 
     def _views(self, vectors: NDArray[np.float32], given: NDArray[np.bool_]) -> Views:
-        """Return how the vectors f32[q, dim] of the queries look from the segments of each kind."""
+        """Return the views that each kind of segment has of the queries' vectors, f32[q, dim]."""
         snapshot = self.snapshot
         if not snapshot.crossings:
             return PlainViews(vectors, snapshot.space.metric)
@@ -153,14 +153,15 @@ class SearchPlan:
         return BridgedViews(home, vectors, native=self._native(given))
 
     def _native(self, given: NDArray[np.bool_]) -> dict[str, NativeQueries]:
-        """Return the plain texts among the queries, encoded by the old encoder of an upgrade."""
+        """Return the plain texts among the queries as an upgrade's old encoder encodes them."""
         snapshot, upgrade = self.snapshot, self.snapshot.manifest.upgrade
         crossing = None if upgrade is None else snapshot.crossings.get(upgrade.source)
         if upgrade is None or crossing is None or crossing.bridge.both is None:
             return {}
-        left = [s for s in snapshot.dense if s.entry.space == upgrade.source]
+        old_segments = [s for s in snapshot.dense if s.entry.space == upgrade.source]
         there = given & [q.vector is None and not q.is_composed for q in self.queries]
-        old = self._old_encoder() if there.any() and snapshot.is_searched(left) else None
+        is_needed = there.any() and snapshot.is_searched(old_segments)
+        old = self._old_encoder() if is_needed else None
         if old is None:
             return {}
         space, encoder = snapshot.spaces[upgrade.source], old
@@ -179,12 +180,12 @@ class SearchPlan:
 
     @cached_property
     def weights(self) -> list[Weights]:
-        """The weights of words that a sparse encoder gives each query."""
+        """The word weights that a sparse encoder gives each query."""
         return encode_weights(self.queries, self._encoder)
 
     @cached_property
     def words(self) -> LexicalRanker:
-        """What ranks by the words of the texts."""
+        """The ranker by the words of the texts."""
         from .words import LexicalRanker
 
         snapshot, terms = self.snapshot, self.snapshot.settings.terms
@@ -199,7 +200,7 @@ class SearchPlan:
 
     @cached_property
     def analyzer(self) -> Analyzer:
-        """What makes terms of texts, in a collection that keeps the words of its texts."""
+        """The analyzer that turns texts into terms; only for a collection that indexes words."""
         from ..text.analysis import analyzer
 
         terms = self.snapshot.settings.terms
@@ -208,7 +209,7 @@ class SearchPlan:
 
     @property
     def keeps_words(self) -> bool:
-        """Whether the collection keeps the words of its texts."""
+        """Whether the collection indexes the words of its texts."""
         return self.snapshot.settings.terms is not None
 
     def has_vector(self, query: Query) -> bool:
@@ -217,7 +218,7 @@ class SearchPlan:
 
     @property
     def _can_encode(self) -> bool:
-        """Whether texts become vectors; for a collection of one's own vectors they do not."""
+        """Whether texts can be encoded; not in a collection of the user's own vectors."""
         return self.snapshot.space.family != "vectors"
 
     def _default_mode(self) -> Mode:
@@ -225,7 +226,7 @@ class SearchPlan:
         if not plain or not self.keeps_words:
             return Mode.DENSE
         no_texts = self.snapshot.documents and not self.snapshot.lexical
-        if no_texts and not self._can_encode:  # it says what to do instead
+        if no_texts and not self._can_encode:  # the error of dense mode says what to do instead
             return Mode.DENSE
         if any(self.has_vector(query) for query in self.queries):
             return Mode.HYBRID
@@ -237,12 +238,12 @@ class SearchPlan:
         if not self.keeps_words:
             raise InputError(
                 f"search: mode {self.mode.value!r} needs the words of the texts, which this "
-                "collection does not keep; bring it up to date with: retr index build SOURCE"
+                "collection has not indexed; update it with: retr index build SOURCE"
             )
         if self.mode is Mode.LEXICAL and not all(query.text for query in self.queries):
-            raise InputError("search: mode 'lexical' needs a text, and a query has none")
+            raise InputError("search: mode 'lexical' needs a text, but a query has none")
         if self.mode is Mode.LEXICAL and any(q.images or q.without for q in self.queries):
             raise InputError(
-                "search: mode 'lexical' goes by the words of texts alone; leave out the image and "
+                "search: mode 'lexical' searches by words only; leave out the image and "
                 "`without`, or the mode"
             )

@@ -22,10 +22,10 @@ from .views import Views
 class DenseRanker:
     """Ranks rows by their vectors.
 
-    views:   how the q queries look from each segment.
-    given:   bool[q]: which of the queries have a vector; the others find nothing.
-    allowed: the only rows allowed, ascending; None allows all that are not deleted.
-    recall:  the share of the true best that indexes are to find; None is what they are set to.
+    views:   each segment's view of the q queries.
+    given:   bool[q], which queries have a vector; the others find nothing.
+    allowed: the rows to search, ascending; None searches all that are not deleted.
+    recall:  target recall of the indexes (0 to 1); None uses each index's own setting.
     """
 
     def __init__(
@@ -50,8 +50,9 @@ class DenseRanker:
     def rank(
         self, segment: DenseSegment, queries: Sequence[int], k: int, before: Sequence[Hits | None]
     ) -> Hits | None:
-        """Search one segment for the queries that have a vector; None if none of its rows may be
-        found.
+        """Search one segment for the queries that have a vector.
+
+        Returns None if no query has one, or if the segment has no row to search.
         """
         given = [query for query in queries if self._given[query]]
         allowed = self._snapshot.findable[len(before)]
@@ -66,12 +67,12 @@ class DenseRanker:
         )
 
     def merge(self, found: Sequence[Hits | None], queries: Sequence[int], k: int) -> list[Ranking]:
-        """Merge the hits of the segments; a query without a vector has none."""
+        """Merge the hits of the segments; a query without a vector has no hits."""
         out = [NOTHING] * len(queries)
         there = [hits for hits in found if hits is not None]
         if not there:
             return out
-        # A row with an image and a text is found by either: it counts by the better one.
+        # Either vector of a row with an image and a text can find it; the better score counts.
         often = len(self._snapshot.modalities)
         merged = merge_hits(there, k * often)
         given = [i for i, query in enumerate(queries) if self._given[query]]
@@ -83,15 +84,16 @@ class DenseRanker:
         return out
 
     def scores(self, query: int, rows: Rows) -> Scores:
-        """Score rows by their stored vectors; -inf for a row that has none."""
+        """Score rows by their stored vectors, f64[n]; -inf for a row without a vector."""
         if not self._given[query]:
             return np.full(len(rows), -np.inf)
         return self._score(self._views, query, rows)
 
     def near(self, query: int, row: int, rows: Rows) -> Scores:
-        """Score rows by the vector of one row, at the length of the query; 0 if it has none.
+        """Score rows by the vector of one row, scaled to the query's length, f64[n].
 
-        A row with an image and a text counts by the vector of its text.
+        Returns zeros if that row has no vector. A row with an image and a text is represented by
+        the vector of its text.
         """
         found = None
         for segment in self._snapshot.dense:
@@ -106,15 +108,18 @@ class DenseRanker:
         return ranking.scores[:POOL]
 
     def wordless(self, rows: Rows) -> NDArray[np.bool_]:
-        """Return that no row is: vectors say nothing of words."""
+        """Return False for every row: vectors do not know about words."""
         return np.zeros(len(rows), bool)
 
     def held(self, query: int, row: int) -> list[str]:
-        """Return no terms: vectors have none."""
+        """Return an empty list: vectors have no terms."""
         return []
 
     def found_by(self, query: int, rows: Rows) -> list[str | None]:
-        """Return for each row whether its image or its text scores; None if all are of one kind."""
+        """Return which modality of each row scores best, "image" or "text".
+
+        None for a row without a vector, and for all rows of a collection of one modality.
+        """
         known = sorted(self._snapshot.modalities)
         if len(known) < 2 or not self._given[query]:
             return [None] * len(rows)
@@ -139,17 +144,17 @@ class DenseRanker:
         return out
 
     def _found_in(self, segment: DenseSegment, rows: Rows) -> Rows:
-        """Return the positions of those of some rows (ascending) that are to be found here."""
+        """Return the positions of those of the rows (ascending) that this segment serves."""
         positions = segment.positions(rows)
         if segment.entry.superseded is None or not len(positions):
             return positions
-        here: Rows = positions[~self._snapshot.superseded_at(segment, positions)]
+        here: Rows = positions[~self._snapshot.marked_at(segment, positions)]
         return here
 
 
 def _once(ranking: Ranking, k: int) -> Ranking:
-    """Return the best k rows of a ranking in which a row may stand twice."""
-    order = np.argsort(ranking.rows, kind="stable")  # the better one of a row first
+    """Return the best k rows of a ranking that may hold a row twice."""
+    order = np.argsort(ranking.rows, kind="stable")  # a row's better score comes first
     rows = ranking.rows[order]
     first = np.append(True, rows[1:] != rows[:-1])[: len(rows)]
     kept = np.sort(order[first])[:k]

@@ -1,4 +1,4 @@
-"""The ranker of words, and the fusion of two rankers; a search by vectors alone imports neither."""
+"""The ranker of words, and the fusion of two rankers; a search by vectors only imports neither."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _APART: Final = 1e-6  # of fused scores, whose best are about 1
 
 
 class LexicalRanker:
-    """Ranks rows by their words, or by learned weights of words.
+    """Ranks rows by their words, or by learned word weights.
 
-    segments: those of the role, of every one of which the statistics count.
-    queries:  the terms that each of q queries asks for, with their weights.
-    bm25:     the constants; None for the inner product of learned weights.
-    allowed:  the only rows allowed, ascending; None allows all that are not deleted.
-    dead:     the positions of deleted rows, by the segment's id.
+    segments: all segments of the role; the statistics count every one.
+    queries:  the terms of each of q queries, with their weights.
+    bm25:     BM25's constants; None for the inner product of learned weights.
+    allowed:  the rows to search, ascending; None searches all that are not deleted.
+    dead:     the positions of deleted rows, by segment id.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class LexicalRanker:
         allowed: Rows | None,
         dead: Mapping[str, Rows],
     ) -> None:
-        # The largest first: what its kth row scores, a row of another has to reach.
+        # The largest first: rows of the others then have to beat the score of its kth row.
         self.segments = sorted(segments, key=len, reverse=True)
         self._dead = dead
         self._scoring = [Scoring(segments, terms, bm25) for terms in queries]
@@ -53,7 +53,7 @@ class LexicalRanker:
         k: int,
         before: Sequence[Sequence[Ranking]],
     ) -> list[Ranking]:
-        """Search one segment; a row that holds none of the words is no hit."""
+        """Search one segment; a row with none of the words is not a hit."""
         only = None if self._only is None else self._only[segment.entry.id]
         if only is not None and not len(only):
             return [NOTHING] * len(queries)
@@ -68,7 +68,7 @@ class LexicalRanker:
     def merge(
         self, found: Sequence[Sequence[Ranking]], queries: Sequence[int], k: int
     ) -> list[Ranking]:
-        """Merge what the segments found."""
+        """Merge the hits of the segments."""
         if not found:
             return [NOTHING] * len(queries)
         return [
@@ -81,7 +81,7 @@ class LexicalRanker:
         ]
 
     def scores(self, query: int, rows: Rows) -> Scores:
-        """Score rows by the words they hold; 0 for a row that holds none."""
+        """Score rows by the words they contain, f64[n]; 0 for a row with none of them."""
         out = np.zeros(len(rows))
         order = np.argsort(rows)
         ascending = rows[order]
@@ -93,7 +93,7 @@ class LexicalRanker:
         return out
 
     def wordless(self, rows: Rows) -> NDArray[np.bool_]:
-        """Return which of some rows (ascending) have no text here, bool[n]."""
+        """Return which of these rows (ascending) have no text, bool[n]."""
         out = np.ones(len(rows), bool)
         for segment in self.segments:
             positions = segment.positions(rows)
@@ -106,11 +106,11 @@ class LexicalRanker:
         return None
 
     def pool_of(self, ranking: Ranking) -> Scores:
-        """Return the scores of the best `POOL` hits, and 0: a row with no word in common."""
+        """Return the scores of the best `POOL` hits, and 0 for a row that shares no word."""
         return np.append(ranking.scores[:POOL], 0.0)
 
     def held(self, query: int, row: int) -> list[str]:
-        """Return the terms of a query that a row holds."""
+        """Return the terms of a query that a row contains."""
         for segment in self.segments:
             positions = segment.positions(np.array([row], np.int64))
             if len(positions):
@@ -118,12 +118,12 @@ class LexicalRanker:
         return []
 
     def found_by(self, query: int, rows: Rows) -> list[str | None]:
-        """Return that no row is found by a vector."""
+        """Return None for every row: none is found by a vector."""
         return [None] * len(rows)
 
 
 def _kth(scores: Sequence[Scores], k: int) -> float:
-    """Return the kth best of some scores, 0 if there are fewer."""
+    """Return the kth best score, 0 if there are fewer than k."""
     if sum(map(len, scores)) < k:
         return 0.0
     every = np.concatenate(scores)
@@ -135,13 +135,13 @@ class Pool:
     """The rows that two rankers found, each scored by both.
 
     rows:         i64[n], ascending.
-    dense, words: f64[n], their scores by each ranker.
-    *_pool:       the scores that those of a ranker are normalised by, descending.
-    tier:         i64[n], how deep in either ranking: 0 for a row among the best `POOL` hits, 1
-                  for one that twice as many hits bring, 2 for four times as many, and so on.
-    wordless:     bool[n], which rows have no text that could hold a word.
-    near:         how the ranker of vectors scores all the rows for the vector of one; it returns
-                  None if there are no vectors.
+    dense, words: f64[n], the scores by each ranker.
+    *_pool:       the scores that normalise a ranker's scores, descending.
+    tier:         i64[n], how deep a row is in the ranking that has it higher: 0 among the best
+                  `POOL` hits, 1 among twice as many, 2 among four times as many, and so on.
+    wordless:     bool[n], which rows have no text that could contain a word.
+    near:         scores all the rows for the vector of one row, as the ranker of vectors does;
+                  returns None if there are no vectors.
     """
 
     rows: Rows
@@ -156,11 +156,11 @@ class Pool:
     def fused(self, fusion: Fusion) -> Scores:
         """Return f64[n], the scores combined.
 
-        With feedback, the ranker of vectors looks again with the vector of the best row added to
-        that of the query (Rocchio, "Relevance feedback in information retrieval", 1971, with one
-        document taken for relevant), among the rows found already. A query that no word answers
-        is ranked by the one look. A row without a text, such as an image without a caption, is
-        not one that lacks the words: its vector speaks for both.
+        With feedback, the vector of the best row is added to that of the query, and the rows found
+        so far are scored again (Rocchio, "Relevance feedback in information retrieval", 1971, with
+        one document taken as relevant). If no row shares a word with the query, the first scores
+        stay. A row without a text, such as an image without a caption, is not penalised for
+        lacking the words: its vector's score counts for both rankers.
         """
         first = self._fused(fusion, self.dense, self.dense_pool)
         if not fusion.feedback or not len(self.words_pool):
@@ -169,7 +169,7 @@ class Pool:
         near = self.near(int(self.rows[np.argmax(np.where(core, first, -np.inf))]))
         if near is None:
             return first
-        # Their mean, so that its spread is that of one look.
+        # The weighted mean, so that its spread stays that of a single score.
         dense = (self.dense + fusion.feedback * near) / (1 + fusion.feedback)
         pool = np.sort(dense[core & np.isfinite(dense)])[::-1][:POOL]
         return self._fused(fusion, dense, pool)
@@ -183,9 +183,8 @@ class Pool:
     def ranked(self, fusion: Fusion, k: int) -> Ranking:
         """Return the best k rows, those of a deeper tier after all others.
 
-        So the first hits are the same however many are asked for: what lies deep in both rankings
-        may well score more than the last of the rows before. Such a tier is moved down as a
-        whole, to score less than they do.
+        This keeps the first hits the same for every k. A row deep in both rankings may score more
+        than the last row of the tier above; its whole tier is then moved down to score less.
         """
         scores = self.fused(fusion)
         order = np.lexsort((self.rows, -scores, self.tier))
@@ -197,14 +196,14 @@ class Pool:
 
 
 class Fused:
-    """The answer of two rankers: their pools scored by both, and the scores combined."""
+    """The answer of two rankers: both score the rows that either found, and the scores combine."""
 
     def __init__(self, dense: Ranker, words: Ranker, fusion: Fusion) -> None:
         self.rankers = (dense, words)
         self._fusion = fusion
 
     def depth(self, k: int) -> int:
-        """Return at least `POOL`: tiers are whole, or more hits would bring others of a tier."""
+        """Return `POOL` or the next of its doubles that is at least k, so that tiers are whole."""
         depth = POOL
         while depth < k:
             depth *= 2
@@ -213,11 +212,11 @@ class Fused:
     def fuse(
         self, queries: Sequence[int], merged: Sequence[Sequence[Ranking]], k: int
     ) -> list[Ranking]:
-        """Return the best k of the rows that either ranker found."""
+        """Return the best k of the rows that either ranker found, for each query."""
         return [pool.ranked(self._fusion, k) for pool in self.pools(queries, merged)]
 
     def pools(self, queries: Sequence[int], merged: Sequence[Sequence[Ranking]]) -> list[Pool]:
-        """Return the rows that either ranker found for each query, scored by both."""
+        """Return, for each query, the rows that either ranker found, scored by both."""
         return [self._pool(*each) for each in zip(queries, *merged, strict=True)]
 
     def _pool(self, query: int, dense: Ranking, words: Ranking) -> Pool:
@@ -240,12 +239,12 @@ class Fused:
 
 
 def _tiers(n: int) -> NDArray[np.int64]:
-    """Return i64[n], the tier of each place of a ranking: 0 a hundred times, then 1 as often."""
+    """Return the tier of each place of a ranking, i64[n]: `POOL` zeros, `POOL` ones, then twos."""
     return np.frexp(np.arange(n) // POOL)[1].astype(np.int64)
 
 
 def _completed(ranker: Ranker, query: int, known: Ranking, rows: Rows) -> Scores:
-    """Return the scores of rows (ascending), of which a ranker has found some already."""
+    """Return the scores of rows (ascending), some of which the ranker has found already."""
     out = np.empty(len(rows))
     there = np.zeros(len(rows), bool)
     at = np.searchsorted(rows, known.rows)

@@ -25,7 +25,7 @@ log = logging.getLogger("retr.segment")
 
 
 class DenseSegment(RowRange):
-    """Vectors of one space and modality, mapped from the disk.
+    """Vectors of one space and modality, memory-mapped.
 
     matrix: [n, dim], the stored vectors.
     """
@@ -40,7 +40,7 @@ class DenseSegment(RowRange):
             self.source.read_at_random()
 
     def as_in(self, entry: SegmentEntry) -> DenseSegment:
-        """Return the segment as a later generation names it; what is open is shared."""
+        """Return the segment with a later generation's entry; both share the open files."""
         if entry == self.entry:
             return self
         other = copy(self)
@@ -57,7 +57,7 @@ class DenseSegment(RowRange):
 
         spec = IndexSpec.parse(self.entry.index.spec)
         measured = self.entry.index.measured
-        # FAISS files do not keep search parameters: the manifest does.
+        # A FAISS file does not store search parameters; the manifest does.
         points = [OperatingPoint.from_json(each["point"]) for each in measured.get("curve", ())]
         try:
             return kind(spec.kind).load(
@@ -68,23 +68,26 @@ class DenseSegment(RowRange):
                 default_effort=measured.get("default"),
             )
         except MissingFaissError as error:
-            log.warning("scanning exactly instead of using the index %s: %s", spec, error)
+            log.warning("scanning every vector instead of using the index %s: %s", spec, error)
             return None
 
     def _effort(self, recall: float | None) -> int | None:
-        """Return the cheapest operating point measured to have a recall, or the best there is."""
+        """Return the cheapest operating point that reached a recall, or the most accurate one.
+
+        None, for the index's own setting, if no recall is given or nothing was measured.
+        """
         measured = self.entry.index.measured if self.entry.index else {}
         curve = measured.get("curve", ())
         if recall is None or not curve:
             return None
         from ...indexes.points import aimed
 
-        wanted = aimed(recall, measured["own_queries"] or "texts" in measured)
-        enough = (i for i, each in enumerate(curve) if each["recall"] >= wanted)
+        target = aimed(recall, measured["own_queries"] or "texts" in measured)
+        enough = (i for i, each in enumerate(curve) if each["recall"] >= target)
         return next(enough, len(curve) - 1)
 
     def score(self, query: Floats, positions: Rows) -> NDArray[np.float64]:
-        """Return the exact score of the vectors at some positions (ascending), f64[n].
+        """Return the exact scores of the vectors at these positions (ascending), f64[n].
 
         query: f32[dim], in this segment's space.
         """
@@ -105,7 +108,8 @@ class DenseSegment(RowRange):
 
         queries: f32[q, dim], in this segment's space.
         allowed: packed bits over positions; None allows all.
-        recall:  moves along the curve that was measured; None is what the index is set to.
+        recall:  target recall (0 to 1), looked up on the measured curve; None uses the index's own
+                 setting.
         """
         k = min(k, len(self))
         if self.index is None or (recall is not None and recall >= 1):
@@ -120,8 +124,8 @@ class DenseSegment(RowRange):
 def allow(n: int, *, only: Rows | None = None, never: Rows | None = None) -> NDArray[np.uint8]:
     """Return a packed bitmap over n positions.
 
-    only:  the positions allowed; None is all of them.
-    never: positions taken out of those.
+    only:  the positions allowed; None allows all.
+    never: positions excluded from those.
     """
     bits = np.ones(n, bool) if only is None else np.zeros(n, bool)
     if only is not None:

@@ -15,6 +15,6 @@ class DocumentSegment(RowRange):
 
     def __init__(self, folder: Path, entry: SegmentEntry) -> None:
         if entry.ids is None:
-            raise DamagedError(f"{folder}: segment {entry.id} has no file of ids")
+            raise DamagedError(f"{folder}: the document segment {entry.id} lacks its file of ids")
         self.shard = DocumentShard(folder / entry.data, folder / entry.ids)
         super().__init__(entry, self.shard)

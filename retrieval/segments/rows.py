@@ -1,4 +1,4 @@
-"""Which rows a segment holds: what every kind of segment has in common."""
+"""The rows of a segment, which every kind of segment has."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from ..store.shards import Rows, find_rows
 
 
 class HasRows(Protocol):
-    """A file of a segment: its rows lie in it relative to the first, i64[n], ascending."""
+    """A file of a segment that stores its rows relative to the first, i64[n], ascending."""
 
     @property
     def rows(self) -> Rows:
-        """The relative rows, mapped as they lie on the disk."""
+        """The relative rows, memory-mapped."""
         ...
 
 
 class RowRange:
-    """The rows of a segment: their numbers, and their positions in it.
+    """The rows of a segment: their numbers in the collection, and their positions in the segment.
 
     entry: the segment in the manifest.
     shard: the file with its rows.
@@ -33,11 +33,11 @@ class RowRange:
 
     @property
     def rows(self) -> Rows:
-        """The row at each position, i64[n], ascending; computed at each call."""
+        """The row at each position, i64[n], ascending; computed on every call."""
         return self._relative + self.entry.first_row
 
     def rows_at(self, positions: Rows) -> Rows:
-        """Return the rows at some positions."""
+        """Return the rows at these positions."""
         return self._relative[positions] + self.entry.first_row
 
     def positions(self, rows: Rows) -> Rows:

@@ -1,7 +1,8 @@
-"""Sources: `open_source` recognises what the user has and reads it as documents.
+"""Sources turn what users have into documents: `open_source` detects what it is given and reads it.
 
 A path, stdin ("-") or a Python object goes in; a `Source` comes out, which yields a `Document`
 for each text, record, row or file, and a `Skipped` for each file that cannot be read.
+
 May import text and values.
 """
 

@@ -15,7 +15,8 @@ chunk is analysed once and cached; the rest is a regular expression and a dictio
   has other words.
 
 Collections store the name of their analyser with its version. A version's terms are frozen: any
-change here makes a new version, and the old one stays.
+change here makes a new version, and the old one stays. Stems come from PyStemmer, whose releases
+differ: `stemming` says whether the installed one stems as the version means.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from itertools import chain, pairwise
 from typing import TYPE_CHECKING, TypeVar
 
 from ..values.errors import InputError
-from .stems import KNOWN_RELEASE, difference
+from .stemming import changed_stems, stemmer, stemmer_mark
 from .stop_words import STOP_WORDS
 from .word_breaks import (
     ACRONYM,
@@ -49,7 +50,6 @@ from .word_breaks import (
 
 if TYPE_CHECKING:
     import numpy as np
-    import Stemmer
     from numpy.typing import NDArray
 
 VERSION = 1
@@ -123,12 +123,10 @@ class Analyzer:
 
     language: one of `LANGUAGES`.
     version:  fixes the terms of every text.
-    stems:    "" if words are stemmed as the version promises, else what `stems.difference` returns.
     """
 
     language: str
     version: int = VERSION
-    stems: str = ""
     _words: _Words = field(init=False, repr=False, compare=False)
     _terms: _Kept[str] = field(init=False, repr=False, compare=False)
     _spans: _Kept[Span] = field(init=False, repr=False, compare=False)
@@ -141,9 +139,13 @@ class Analyzer:
 
     @property
     def name(self) -> str:
-        """The name that a collection stores; `analyzer(name)` returns this analyser again."""
-        own = f"+{self.stems}" if self.stems else ""
-        return f"{self.language}:{self.version}{own}"
+        """What a collection stores: `analyzer(name)` gives this one again.
+
+        The language and the version; then a plus sign and the mark of the installed PyStemmer if
+        its stems are not those of the version (`stemmer_mark`).
+        """
+        mark = stemmer_mark(self.language)
+        return f"{self.language}:{self.version}" + (f"+{mark}" if mark else "")
 
     @property
     def stop_words(self) -> frozenset[str]:
@@ -225,11 +227,11 @@ def analyzer(language: str = "english") -> Analyzer:
     Examples: "english", "en", "none" (no stemming, no stop words), "english:1".
 
     Raises:
-        InputError: there is no such language, no such version of it, or a collection was made with
-            other stems than those of the PyStemmer that is installed.
+        InputError: there is no such language, or no such version of it, or the installed
+            PyStemmer does not stem as the one that the stored name was made with.
     """
-    name, stored, version = language.strip().lower().partition(":")
-    version, _, stems = version.partition("+")
+    name, _, stored = language.strip().lower().partition(":")
+    version, _, mark = stored.partition("+")
     name = _NAMES.get(name, name)
     if name not in LANGUAGES:
         raise InputError(
@@ -240,22 +242,28 @@ def analyzer(language: str = "english") -> Analyzer:
             f"there is no version {version!r} of the analyser for {name}: this release of retr has "
             f"version {VERSION}; install the release that made the collection, or a newer one"
         )
-    made = _made(name)
-    if stored and made.stems != stems:
-        import Stemmer
+    if version and mark != stemmer_mark(name):
+        raise InputError(_other_stems(name, mark))
+    return _made(name)
 
-        raise InputError(
-            f"the collection's {name} words were stemmed by another release of PyStemmer than "
-            f"{Stemmer.version()}, which is installed and stems some of them differently: install "
-            f"the one it was made with ({KNOWN_RELEASE} unless you know better), or build the "
-            "collection again"
-        )
-    return made
+
+def _other_stems(language: str, mark: str) -> str:
+    """Return what to say of a collection whose words another PyStemmer has stemmed."""
+    from importlib.metadata import version
+
+    changed = "" if mark else changed_stems(language)
+    return (
+        f"PyStemmer {version('PyStemmer')}, which is installed, does not stem {language} as the "
+        "release that this collection's words were indexed with"
+        + (f" ({changed})" if changed else "")
+        + f"; install {'that release' if mark else 'PyStemmer 3.1'}, or build a new collection "
+        "from the same source; search by meaning alone (dense) works as it is"
+    )
 
 
 @cache
 def _made(name: str) -> Analyzer:
-    return Analyzer(name, stems=difference(name))
+    return Analyzer(name)
 
 
 class _Kept(dict[str, tuple[T, ...]]):
@@ -280,8 +288,8 @@ class _Words:
     def __init__(self, language: str) -> None:
         self._language = language
         self._own_letters = _OWN_LETTERS.get(language, "")
-        self._stemmer = _stemmer(language)
-        # A Snowball stemmer allows only one thread at a time.
+        self._stemmer = None if language == "none" else stemmer(language)
+        # A stemmer of Snowball is for one thread at a time.
         self._lock = threading.Lock()
         self._stops = frozenset(map(self._folded, STOP_WORDS.get(language, "").split()))
         self.stop_words = frozenset(map(self._unaccented, self._stops))
@@ -401,12 +409,3 @@ def _plain(character: str) -> str:
         return _PLAIN.get(character, character)
     letters = _ACCENTS.sub("", unicodedata.normalize("NFD", character))
     return unicodedata.normalize("NFC", letters)
-
-
-def _stemmer(language: str) -> Stemmer.Stemmer | None:
-    if language == "none":
-        return None
-    import Stemmer
-
-    # The stemmer needs no cache of words, because chunks are cached.
-    return Stemmer.Stemmer(language, 0)

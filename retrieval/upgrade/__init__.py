@@ -1,7 +1,9 @@
-"""Upgrades: another encoder for a live collection.
+"""Upgrades: replacing the encoder of a collection that is in use.
 
-The mathematics knows nothing of a collection: `pairs`, `fits`, `calibrating`, `task`, `candidates`,
-`choose`, `gate`. The steps of an upgrade, each a commit, are `preparing`, `starting`, `changes`,
-`rows`, `steps`, `backfill`; `status` says how far it is. May import search, writing, segments,
-bridges, store, evaluation, encoders and values.
+`pairs`, `fits`, `calibrating`, `candidates`, `task` and `choose` fit and choose a bridge or a
+forward map; they work on arrays and know nothing about a collection. `gate` measures what an
+upgrade would do. `rows`, `preparing`, `starting`, `changes`, `steps` and `backfill` do it, in steps
+that are commits; `status` says how far it is.
+
+May import search, writing, segments, bridges, evaluation, encoders, store, values and indexes.
 """

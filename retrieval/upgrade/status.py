@@ -1,4 +1,4 @@
-"""Where an upgrade stands: shares, rate, and what to expect by what was measured before it."""
+"""The status of an upgrade: shares, rate, and what the gate's measurements predict."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .rows import awaiting, found_in
 
 
 def status(snapshot: Snapshot) -> dict[str, Any]:
-    """Return where an upgrade stands, as JSON values."""
+    """Return the status of an upgrade as JSON values."""
     manifest = snapshot.manifest
     upgrade = manifest.upgrade
     rows = len(found_in(snapshot))
@@ -55,7 +55,7 @@ def _encoder(snapshot: Snapshot, key: str) -> str | None:
 
 
 def _expected(upgrade: UpgradeEntry | None, share: float, *, mapped: bool) -> dict[str, Any]:
-    """Return what the gate's measurements say of now and of the end."""
+    """Return what the gate's measurements predict for the present share and for the end."""
     if upgrade is None or upgrade.back or not upgrade.gate.get("curve"):
         return {}
     curve = upgrade.gate["curve"]
@@ -66,7 +66,7 @@ def _expected(upgrade: UpgradeEntry | None, share: float, *, mapped: bool) -> di
     values = [point[what] for point in curve]
     now, end = float(np.interp(share, shares, values)), values[-1]
     if not mapped:
-        # The curve begins where everything is mapped; the bridge alone begins elsewhere.
+        # The curve starts with all rows mapped; with the bridge alone, it starts elsewhere.
         bridged = upgrade.gate["bridge"]["mean"]
         if judged:
             which = "old_old" if upgrade.gate.get("both") else "new_old"

@@ -1,7 +1,7 @@
-"""The commits a writer makes: rows added, rows deleted, settings changed, segments replaced.
+"""The commits of a writer: add rows, delete rows, change settings, replace segments.
 
-Each one stages its files without a lock, then rebases onto the newest generation under it: what
-others did meanwhile is kept.
+Each one stages its files without a lock, then takes the lock and rebases onto the newest
+generation, so that other writers' commits are kept.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ MOST_DELETE_FILES = 16
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoded:
-    """The vectors of some of the rows of a commit, all made from one modality.
+    """The vectors that some rows of a commit have in one modality.
 
-    rows:    i64[n], ascending: which of the rows, counted from 0.
+    rows:    i64[n], ascending: the rows, counted from 0 within the commit.
     vectors: f32[n, dim].
     """
 
@@ -48,15 +48,15 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class NewCollection:
-    """What a collection is, from its first commit on.
+    """What the first commit of a collection needs to know.
 
-    space:    of its vectors, or of the weights of a sparse encoder.
+    space:    the space of its vectors, or of a sparse encoder's weights.
     encoder:  how to load the encoder of that space: {"name", "options"}.
-    settings: what the user chose.
+    settings: the user's settings.
     modalities: what the encoder makes vectors from.
 
     Raises:
-        InputError: a setting has no meaning for the space.
+        InputError: a setting does not fit the space.
     """
 
     space: Space
@@ -68,7 +68,7 @@ class NewCollection:
         check_settings(self.space, self.settings)
 
     def manifest(self) -> Manifest:
-        """Return generation 0, which is never written: the ground of the first commit."""
+        """Return generation 0, which is never written: the base of the first commit."""
         return Manifest(
             generation=0,
             created="",
@@ -81,20 +81,20 @@ class NewCollection:
         )
 
 
-def _space_for(ground: Manifest, given: Space, path: object) -> str:
-    """Return the key of the space that a writer's vectors are of.
+def _space_for(base: Manifest, given: Space, path: object) -> str:
+    """Return the key of the space of a writer's vectors.
 
-    One that began before the encoder was replaced goes on: its rows await the new vectors like
-    those that were there.
+    A writer that started before the encoder was replaced may finish: its rows then await new
+    vectors, as the older rows do.
 
     Raises:
-        SpaceMismatchError: it is none that the collection has vectors of.
+        SpaceMismatchError: the collection has no vectors of this space.
     """
-    upgrade = ground.upgrade
-    if upgrade is not None and Space.from_json(ground.spaces[upgrade.source]) == given:
+    upgrade = base.upgrade
+    if upgrade is not None and Space.from_json(base.spaces[upgrade.source]) == given:
         return upgrade.source
-    check_space(Space.from_json(ground.spaces[ground.space]), given, path)
-    return ground.space
+    check_space(Space.from_json(base.spaces[base.space]), given, path)
+    return base.space
 
 
 def commit_on(
@@ -105,12 +105,12 @@ def commit_on(
     *,
     ground: Manifest | None = None,
 ) -> Snapshot | None:
-    """Commit what `change` makes of the newest generation; return it opened.
+    """Commit what `change` makes of the newest generation; return the new one, opened.
 
-    previous: what the writer has looked at so far; None if it makes the collection.
-    change:   returns None to change nothing; then None is returned here, too. It runs under the
-              writer's lock, and again if need be.
-    ground:   what the first commit of a collection builds on.
+    previous: the snapshot that the writer has read; None if it creates the collection.
+    change:   returns the changed manifest, or None to change nothing; this function then returns
+              None, too. It runs under the writer's lock, and may run again.
+    ground:   the manifest that the first commit of a collection starts from.
 
     Raises:
         CollectionNotFoundError: the collection was removed while it was open.
@@ -137,11 +137,11 @@ def add_rows(
     *,
     passages: bool,
 ) -> tuple[Snapshot, int]:
-    """Commit rows and their vectors; rows that the same ids had are deleted with it.
+    """Commit rows and their vectors; the same commit deletes older rows with the same ids.
 
-    encoded: the vectors by modality, or weights for each row for a sparse space.
+    encoded: the vectors by modality, or for a sparse space the weights of each row.
 
-    Returns the new snapshot and the number of the first row; the others follow it.
+    Returns the new snapshot and the number of the first row; the others are numbered after it.
     """
     first = 0
     numbers = np.arange(len(rows), dtype=np.int64)
@@ -159,8 +159,8 @@ def add_rows(
             space = _space_for(newest, new.space, store.path)
             if Settings.of(newest.settings).terms != terms:
                 raise InputError(
-                    f"{store.path}: another writer has changed how its texts are searched by "
-                    "words; run it again"
+                    f"{store.path}: another writer has changed how texts are indexed by words; "
+                    "run it again"
                 )
             first, last = newest.next_row, newest.next_row + len(rows) - 1
             added = [
@@ -200,12 +200,12 @@ def _stage_encoded(
 ) -> list[Callable[[int, str], SegmentEntry]]:
     """Stage the vectors of new rows, or their weights.
 
-    Returns what makes each segment, given the first row's number and the key of the space.
+    Returns functions that make each segment from the first row's number and the space's key.
     """
     if not isinstance(encoded, Mapping):
         weights = stage_weights(staging, rows, encoded, new.space)
         return [lambda first, space: replace(weights, space=space).entry(new_id(), first)]
-    # Where all vectors were made from texts, there is nothing that a mean would tell apart.
+    # Means tell modalities apart, so they are not needed if all vectors are made from texts.
     keep_mean = IMAGE in new.modalities or IMAGE in encoded
     made = [(modality, part) for modality, part in encoded.items() if len(part.rows)]
     return [_stage_vectors(staging, new, part, modality, keep_mean) for modality, part in made]
@@ -214,7 +214,7 @@ def _stage_encoded(
 def _stage_vectors(
     staging: Staging, new: NewCollection, part: Encoded, modality: str, keep_mean: bool
 ) -> Callable[[int, str], SegmentEntry]:
-    # Relative to the first of them, as in a segment that was merged.
+    # Relative to the first row of the segment, as in a merged segment.
     lowest = int(part.rows[0])
     rows = part.rows - lowest
     data = write_vectors(staging, rows, part.vectors, new.space.to_json(), new.settings.dtype)
@@ -235,9 +235,9 @@ def _stage_vectors(
 def delete_rows(
     store: Store, select: Callable[[Snapshot], Rows], previous: Snapshot | None
 ) -> tuple[Snapshot | None, int]:
-    """Commit the deletion of the rows that `select` finds in the newest generation.
+    """Commit the deletion of the rows that `select` picks in the newest generation.
 
-    Returns the new snapshot, None where nothing was to be deleted, and the number of rows.
+    Returns the new snapshot, or None if there was nothing to delete, and the number of rows.
     """
     count = 0
     with store.staging() as staging:
@@ -257,16 +257,16 @@ def delete_rows(
 def change_settings(
     store: Store, fields: Mapping[str, Any], encoder: Mapping[str, Any], previous: Snapshot
 ) -> Snapshot:
-    """Commit other settings, or another way to load the encoder, if they differ.
+    """Commit changed settings, or another way to load the encoder, if anything differs.
 
-    fields:  of `Settings`, by name; the others stay.
-    encoder: of the same space; a query prompt, say, may change.
+    fields:  fields of `Settings`, by name; the others stay.
+    encoder: how to load the encoder, of the same space; a query prompt, say, may change.
     """
 
     def change(newest: Manifest) -> Manifest | None:
         known = Settings.of(newest.settings)
         settings = replace(known, **fields)
-        # Another writer may have begun to replace the encoder.
+        # Another writer may have started to replace the encoder.
         loading = encoder if newest.space == previous.manifest.space else newest.encoder
         if settings == known and loading == newest.encoder:
             return None
@@ -279,13 +279,17 @@ def change_settings(
 def replace_segments(
     store: Store, staging: Staging, snapshot: Snapshot, new: Sequence[tuple[set[str], SegmentEntry]]
 ) -> Snapshot:
-    """Commit segments in place of others; refused if those are gone by now."""
+    """Commit segments in place of others.
+
+    Raises:
+        InputError: another writer has replaced those meanwhile.
+    """
     changed = commit_on(
         store, staging, snapshot, lambda newest: with_replaced(store, staging, newest, list(new))
     )
     if changed is None:
         raise InputError(
-            f"{store.path}: another writer has replaced the segments meanwhile; run it again"
+            f"{store.path}: another writer has replaced the same segments; run it again"
         )
     return changed
 
@@ -296,7 +300,7 @@ def with_replaced(
     newest: Manifest,
     merged: list[tuple[set[str], SegmentEntry | None]],
 ) -> Manifest | None:
-    """Return the manifest with segments in place of others; None if those are gone by now."""
+    """Return the manifest with segments in place of others; None if all those are gone by now."""
     present = {s.id for s in newest.segments}
     still = [(old, entry) for old, entry in merged if old <= present]
     if not still:
@@ -309,35 +313,35 @@ def with_replaced(
 
 
 def _forget_deletes(store: Store, staging: Staging, manifest: Manifest) -> Manifest:
-    """Drop the marks of rows that no segment holds any more."""
+    """Drop the delete entries of rows that no segment holds any more."""
     if not manifest.deletes:
         return manifest
-    marked = np.unique(np.concatenate([open_rows(store.path / n) for n in manifest.deletes]))
-    held = np.zeros(len(marked), bool)
+    deleted = np.unique(np.concatenate([open_rows(store.path / n) for n in manifest.deletes]))
+    held = np.zeros(len(deleted), bool)
     for entry in manifest.segments:
         if entry.role is Role.DOCUMENTS:
             rows = DocumentShard(staging.find(entry.data), staging.find(str(entry.ids))).rows
         else:
             rows = open_rows(staging.find(entry.data))
-        relative = marked - entry.first_row
+        relative = deleted - entry.first_row
         held[np.searchsorted(relative, rows[find_rows(rows, relative)])] = True
     if held.all():
         return manifest
-    deletes = (write_rows(staging, marked[held]),) if held.any() else ()
+    deletes = (write_rows(staging, deleted[held]),) if held.any() else ()
     return manifest.with_segments(manifest.segments, deletes, staging.files)
 
 
 def with_deletes(store: Store, staging: Staging, manifest: Manifest, rows: Rows) -> tuple[str, ...]:
-    """Return the files of deletes with some rows marked beside those that are."""
+    """Return the files of deleted rows with these rows added."""
     if not len(rows):
         return manifest.deletes
     rows = np.unique(rows)
     if len(manifest.deletes) < MOST_DELETE_FILES:
         return (*manifest.deletes, write_rows(staging, rows))
-    marked = [open_rows(store.path / name) for name in manifest.deletes]
-    return (write_rows(staging, np.unique(np.concatenate([*marked, rows]))),)
+    deleted = [open_rows(store.path / name) for name in manifest.deletes]
+    return (write_rows(staging, np.unique(np.concatenate([*deleted, rows]))),)
 
 
 def new_id() -> str:
-    """Return an id for a segment."""
+    """Return a new id for a segment."""
     return uuid.uuid4().hex[:16]

@@ -1,6 +1,6 @@
-"""Indexing: the dense segments of a space become one segment with an index, by one commit.
+"""Indexing: one commit turns the dense segments of a space into one segment with an index.
 
-Searches and writers go on while it runs; what they changed meanwhile is kept.
+Searches and other writers continue while it runs, and their changes are kept.
 """
 
 from __future__ import annotations
@@ -40,12 +40,13 @@ log = logging.getLogger("retr.indexing")
 
 WORDS_ROWS = 65_536
 MEASURED_AT = 0.95
-"""The recall that an index is set to where a spec was given and no recall."""
+"""The recall that an index is set to if a spec was given but no recall."""
 FEWEST_TEXTS = 100
 MOST_TEXTS = 1000
-"""So many texts of a collection its index of images is measured with; with fewer, by images."""
+"""An index of images is measured with this many of the collection's texts; with fewer than
+`FEWEST_TEXTS`, it is measured with images."""
 LATE = 0.1
-"""So many rows may be without the index, or deleted from it, before it is built anew."""
+"""The share of rows that may be outside the index, or deleted from it, before it is rebuilt."""
 
 
 def index_all(
@@ -56,18 +57,18 @@ def index_all(
     late: float = 0.0,
     progress: Progress | None = None,
 ) -> Snapshot:
-    """Give every space's vectors one index; what is indexed so already stays.
+    """Give the vectors of every space one index; an index that fits the settings already stays.
 
-    queries: f32[q, dim], of the kind that will be asked, to measure with; None makes some.
-    late:    the share of rows that may be without the index, or deleted from it, before it is
-             built anew.
+    queries: f32[q, dim], queries like those that users will ask, to measure with; None makes some.
+    late:    the share of rows that may be outside the index, or deleted from it, before it is
+             rebuilt.
 
-    Where `auto` is to find all, or the vectors are few, an index that is there goes: they are
-    compared one by one.
+    If `auto` has to find every neighbour, or there are few vectors, an existing index is removed
+    and every vector is compared.
 
     Raises:
         MissingFaissError: faiss is not installed.
-        InputError: another writer replaced the segments meanwhile.
+        InputError: another writer replaced the same segments.
     """
     settings = snapshot.settings
     if settings.keeps_indexes:
@@ -91,18 +92,19 @@ def measure_all(
     *,
     space: str | None = None,
 ) -> Snapshot:
-    """Measure the indexes that are there again, and set them to a recall; None keeps theirs.
+    """Measure the existing indexes again, and set them to a recall; None keeps their own.
 
-    queries: f32[q, dim] in the space of that key; indexes of other spaces are measured on queries
-             that are made from their vectors. None of the space is that of the queries.
+    queries: f32[q, dim], in the space with the key `space`; indexes of other spaces are measured
+             on queries made from their vectors.
+    space:   the key of a space; None is the space of the collection's queries.
     """
-    wished = snapshot.settings.recall
+    target = snapshot.settings.recall
     space = space or snapshot.manifest.space
     for segment in [s for s in snapshot.dense if s.index is not None]:
         stored = segment.entry.index
         if stored is None or segment.index is None or segment.index.exact:
             continue
-        asked = recall or wished or stored.measured.get("asked", MEASURED_AT)
+        asked = recall or target or stored.measured.get("asked", MEASURED_AT)
         own = queries if segment.entry.space == space else None
         texts = texts_for_images(snapshot, segment.entry) if own is None else None
         given = own if texts is None else texts
@@ -118,7 +120,7 @@ def measure_all(
 def _without_indexes(
     store: Store, snapshot: Snapshot, segments: Sequence[DenseSegment]
 ) -> Snapshot:
-    """Let the vectors of some segments be compared one by one."""
+    """Remove the indexes of these segments, so that every vector is compared."""
     new = [
         ({segment.entry.id}, replace(segment.entry, id=new_id(), index=None))
         for segment in segments
@@ -140,9 +142,9 @@ def _scans(group: Sequence[DenseSegment], settings: Settings) -> bool:
 
 
 def index_words(store: Store, snapshot: Snapshot, terms: TermSettings) -> Snapshot:
-    """Give every text its postings, in a collection that does not keep the words of its texts.
+    """Add the postings of every text to a collection that does not index words yet.
 
-    One commit: either all texts have them and the settings say so, or none.
+    This is one commit: either all texts have postings and the settings say so, or none has.
     """
     while snapshot.settings.terms is None:
         with store.staging() as staging:
@@ -158,7 +160,7 @@ def index_words(store: Store, snapshot: Snapshot, terms: TermSettings) -> Snapsh
             ) -> Manifest | None:
                 settings = Settings.of(newest.settings)
                 if settings.terms is not None or newest.of_role(Role.DOCUMENTS) != seen:
-                    return None  # rows were added or compacted away, or someone was quicker
+                    return None  # rows were added or compacted, or another writer was faster
                 segments = (*newest.segments, *staged)
                 changed = newest.with_segments(segments, newest.deletes, staging.files)
                 return replace(changed, settings=replace(settings, terms=terms).to_json())
@@ -186,7 +188,7 @@ def _words_of(
 def _is_done(
     snapshot: Snapshot, group: Sequence[DenseSegment], settings: Settings, most_late: float
 ) -> bool:
-    """Return whether all but a few of the rows have the index that is asked for."""
+    """Return whether all but a few rows have the index that the settings ask for."""
     done = late = 0
     for segment in group:
         dead = len(snapshot.droppable(segment))
@@ -199,7 +201,7 @@ def _is_done(
             done += len(segment)
         else:
             late += len(segment)
-    # Rows without an index are scanned exactly, which costs little while they are few.
+    # Rows without an index are all compared, which costs little if there are few.
     return done > 0 and late <= most_late * done
 
 
@@ -225,7 +227,7 @@ def _index(
     with store.staging(work) as staging:
         entry = _merged(staging, snapshot, group)
         old = {segment.entry.id for segment in group}
-        if entry is None:  # every row of it is deleted
+        if entry is None:  # every row of the group is deleted
             return snapshot
         data = staging.find(entry.data)
         metric = Metric(snapshot.spaces[str(entry.space)].metric)
@@ -234,7 +236,7 @@ def _index(
         texts = texts_for_images(snapshot, group[0].entry) if queries is None else None
         given = queries if texts is None else texts
         tuned = _tuned(source, settings, given, progress, staging.folder)
-        if tuned.index is not None:  # else so few are left that comparing them all is fastest
+        if tuned.index is not None:  # None if comparing all the vectors is fastest
             _say(tuned)
             with staging.external_file("indexes", ".faiss") as (path, name):
                 tuned.index.save(path)
@@ -250,7 +252,10 @@ def _tuned(
     progress: Progress | None,
     folder: Path,
 ) -> Tuned:
-    """Build and measure; folder: where a build leaves what is done, to go on from there."""
+    """Build and measure an index.
+
+    folder: where the build saves its progress, to resume from after an interruption.
+    """
 
     def shown(done: int, total: int) -> None:
         if progress is not None:
@@ -270,11 +275,11 @@ def _tuned(
 
 
 def texts_for_images(snapshot: Snapshot, entry: SegmentEntry) -> Floats | None:
-    """Return vectors of texts to measure an index of images with, f32[q, dim]; None where few are.
+    """Return text vectors to measure an index of images with, f32[q, dim]; None if there are few.
 
-    People ask for images in words, and those lie apart from all images, where an index that finds
-    nearly all for another image may miss much (Chen et al., "RoarGraph", 2024). Captions of the
-    same space, spread over the collection, are of the kind that will be asked.
+    People search images by words, whose vectors lie apart from all images. There an index may miss
+    many neighbours even if it finds nearly all for an image (Chen et al., "RoarGraph", 2024).
+    Captions of the same space, spread over the collection, resemble the queries to come.
     """
     if entry.modality != IMAGE:
         return None
@@ -292,9 +297,9 @@ def texts_for_images(snapshot: Snapshot, entry: SegmentEntry) -> Floats | None:
 
 
 def _entry(tuned: Tuned, file: str, texts: bool = False) -> IndexEntry:
-    """Return what the manifest keeps of an index: its file, and the curve that was measured.
+    """Return the manifest's entry of an index: its file and the measured curve.
 
-    texts: it was measured with the texts of the collection.
+    texts: whether it was measured with the texts of the collection.
     """
     assert tuned.index is not None
     measured: dict[str, Any] = {}
@@ -316,8 +321,8 @@ def _entry(tuned: Tuned, file: str, texts: bool = False) -> IndexEntry:
 def _say_size(size: int, spec: IndexSpec, memory: int | None) -> None:
     if memory is not None and size > memory:
         log.warning(
-            "no index is as small as the %s bytes of memory asked for: %s takes %s; "
-            "with recall exact there is none",
+            "no index fits in the %s bytes of memory asked for: %s takes %s; "
+            "recall exact needs no index",
             f"{memory:,}",
             spec,
             f"{size:,}",
@@ -330,14 +335,14 @@ def _say(tuned: Tuned) -> None:
         return
     spec = tuned.index.spec if tuned.index else ""
     if tuned.own or chosen.recall < tuned.asked:
-        what = f"the best that the index {spec} has is {chosen.recall:.3f}"
+        what = f"the index {spec} reaches at most {chosen.recall:.3f}"
     else:
         what = (
-            f"the index {spec} has {chosen.recall:.3f} at most on queries made from the vectors, "
-            "and others may be harder"
+            f"the index {spec} reaches at most {chosen.recall:.3f} on queries made from the "
+            "vectors, and real queries may be harder"
         )
     log.warning(
-        "a recall of %g was asked for; %s: ask for exact, or give queries of your own to "
+        "a recall of %g was asked for, but %s; ask for exact, or give queries of your own to "
         "retr index tune",
         tuned.asked,
         what,
@@ -347,10 +352,10 @@ def _say(tuned: Tuned) -> None:
 def _merged(
     staging: Staging, snapshot: Snapshot, group: Sequence[DenseSegment]
 ) -> SegmentEntry | None:
-    """Return one segment for the group; one that is whole as it is keeps its file.
+    """Return one segment for the group; a single segment without deleted rows keeps its file.
 
-    A process that was at it before may have left it: rows that were deleted since are in it then,
-    and marked as deleted, as they are where they are deleted while an index is built.
+    An interrupted run may have left the merged segment. Rows deleted since are still in it, listed
+    as deleted, just like rows that are deleted while an index is built.
     """
     if staging.note is not None:
         return parse_segment(staging.note)
@@ -366,13 +371,13 @@ def _merged(
 
 
 def settle(store: Store, snapshot: Snapshot, progress: Progress) -> Snapshot:
-    """Merge and index what was written, as the collection's settings say."""
+    """Merge and index what was written, as the collection's settings ask."""
     snapshot = merge_small(store, snapshot)
     try:
         return index_all(store, snapshot, late=LATE, progress=progress)
     except MissingFaissError as error:
         log.warning(
-            "the vectors are scanned exactly, without the index %s: %s",
+            "every vector is scanned, without the index %s: %s",
             snapshot.settings.spec,
             error,
         )

@@ -1,8 +1,9 @@
 """The systems that `retr bench ann` compares, one file each; the file's name is the system's.
 
-What follows a colon chooses one of the ways to run a system: `exact:blas`, `lancedb:default`,
-`retr:hnsw@192`, `retr:auto@0.95`. No peer imports another. May import retrieval, indexes and the
-system that a peer is about.
+What follows a colon chooses among the ways a system is run: `exact:blas`, `lancedb:default`,
+`retr:hnsw@192`, `retr:auto@0.95`.
+
+May import retrieval and indexes, and nothing else of benchmarks. No peer imports another.
 """
 
 from __future__ import annotations
