@@ -19,13 +19,9 @@ if TYPE_CHECKING:
 
 
 TOKENS_SHOWN = 8
-
-
-# Of the columns that texts have: below the one a snippet takes three lines and from there on two;
-# lines wider than the other are tiring to read.
+# Width of a snippet in columns: below _NARROW it takes three lines instead of two; lines wider than
+# _WIDEST are tiring to read.
 _NARROW = 88
-
-
 _WIDEST = 120
 
 
@@ -38,7 +34,7 @@ def print_results(
     passages: bool = False,
     thumbnails: Protocol | None = None,
 ) -> None:
-    """Print the hits of each query as they come, and below a table how many and how fast.
+    """Print the hits of each query as they arrive; below a table, their number and the time.
 
     total: the number of rows that were searched.
     table: print tables, else JSON lines.
@@ -72,7 +68,7 @@ def print_results(
 
 
 def write_gallery(answers: Iterable[Results], out: str, quiet: bool) -> None:
-    """Write the hits as a page, and say where it is."""
+    """Write the hits as a web page, and print its path."""
     from .pages import write_page
 
     results = list(answers)
@@ -83,7 +79,7 @@ def write_gallery(answers: Iterable[Results], out: str, quiet: bool) -> None:
 
 
 def choose_thumbnails(wanted: bool | None, table: bool) -> Protocol | None:
-    """Return how to show pictures among the hits; none where they are not shown as a table."""
+    """Return how to show pictures among the hits; None if the hits are not shown as a table."""
     if not table or wanted is False:
         return None
     from .thumbnails import choose
@@ -92,7 +88,7 @@ def choose_thumbnails(wanted: bool | None, table: bool) -> Protocol | None:
 
 
 def hit_records(results: Results) -> Iterator[dict[str, Any]]:
-    """Yield a dict a hit: the query's id where it has one, the rank, and what `Hit.to_dict` has."""
+    """Yield a dict for each hit: the query's id if it has one, the rank, and `Hit.to_dict`."""
     named = {} if results.query.id is None else {"query": results.query.id}
     for rank, hit in enumerate(results, start=1):
         yield {**named, "rank": rank, **hit.to_dict()}
@@ -139,7 +135,7 @@ def why_text(why: Explanation) -> str:
 
 
 def where(hit: Hit) -> str:
-    """Return how to find a hit: its id, and its path where the id does not say it."""
+    """Return how to find a hit: its id, and its path if the id does not end it."""
     if hit.uri is None:
         return hit.id
     path = shorter_path(hit.uri)

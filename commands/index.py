@@ -149,7 +149,7 @@ def add(
 
 @app.command()
 def delete(
-    id: Annotated[o.Texts, argument("ID", "The ids of the documents to delete.")] = None,
+    id: Annotated[o.Texts, argument("ID...", "The ids of the documents to delete.")] = None,
     ids: Annotated[
         OptionalText, value("--ids", "FILE", "A file with one id a line; - for standard input.")
     ] = None,

@@ -187,7 +187,7 @@ AlsoSpec = Annotated[
 
 
 def out(default: str) -> Any:
-    """Return the option that says where a benchmark leaves its results."""
+    """Return the --out option of a benchmark."""
     return value("--out", "DIR", f"Where results go (default: {default}).")
 
 

@@ -49,17 +49,17 @@ def build_text(report: IngestReport, info: Mapping[str, Any]) -> str:
 
 _LONG_TEXTS = {
     "cut": "cut, see --long-text",
-    "chunk": "the mean of their windows taken",
-    "chunk-max": "the maximum of their windows taken",
-    "stretch": "cut all the same",
+    "chunk": "averaged over windows",
+    "chunk-max": "reduced to the maximum over windows",
+    "stretch": "cut even so",
 }
 
 
 def skips_lines(report: IngestReport, *, listed: bool) -> Iterator[str]:
-    """Yield lines on what was skipped or cut; `listed` where each skip was named already."""
+    """Yield lines on what was skipped or cut; `listed` if each was already named."""
     if report.long_texts:
         what = _LONG_TEXTS.get(report.long_text, report.long_text)
-        yield f"longer than the encoder reads: {report.long_texts:,} texts, {what}"
+        yield f"{counted(report.long_texts, 'text')} longer than the encoder reads: {what}"
     if not report.skipped:
         return
     yield f"skipped: {report.skipped:,}"
@@ -79,7 +79,7 @@ def info_text(info: Mapping[str, Any]) -> str:
     rows = [
         ("documents", f"{info['documents']:,}"),
         ("rows", f"{info['rows']:,}"),
-        ("deleted", f"{info['deleted_rows_stored']:,} rows, gone at the next compact"),
+        ("deleted", f"{info['deleted_rows_stored']:,} rows, removed by the next compact"),
         ("size", size(info["bytes"])),
         ("encoder", f"{info['encoder']['name']}{_options(info['encoder'].get('options', {}))}"),
         ("space", f"{space['dim']} dimensions, {space['metric']}, revision {space['revision']}"),
@@ -107,11 +107,11 @@ def _upgrade(upgrade: Mapping[str, Any] | None) -> str:
     if upgrade is None:
         return ""
     came = f"from {upgrade['from']}, " if upgrade["from"] else ""
-    return f"{came}{upgrade['state']}, {upgrade['share']:.1%} turned over; see retr upgrade status"
+    return f"{came}{upgrade['state']}, {upgrade['share']:.1%} re-embedded; see: retr upgrade status"
 
 
 def _role(segment: Mapping[str, Any]) -> str:
-    """Return a segment's role, and for images that it is of those."""
+    """Return a segment's role, and whether it holds images."""
     return f"{segment['role']} images" if segment["modality"] == "image" else segment["role"]
 
 
@@ -122,10 +122,10 @@ def deleted_text(deleted: int, unknown: int) -> str:
 
 
 def verify_text(files: int, problems: Sequence[str]) -> str:
-    """Return what is wrong, a line each, or that nothing is."""
+    """Return a line for each problem, or that there is none."""
     if problems:
         return "\n".join(one_line(problem) for problem in problems)
-    return f"all well: {counted(files, 'file')}"
+    return f"no problems: {counted(files, 'file')} checked"
 
 
 def compact_record(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,17 +152,17 @@ def tune_text(report: Mapping[str, Any]) -> str:
     """Return what tuning found, for people."""
     lines = [
         f"{each['index']} over {counted(each['rows'], 'row')}: recall {each['recall']:.3f} "
-        f"[{each['low']:.3f}, {each['high']:.3f}], {each['asked']:g} asked for"
+        f"[{each['low']:.3f}, {each['high']:.3f}], target {each['asked']:g}"
         for each in report["indexes"]
     ]
     fusion = report["fusion"]
     if fusion is not None:
-        done = "is now" if fusion["changed"] else "stays"
+        done = "is now" if fusion["changed"] else "remains"
         lines.append(
             f"the weight of vectors {done} {fusion['weight']:g}: on "
             f"{counted(fusion['queries'], 'judged query', 'judged queries')} nDCG@10 was "
-            f"{fusion['nDCG@10_before']:.4f}, and {fusion['nDCG@10_held_out']:.4f} with weights "
-            "chosen on the others"
+            f"{fusion['nDCG@10_before']:.4f} and is {fusion['nDCG@10_held_out']:.4f}, each query "
+            "held out of the choice of its weight"
         )
     return "\n".join(lines)
 
@@ -205,13 +205,13 @@ def _searched(segment: Mapping[str, Any]) -> str:
     measured = segment["measured"]
     if not measured:
         return f"index {segment['index']}, exact"
-    queries = "your queries" if measured["own_queries"] else "made queries"
+    queries = "of your queries" if measured["own_queries"] else "synthetic queries"
     if measured.get("texts"):
         queries = "texts of the collection"
     return (
         f"index {segment['index']}, recall {measured['recall']:.3f} "
         f"[{measured['low']:.3f}, {measured['high']:.3f}] on {measured['queries']:,} {queries}, "
-        f"{measured['asked']:g} asked for"
+        f"target {measured['asked']:g}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Running a command: what typer makes of a command line, and what is said of a wrong one."""
+"""Running a command: parse a command line with typer, and report a wrong one as an InputError."""
 
 from __future__ import annotations
 

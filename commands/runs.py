@@ -1,4 +1,4 @@
-"""Many queries: answered in blocks, so that memory does not grow with them; written as a run."""
+"""Many queries: answered in blocks, so that memory stays bounded, and written as a TREC run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ QUERIES_AT_ONCE = 1024
 
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """What a run holds, and how long it took."""
+    """Size of a run, and how long it took."""
 
     queries: int
     hits: int
@@ -58,7 +58,7 @@ def write_run(
 ) -> RunReport:
     """Search for each query and write a TREC run, as `evaluation.trec.write_run` does.
 
-    out: a file, which is there when the run is whole and not before; "-" is standard output.
+    out: a file, which appears only when the run is complete; "-" is standard output.
 
     Raises:
         InputError: the tag, the id of a query or the id of a hit is empty or has white space in
@@ -67,11 +67,11 @@ def write_run(
     """
     start = time.perf_counter()
     for query in queries:
-        # Looked at first, for the searches before a wrong one may take hours.
+        # Checked first: the searches before a wrong id may take hours.
         if (query.id or "").split() != [query.id]:
             raise InputError(
-                f"the id of a query is {query.id!r}: a run holds none that is empty or has white "
-                "space in it; rename it in the file of queries"
+                f"query id {query.id!r}: a run cannot hold an id that is empty or contains white "
+                "space; rename it in the file of queries"
             )
     found = _with_ties(collection, queries, k, how)
     hits = _write(((str(results.query.id), results) for results in found), out, tag)
@@ -83,9 +83,9 @@ def _with_ties(
 ) -> Iterator[Results]:
     """Yield k hits a query, ranked as trec_eval ranks: of equal scores the highest ids first.
 
-    That holds at the cut too, so a run of fewer hits is the beginning of a run of more: where the
-    last score is that of the first hit left out, all that have it are looked at. Where hits are
-    reranked, those are looked at that are read.
+    That also holds at the cut, so a shorter run is a prefix of a longer one: if the last hit has
+    the score of the first one left out, all hits with that score are fetched. If hits are reranked,
+    only those that the reranker reads are fetched.
     """
     if (read := _read(how)) > 0:
         for results in answers(collection, queries, max(k, read), **how):
@@ -125,7 +125,7 @@ def _write(run: Iterator[tuple[str, Results]], out: str, tag: str) -> int:
 
 
 def _write_through(run: Iterator[tuple[str, Results]], target: Path | None, tag: str) -> int:
-    """Write a run to standard output (None), or into a pipe or device, which none can replace."""
+    """Write a run to standard output (None), or into a pipe or device, which cannot be replaced."""
     from ..retrieval.evaluation import trec
 
     with tempfile.TemporaryDirectory() as folder:

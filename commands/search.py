@@ -44,10 +44,7 @@ def search(
             "Search only documents that match, such as \"year >= 2020 and lang = 'en'\".",
         ),
     ] = None,
-    recall: Annotated[
-        OptionalText,
-        value("--recall", "R", "Target recall (0 to 1), or 'exact' to compare every vector."),
-    ] = None,
+    recall: o.Recall = None,
     ids: Annotated[
         OptionalText, value("--ids", "FILE", "Search only the documents whose ids are in FILE.")
     ] = None,

@@ -53,9 +53,9 @@ def start(
     ] = False,
     both: Annotated[
         bool | None,
-        typer.Option(
+        flag(
             "--both/--no-both",
-            help="Also encode queries with the old encoder, for the old vectors (default: only if "
+            "Also encode queries with the old encoder, for the old vectors (default: only if "
             "judged queries show that the bridge is worse than that).",
         ),
     ] = None,
@@ -90,8 +90,8 @@ def start(
         raise InputError("no encoder is given: name the new one with --to NAME")
     if not (yes or dry_run or sys.stdin.isatty()):
         raise InputError(
-            "there is no terminal to ask on: give --yes to start, or --dry-run to see what it "
-            "would do"
+            "stdin is not a terminal, so retr cannot ask: give --yes to start, or --dry-run to see "
+            "what it would do"
         )
     asked = None if queries is None else inputs.choose_queries(None, queries, None)
     judged = None
@@ -227,7 +227,7 @@ def backfill(
     seconds = None if time is None else inputs.read_seconds(time)
     counts = None if clicks is None else inputs.read_clicks(clicks)
     if rows is not None and rows < 1:
-        raise InputError(f"--rows {rows}: give a number above 0")
+        raise InputError(f"--rows {rows}: give a number of rows, 1 or more")
     with (
         console.resumable(lambda: "what was embedded is kept"),
         open(index, device=device) as collection,
@@ -302,7 +302,7 @@ def rollback(
     text = f"queries are encoded by {plain(back)} again"
     if left:
         text += (
-            f"; {counted(left, 'row')} came since and can be embedded with it: "
+            f"; {counted(left, 'row')} added since can be embedded with it: "
             f"retr upgrade backfill{reports.where_text(index)}"
         )
     console.show({"encoder": back, "left": left}, text, as_json)

@@ -142,7 +142,10 @@ def test_runs_of_the_same_name_are_told_apart_by_their_folders(files, tmp_path):
         (["{base}", "{qrels}", "--absent", "maybe"], "maybe"),
         (["{base}", "{qrels}", "--queries", "{queries}"], "--against"),
         (["{base}", "{qrels}", "--confidence", "95"], "confidence"),
-        (["{base}", "{qrels}", "--against", "{other}", "--moved", "-1"], "moved is -1"),
+        (
+            ["{base}", "{qrels}", "--against", "{other}", "--moved", "-1"],
+            "--moved -1: give a number of queries",
+        ),
         (["{base}", "{qrels}", "--moved", "3"], "--against"),
         (["{base}", "{qrels}", "--seed", "-1"], "seed -1"),
         (["{base}", "{qrels}", "-m", "RR", "-m", "NumRet", "-m", "NumQ"], "NumRet, NumQ"),

@@ -386,13 +386,13 @@ WRONG = {
     "index info --index nowhere": "there is no collection here",
     "index verify --index nowhere": "there is no collection here",
     "index repair --index nowhere": "there is no collection here",
-    "search": "nothing to look for",
+    "search": "no query is given",
     "search '' --index INDEX": "the query is empty",
     "search bee -k 0 --index INDEX": "k is 0",
     "search bee -k 1000000 --index INDEX": "k is 1000000",
     "search bee -k x": "'-k'",
     "search bee car": "see: retr search --help",
-    "search bee --queries f": "one of them",
+    "search bee --queries f": "give either a query",
     "search bee --run out": "--queries",
     "search --queries nofile --index INDEX": "nofile",
     "search --vector nofile": "nofile",
@@ -597,7 +597,9 @@ def test_what_a_collection_holds_on_a_terminal(index: Path) -> None:
     assert shown.splitlines()[0] == str(index)
     assert re.search(r"^  documents +4$", shown, re.MULTILINE)
     assert re.search(r"static:\d", shown)
-    assert on_terminal(80, "index", "verify", "--index", index).out == "all well: 5 files\n"
+    assert (
+        on_terminal(80, "index", "verify", "--index", index).out == "no problems: 5 files checked\n"
+    )
 
 
 def test_a_broken_object_on_stdin_is_named_and_is_no_text(tmp_path: Path) -> None:

@@ -907,13 +907,13 @@ def test_a_build_reports_texts_that_were_too_long(folder: Path, tmp_path: Path) 
     ran = CliRunner().invoke(app, [*build, "--json"])
     assert ran.exit_code == 0
     assert json.loads(ran.stdout.splitlines()[-1])["long_texts"] == 1
-    assert "longer than the encoder reads: 1 texts, cut, see --long-text" in ran.stderr
+    assert "1 text longer than the encoder reads: cut, see --long-text" in ran.stderr
     ran = CliRunner().invoke(app, [*build[:-1], f"clip:{folder}", "--long-text", "chunk"])
     assert "pooling chunk" in str(ran.exception), "another space: both are told"
     again = tmp_path / "chunked.retr"
     build[build.index("--index") + 1] = str(again)
     ran = CliRunner().invoke(app, [*build, "--long-text", "chunk", "--json"])
-    assert "1 texts, the mean of their windows taken" in ran.stderr
+    assert "1 text longer than the encoder reads: averaged over windows" in ran.stderr
     collection = retr.open(again)
     assert collection.encoder.options.long_text == "chunk"
     hit = collection.search(LONG, 1, mode="dense")[0]
