@@ -5,7 +5,9 @@
 >>> for hit in collection.search("how do I delete a document?"):
 ...     print(hit.score, hit.uri, hit.text)
 
-Names are loaded when they are first used, so `import retr` costs next to nothing.
+Names are loaded when they are first used, so `import retr` is almost free.
+
+May import retrieval, and, in `cli.py` and `__main__.py`, commands.
 """
 
 from __future__ import annotations

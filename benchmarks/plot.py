@@ -8,17 +8,29 @@ paper and ink over if the reader's screen is dark. The colours of curves are leg
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from html import escape
+
+from .axes import Axis, Placing, Scale
+
+__all__ = [
+    "COLOURS",
+    "REDS",
+    "Axis",
+    "Bar",
+    "Bars",
+    "Line",
+    "Panel",
+    "Reference",
+    "Scale",
+    "draw",
+    "draw_bars",
+]
 
 COLOURS = ("#2f7fd1", "#d97b1f", "#2f9e68", "#9a63cf", "#978038", "#1f9aab", "#cc5f9c", "#78808c")
 # For what stands out among others: our own system beside its peers.
 REDS = ("#dc3a4e", "#f0703f", "#b8406c", "#f08f87")
-
-_TICK_NINES = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
-_ALL = 0.9995  # a share of 1 stands here on an axis of nines
 
 _INK, _SOFT, _GRID, _PAPER = "#1c1f24", "#5b6470", "#dfe3e8", "#ffffff"
 _STYLE = (
@@ -30,34 +42,8 @@ _FONT = "Helvetica, Arial, sans-serif"
 _SIZE = 11
 _CHARACTER = 6.0  # the width of one at that size, about
 
+_PLAIN = Axis()
 _Box = tuple[float, float, float, float]  # left, right, top, bottom of where the curves are
-
-
-class Scale(StrEnum):
-    """How values are spread over an axis."""
-
-    LINEAR = "linear"
-    LOG = "log"
-    NINES = "nines"  # 0.9, 0.99 and 0.999 are equally far apart: for shares near 1
-
-
-@dataclass(frozen=True, slots=True)
-class Axis:
-    """An axis.
-
-    label:  what is on it.
-    scale:  of its values.
-    low, high: its ends; None for round numbers around the values.
-    ticks:  the values to write at it; () for some that are round.
-    format: of a tick, as in a format string; "" for as few digits as the ticks need.
-    """
-
-    label: str = ""
-    scale: Scale = Scale.LINEAR
-    low: float | None = None
-    high: float | None = None
-    ticks: Sequence[float] = ()
-    format: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +89,8 @@ class Panel:
     """Curves over two axes; the note stands at the right of the title."""
 
     lines: Sequence[Line]
-    x: Axis = Axis()
-    y: Axis = Axis()
+    x: Axis = _PLAIN
+    y: Axis = _PLAIN
     title: str = ""
     note: str = ""
     references: Sequence[Reference] = ()
@@ -167,7 +153,7 @@ def draw_bars(
     bars = [bar for group in groups for bar in group.bars]
     values = [v for b in bars for v in (b.value, b.high or b.value, *(m for m, _ in b.marks))]
     axis = Axis(low=0.0)
-    scale = _Scale(axis, values or [1.0], left, width - right)
+    scale = Placing(axis, values or [1.0], left, width - right)
     colours = _colours([(bar.label, "") for bar in bars])
     parts = [_label(12, 20, title, weight="bold", size=14, kind="ink")] if title else []
     y = 30.0 if title else 6.0
@@ -192,7 +178,7 @@ def draw_bars(
 
 
 def _bar(
-    bar: Bar, scale: _Scale, y: float, colour: str, width: float, left: float
+    bar: Bar, scale: Placing, y: float, colour: str, width: float, left: float
 ) -> Iterator[str]:
     told = f"{bar.label}: {bar.value:.4f}"
     yield _label(left - 8, y + 14, bar.label, anchor="end")
@@ -216,7 +202,7 @@ def _panel(panel: Panel, width: float, height: float, colours: dict[str, str]) -
     left, right = 68.0 if panel.y.label else 54.0, width - 20
     top, bottom = 26.0, height - (40 if panel.x.label else 24)
     xs, ys = _values(panel)
-    x, y = _Scale(panel.x, xs, left, right), _Scale(panel.y, ys, bottom, top)
+    x, y = Placing(panel.x, xs, left, right), Placing(panel.y, ys, bottom, top)
     yield _label(left, 16, panel.title, weight="bold", size=13, kind="ink")
     yield _label(right, 16, panel.note, anchor="end")
     box = (left, right, top, bottom)
@@ -228,7 +214,7 @@ def _panel(panel: Panel, width: float, height: float, colours: dict[str, str]) -
         yield from _line(line, x, y, colours[line.label])
 
 
-def _axes(panel: Panel, x: _Scale, y: _Scale, box: _Box) -> Iterator[str]:
+def _axes(panel: Panel, x: Placing, y: Placing, box: _Box) -> Iterator[str]:
     left, right, top, bottom = box
     for tick in y.ticks:
         yield _grid(left, right, y(tick), y(tick))
@@ -248,7 +234,7 @@ def _axes(panel: Panel, x: _Scale, y: _Scale, box: _Box) -> Iterator[str]:
 
 
 def _reference(
-    reference: Reference, x: _Scale, y: _Scale, box: _Box, colours: dict[str, str]
+    reference: Reference, x: Placing, y: Placing, box: _Box, colours: dict[str, str]
 ) -> Iterator[str]:
     left, right, top, bottom = box
     at = (x if reference.upright else y)(reference.at)
@@ -265,7 +251,7 @@ def _reference(
         yield _label(place[0], place[1], reference.label, anchor=place[2])
 
 
-def _line(line: Line, x: _Scale, y: _Scale, colour: str) -> Iterator[str]:
+def _line(line: Line, x: Placing, y: Placing, colour: str) -> Iterator[str]:
     places = [(x(a), y(b)) for a, b in line.points]
     titles = line.titles or [f"{line.label}: {x.text(a)}, {b:.4g}" for a, b in line.points]
     for a, b in line.loose:
@@ -298,77 +284,6 @@ def _line(line: Line, x: _Scale, y: _Scale, colour: str) -> Iterator[str]:
         )
 
 
-class _Scale:
-    """From a value to its place in pixels."""
-
-    def __init__(self, axis: Axis, values: Sequence[float], first: float, last: float) -> None:
-        self._axis, self._first, self._last = axis, first, last
-        low = min(values) if axis.low is None else axis.low
-        high = max(values) if axis.high is None else axis.high
-        self._low, self._high, ticks = _ENDS[axis.scale](low, high, axis)
-        shown = [self._shown(tick) for tick in (self._low, self._high)]
-        self._begin, self._extent = shown[0], shown[1] - shown[0] or 1.0
-        self.ticks = [t for t in axis.ticks or ticks if self._low <= t <= self._high + 1e-12]
-        self._digits = _digits(self.ticks)
-
-    def __call__(self, value: float) -> float:
-        shown = self._shown(min(max(value, self._low), self._high))
-        return self._first + (self._last - self._first) * (shown - self._begin) / self._extent
-
-    def text(self, tick: float) -> str:
-        """Return a value as it is written at the axis."""
-        if self._axis.format:
-            return format(tick, self._axis.format)
-        if self._axis.scale is Scale.LINEAR:
-            return f"{tick:,.{self._digits}f}"
-        return f"{tick:,.6g}"
-
-    def _shown(self, value: float) -> float:
-        if self._axis.scale is Scale.LOG:
-            return math.log10(value)
-        if self._axis.scale is Scale.NINES:
-            return -math.log10(1 - min(value, _ALL))
-        return value
-
-
-def _linear(low: float, high: float, axis: Axis) -> tuple[float, float, Sequence[float]]:
-    extent = high - low or abs(high) or 1.0
-    power = 10.0 ** math.floor(math.log10(extent / 5))
-    step = next(n * power for n in (1, 2, 5, 10) if extent / (n * power) <= 6)
-    if axis.low is None:
-        low = math.floor(low / step + 1e-9) * step
-    if axis.high is None:
-        high = math.ceil(high / step - 1e-9) * step
-    first = math.ceil(low / step - 1e-9)
-    return low, high, [n * step for n in range(first, math.floor(high / step + 1e-9) + 1)]
-
-
-def _log(low: float, high: float, axis: Axis) -> tuple[float, float, Sequence[float]]:
-    if low <= 0:
-        raise ValueError(f"{axis.label}: {low} has no place on a logarithmic axis")
-    if axis.low is None:
-        low = 10 ** (math.floor(math.log10(low) * 4 + 1e-9) / 4)
-    if axis.high is None:
-        high = 10 ** (math.ceil(math.log10(high) * 4 - 1e-9) / 4)
-    high = max(high, low * 1.5)
-    steps = (1,) if high / low > 2e3 else (1, 2, 5)
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    return low, high, [step * 10.0**power for power in powers for step in steps]
-
-
-def _nines(low: float, high: float, axis: Axis) -> tuple[float, float, Sequence[float]]:
-    if axis.low is None:
-        low = max((tick for tick in _TICK_NINES if tick <= low), default=0.0)
-    return min(low, _TICK_NINES[-2]), axis.high or _ALL, _TICK_NINES
-
-
-_ENDS: dict[Scale, Callable[[float, float, Axis], tuple[float, float, Sequence[float]]]] = {
-    Scale.LINEAR: _linear,
-    Scale.LOG: _log,
-    Scale.NINES: _nines,
-}
-
-
 def _values(panel: Panel) -> tuple[list[float], list[float]]:
     points = [p for line in panel.lines for p in (*line.points, *line.loose)]
     xs, ys = [x for x, _ in points], [y for _, y in points]
@@ -376,11 +291,6 @@ def _values(panel: Panel) -> tuple[list[float], list[float]]:
     for reference in panel.references:
         (xs if reference.upright else ys).append(reference.at)
     return xs or [0.0, 1.0], ys or [0.0, 1.0]
-
-
-def _digits(ticks: Sequence[float]) -> int:
-    """Return how many digits behind the point tell the ticks apart."""
-    return next((n for n in range(6) if all(abs(round(t, n) - t) < 1e-9 for t in ticks)), 6)
 
 
 def _colours(labels: Sequence[tuple[str, str]]) -> dict[str, str]:

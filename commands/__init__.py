@@ -1,5 +1,5 @@
-"""The command line: one file a command, and what they share; parse, call, print.
+"""The command line: the groups of commands and what they share. They parse, call and print.
 
-May import everything below: benchmarks, training, retrieval, indexes. Nothing but `cli.py`
-imports it.
+May import everything below it: benchmarks, training, retrieval and indexes. Only `cli.py` and
+`__main__.py` import this package.
 """

@@ -1,110 +1,92 @@
-"""The command `retr bench ann`: parse, call, print. `commands.py` mounts it."""
+"""`retr bench ann`; `bench.py` mounts it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import typer
-
-from ..retrieval.values.shown import plain
 from . import console
-
-
-def _option(*names: str, help: str, metavar: str | None = None) -> Any:
-    return typer.Option(*names, help=help, metavar=metavar, show_default=False)
+from . import options as o
+from .options import argument, flag, value
 
 
 def ann(
     data: Annotated[
         str,
-        typer.Argument(
-            metavar="DATA",
-            show_default=False,
-            help="minilm (the test data, if not given), an HDF5 file of ann-benchmarks, or a "
-            ".npy, .fvecs or .bvecs file of base vectors.",
+        argument(
+            "DATA",
+            "minilm (the test data; default), an HDF5 file of ann-benchmarks, or a .npy, .fvecs or "
+            ".bvecs file of base vectors.",
         ),
     ] = "minilm",
     query_vectors: Annotated[
         Path | None,
-        _option("--query-vectors", metavar="FILE", help="The queries, where DATA has none."),
+        value("--query-vectors", "FILE", "The query vectors, if DATA has none."),
     ] = None,
     neighbours: Annotated[
         Path | None,
-        _option("--neighbours", metavar="FILE", help="Their nearest rows: .ivecs or .npy."),
+        value("--neighbours", "FILE", "The nearest rows of each query: .ivecs or .npy."),
     ] = None,
-    metric: Annotated[
-        str | None,
-        _option("--metric", metavar="METRIC", help="cosine, ip or l2; else as DATA says."),
-    ] = None,
+    metric: o.Metric = None,
     rows: Annotated[
         int | None,
-        _option("--rows", metavar="N", help="Draw so many rows, or grow the base to so many."),
+        value("--rows", "N", "Sample N rows, or grow the base to N rows."),
     ] = None,
     dim: Annotated[
         int | None,
-        _option("--dim", metavar="N", help="Lift all vectors to so many dimensions."),
+        value("--dim", "N", "Lift all vectors to N dimensions."),
     ] = None,
     queries: Annotated[
-        int, _option("--queries", metavar="N", help="Search for so many; 1000 if not given.")
+        int, value("--queries", "N", "How many queries to search for (default: 1000).")
     ] = 1000,
     systems: Annotated[
         list[str] | None,
-        _option(
+        value(
             "--systems",
-            metavar="NAMES",
-            help="What to compare, with commas: hnswlib, usearch, faiss_hnsw, faiss_ivf, scann, "
+            "NAMES",
+            "What to compare, separated by commas: hnswlib, usearch, faiss_hnsw, faiss_ivf, scann, "
             "lancedb, qdrant, exact:faiss, exact:blas, retr:SPEC, retr:auto@RECALL, …; all if "
             "not given.",
         ),
     ] = None,
-    k: Annotated[
-        int, _option("-k", metavar="N", help="How many are asked for; 10 if not given.")
-    ] = 10,
+    k: Annotated[int, value("-k", "N", "How many neighbours to ask for (default: 10).")] = 10,
     threads: Annotated[
         int | None,
-        _option("--threads", metavar="N", help="Of a build and a batch; else the cores there are."),
+        value("--threads", "N", "Threads for a build and for a batch (default: all cores)."),
     ] = None,
     rounds: Annotated[
         int,
-        _option("--rounds", metavar="N", help="How often each is searched; 3 if not given."),
+        value("--rounds", "N", "How many times to search each (default: 3)."),
     ] = 3,
     timeout: Annotated[
         float,
-        _option("--timeout", metavar="S", help="Seconds a process may take; 3600 if not given."),
+        value("--timeout", "S", "Seconds a process may take (default: 3600)."),
     ] = 3600.0,
     seed: Annotated[
-        int, _option("--seed", metavar="N", help="For drawing and growing; 0 if not given.")
+        int, value("--seed", "N", "Random seed for sampling and growing (default: 0).")
     ] = 0,
-    out: Annotated[
-        Path, _option("--out", metavar="DIR", help="Where results go; retr-ann if not given.")
-    ] = Path("retr-ann"),
-    cache: Annotated[
-        Path | None,
-        _option("--cache", metavar="DIR", help="Where vectors are kept; else the user's cache."),
-    ] = None,
+    out: Annotated[Path, o.out("retr-ann")] = Path("retr-ann"),
+    cache: o.Cache = None,
     build_only: Annotated[
         bool,
-        _option("--build-only", help="Build and keep the indexes; the same without it searches."),
+        flag("--build-only", "Build and keep the indexes; run again without it to search."),
     ] = False,
     keep: Annotated[
-        bool, _option("--keep", help="Keep the indexes when all rounds are done, for more rounds.")
+        bool, flag("--keep", "Keep the indexes after the last round, for more rounds.")
     ] = False,
     alone: Annotated[
-        bool, _option("--alone", help="Open one system at a time: less memory, less fair.")
+        bool, flag("--alone", "Open one system at a time: less memory, less fair.")
     ] = False,
-    fresh: Annotated[bool, _option("--fresh", help="Run again what is there already.")] = False,
-    as_json: Annotated[
-        bool, _option("--json", help="Print JSON, one object a line, on a terminal too.")
-    ] = False,
-    quiet: Annotated[bool, _option("--quiet", "-q", help="Print results and errors only.")] = False,
-    verbose: Annotated[bool, _option("--verbose", "-v", help="Say what is done.")] = False,
+    fresh: Annotated[bool, flag("--fresh", "Redo work that is done already.")] = False,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
 ) -> None:
     """Compare indexes with other systems over the same vectors.
 
-    Each runs in processes of its own with pinned threads; recall is worked out from its answers.
-    Leaves raw results, plots and a report (Markdown and HTML) in --out. What is done is not done
-    again, so the same command goes on where an interrupted one stopped.
+    Each runs in its own processes with pinned threads, and its recall is computed from its
+    answers. --out gets raw results, plots and a report (Markdown and HTML). Finished work is kept:
+    if it is interrupted, run the same command to continue.
 
     \b
     Example:
@@ -121,7 +103,7 @@ def ann(
     for system in chosen:
         peer(system)
     place = (cache or cache_folder()) / "ann"
-    try:
+    with console.resumable():
         vectors = ann_data.read(data, query_vectors, metric, neighbours)
         prepared = ann_data.prepare(
             vectors, place, rows=rows, queries=min(queries, len(vectors.queries)), dim=dim,
@@ -139,9 +121,6 @@ def ann(
         )
         chosen = chosen or default_systems(prepared.about["dim"])
         benchmark.run(prepared, out, place, chosen, settings)
-    except KeyboardInterrupt:
-        console.say("interrupted: what is done is kept; run the same command again to go on")
-        raise typer.Exit(130) from None
     if not build_only:
         show(out, as_json, quiet)
 
@@ -158,9 +137,7 @@ def show(out: Path, as_json: bool, quiet: bool) -> None:
 
     made = write(out)
     if console.is_table(as_json):
-        for line in text_of(made).split("\n"):
-            # Labels hold what a user typed: nothing of it may command the terminal.
-            console.write(plain(line))
+        console.write_lines(text_of(made))
         if not quiet:
             console.say(f"report: {out / 'report.html'}")
         return

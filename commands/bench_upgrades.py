@@ -1,81 +1,53 @@
-"""The command `retr bench upgrades`: parse, call, print. `commands.py` mounts it."""
+"""`retr bench upgrades`; `bench.py` mounts it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import typer
-
-from ..retrieval.values.shown import plain
 from . import console
-
-
-def _option(*names: str, help: str, metavar: str | None = None) -> Any:
-    return typer.Option(*names, help=help, metavar=metavar, show_default=False)
+from . import options as o
+from .options import argument, value
 
 
 def upgrades(
     dataset: Annotated[
         list[str],
-        typer.Argument(
-            metavar="DATASET...",
-            show_default=False,
-            help="Names of BEIR's data sets, or folders in its layout.",
-        ),
+        argument("DATASET...", "Names of BEIR data sets, or folders in its layout."),
     ],
-    to: Annotated[str, _option("--to", metavar="ENCODER", help="The new encoder.")],
+    to: Annotated[str, value("--to", "ENCODER", "The new encoder.")],
     old: Annotated[
         list[str] | None,
-        _option(
+        value(
             "--from",
-            metavar="ENCODER",
-            help="The old encoder; may be repeated; lsa is fitted on each corpus. static if not "
-            "given.",
+            "ENCODER",
+            "The old encoder; may be repeated; lsa is fitted on each corpus (default: static).",
         ),
     ] = None,
     pairs: Annotated[
-        int, _option("--pairs", metavar="N", help="Documents in the sample; 1000 if not given.")
+        int, value("--pairs", "N", "How many documents to embed first (default: 1000).")
     ] = 1_000,
     order: Annotated[
         list[str] | None,
-        _option(
+        value(
             "--order",
-            metavar="ORDER",
-            help="Of backfill: residual, random; may be repeated; both if not given.",
+            "ORDER",
+            "Order of backfill, residual or random; may be repeated (default: both).",
         ),
     ] = None,
-    seed: Annotated[int, _option("--seed", metavar="N", help="Draws the sample.")] = 0,
-    data: Annotated[
-        Path | None,
-        _option(
-            "--data",
-            metavar="DIR",
-            help="Where data sets lie or are downloaded to; else the user's cache folder.",
-        ),
-    ] = None,
-    out: Annotated[
-        Path, _option("--out", metavar="DIR", help="Where results go; retr-upgrades if not given.")
-    ] = Path("retr-upgrades"),
-    cache: Annotated[
-        Path | None,
-        _option(
-            "--cache",
-            metavar="DIR",
-            help="Where collections and vectors are kept between runs; else the user's cache.",
-        ),
-    ] = None,
-    as_json: Annotated[
-        bool, _option("--json", help="Print JSON, one object a line, on a terminal too.")
-    ] = False,
-    quiet: Annotated[bool, _option("--quiet", "-q", help="Print results and errors only.")] = False,
-    verbose: Annotated[bool, _option("--verbose", "-v", help="Say what is done.")] = False,
+    seed: Annotated[int, value("--seed", "N", "Random seed of the sample (default: 0).")] = 0,
+    data: o.Data = None,
+    out: Annotated[Path, o.out("retr-upgrades")] = Path("retr-upgrades"),
+    cache: o.Cache = None,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+    verbose: o.Verbose = False,
 ) -> None:
     """Measure what replacing an encoder is worth before, during and after backfill.
 
-    Old with old, new with old and new with new vectors (BT²'s protocol), each map by itself, and
-    the curve over backfill through real collections, by vectors alone and with words; with pairs
-    from anywhere, and with pairs of which none is judged.
+    Compares old with old, new with old and new with new vectors (BT²'s protocol), each map by
+    itself, and the curve over backfill through real collections, by vectors alone and with words:
+    with pairs from anywhere, and with pairs of which none is judged.
 
     \b
     Example:
@@ -85,7 +57,7 @@ def upgrades(
     from ..benchmarks.upgrades import report as upgrades_report
     from ..benchmarks.upgrades import suite as benchmark
 
-    try:
+    with console.resumable():
         made = benchmark.run(
             dataset,
             out,
@@ -98,13 +70,9 @@ def upgrades(
             cache=cache,
             progress=not quiet,
         )
-    except KeyboardInterrupt:
-        console.say("interrupted: what is done is kept; run the same command again to go on")
-        raise typer.Exit(130) from None
     upgrades_report.write(out)
     if not console.is_table(as_json):
         for each in made:
             console.write(console.json_line(each))
         return
-    for line in upgrades_report.summary(made).text().split("\n"):
-        console.write(plain(line))
+    console.write_lines(upgrades_report.summary(made).text())

@@ -1,4 +1,4 @@
-"""The standard streams: safe to write to whatever they are, and safe for whoever looks at them.
+"""The standard streams: always safe to write to, and safe for the terminal that shows them.
 
 Texts, ids and paths come from documents that anyone may have written, so no control character
 and nothing that reorders text reaches a terminal through here.
@@ -11,11 +11,13 @@ import os
 import re
 import select
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import typer
+
 from ..retrieval.values.errors import InputError, RetrError, StorageError
-from ..retrieval.values.shown import is_utf8, one_line
+from ..retrieval.values.shown import is_utf8, one_line, plain
 
 WRONG = 2
 INTERRUPTED = 130
@@ -37,15 +39,15 @@ def prepare() -> None:
 
 
 def listen(quiet: bool, verbose: bool) -> None:
-    """Print what retr logs on stderr: warnings, with `verbose` everything, with `quiet` nothing.
+    """Print what retr logs to stderr: warnings; everything if `verbose`; nothing if `quiet`.
 
     Raises:
-        InputError: both are asked for.
+        InputError: both are set.
     """
     import logging
 
     if quiet and verbose:
-        raise InputError("--quiet and --verbose cannot both be had; give one of them")
+        raise InputError("--quiet and --verbose exclude each other: give only one of them")
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -58,7 +60,7 @@ def listen(quiet: bool, verbose: bool) -> None:
 
 
 def is_table(as_json: bool) -> bool:
-    """Return whether results are for a person's eyes: on a terminal, if JSON is not asked for."""
+    """Return whether to print results for people: on a terminal, unless JSON is asked for."""
     return not as_json and sys.stdout.isatty()
 
 
@@ -71,14 +73,38 @@ def put(text: str) -> None:
     """Write to stdout.
 
     Raises:
-        BrokenPipeError: nobody reads it any more.
-        StorageError: it cannot be written, as where the disk is full.
+        BrokenPipeError: the reader has closed the pipe.
+        StorageError: stdout cannot be written, for example because the disk is full.
     """
     _written(lambda: sys.stdout.write(text))
 
 
+def write_lines(text: str) -> None:
+    """Write text that may hold untrusted names to stdout, without its control characters."""
+    for line in text.split("\n"):
+        write(plain(line))
+
+
+def show(record: Mapping[str, Any], text: str, as_json: bool) -> None:
+    """Write what a command did: the text on a terminal, else the record as a line of JSON."""
+    write(text if is_table(as_json) else json_line(record))
+
+
+@contextlib.contextmanager
+def resumable(kept: Callable[[], str] = lambda: "what is done is kept") -> Iterator[None]:
+    """End an interrupted command with a message that the same command continues it.
+
+    kept: returns what the message says is kept.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"interrupted: {kept()}; run the same command again to continue")
+        raise typer.Exit(INTERRUPTED) from None
+
+
 def say(text: str) -> None:
-    """Write a line on stderr; nothing happens where that cannot be written."""
+    """Write a line to stderr; do nothing if stderr cannot be written."""
     with contextlib.suppress(OSError):
         # Not held in a variable: a progress bar puts its own in place while it is drawn.
         sys.stderr.write(text + "\n")
@@ -86,7 +112,7 @@ def say(text: str) -> None:
 
 
 def exit_code(command: Callable[[], int]) -> int:
-    """Run a command and return its exit code; what is not the user's keeps its traceback."""
+    """Run a command and return its exit code; errors inside retr keep their traceback."""
     prepare()
     try:
         code = command()
@@ -135,7 +161,7 @@ def _written(action: Callable[[], object]) -> None:
 
 
 def _reader_is_gone() -> bool:
-    """Return whether stdout or stderr leads to a pipe that nobody reads any more."""
+    """Return whether stdout or stderr is a pipe whose reader has gone."""
     poll = select.poll()
     for number in (1, 2):
         poll.register(number, select.POLLOUT)
@@ -143,7 +169,7 @@ def _reader_is_gone() -> bool:
 
 
 def _silence() -> None:
-    """Lead stdout nowhere from now on, so that Python's own last flush has nothing to say."""
+    """Point stdout at nothing, so that Python's last flush raises no error."""
     with contextlib.suppress(OSError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)

@@ -1,11 +1,10 @@
-"""`retr index`: make a collection, change it, look after it; parse, call, print."""
+"""`retr index`: build a collection, change it, maintain it; parse, call, print."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,7 +20,7 @@ app = typer.Typer(**o.SETTINGS)
 
 @app.callback()
 def index(context: typer.Context) -> None:
-    """Make a collection, change it, look after it.
+    """Build a collection, change it, maintain it.
 
     \b
     Example:
@@ -64,10 +63,10 @@ def build(
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
 ) -> None:
-    """Build a collection over SOURCE, or bring it up to date.
+    """Build a collection from SOURCE, or bring it up to date.
 
-    Documents that have not changed are not encoded again; those that have vanished from SOURCE
-    are deleted. The same command goes on where an interrupted one stopped.
+    Unchanged documents are not encoded again; documents that have vanished from SOURCE are
+    deleted. If it is interrupted, run the same command again to continue.
 
     \b
     Example:
@@ -126,9 +125,9 @@ def add(
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
 ) -> None:
-    """Add the documents of SOURCE; the same id again replaces.
+    """Add the documents of SOURCE, replacing those with the same id.
 
-    Unlike build it deletes nothing, and the collection has to be there.
+    Unlike build, it deletes nothing, and the collection must exist.
 
     \b
     Example:
@@ -150,9 +149,9 @@ def add(
 
 @app.command()
 def delete(
-    id: Annotated[o.Texts, argument("ID", "The ids of documents.")] = None,
+    id: Annotated[o.Texts, argument("ID...", "The ids of the documents to delete.")] = None,
     ids: Annotated[
-        OptionalText, value("--ids", "FILE", "A file with an id a line; - for standard input.")
+        OptionalText, value("--ids", "FILE", "A file with one id a line; - for standard input.")
     ] = None,
     index: o.Index = DEFAULT_INDEX,
     as_json: o.Json = False,
@@ -161,7 +160,7 @@ def delete(
 ) -> None:
     """Delete documents by their ids.
 
-    Ids that are not there are counted and passed over.
+    Unknown ids are counted and skipped.
 
     \b
     Example:
@@ -176,7 +175,7 @@ def delete(
     with open(index) as collection:
         deleted = collection.delete(wanted)
     record = {"deleted": deleted, "unknown": len(set(wanted)) - deleted}
-    _show(record, rendering.deleted_text(**record), as_json)
+    console.show(record, rendering.deleted_text(**record), as_json)
 
 
 @app.command()
@@ -186,9 +185,7 @@ def info(
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
 ) -> None:
-    """Say what a collection holds.
-
-    Counts, sizes, encoder, settings and segments.
+    """Show what a collection holds: counts, sizes, encoder, settings and segments.
 
     \b
     Example:
@@ -200,7 +197,7 @@ def info(
 
     with open(index) as collection:
         known = collection.info()
-    _show(known, rendering.info_text(known), as_json)
+    console.show(known, rendering.info_text(known), as_json)
 
 
 @app.command()
@@ -210,9 +207,9 @@ def verify(
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
 ) -> None:
-    """Compare every file with its checksum.
+    """Check every file against its checksum.
 
-    The exit code is 1 where a file is not what was written.
+    The exit code is 1 if a file is not what was written.
 
     \b
     Example:
@@ -227,7 +224,7 @@ def verify(
     problems = store.verify() if store.path.is_dir() else []
     files = 0 if problems else len(store.read()[0].files)
     record = {"path": index, "files": files, "problems": problems}
-    _show(record, rendering.verify_text(files, problems), as_json)
+    console.show(record, rendering.verify_text(files, problems), as_json)
     if problems:
         raise typer.Exit(1)
 
@@ -239,9 +236,9 @@ def repair(
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
 ) -> None:
-    """Go on from the newest whole generation.
+    """Recover from a damaged manifest: continue from the newest whole generation.
 
-    For a collection whose newest manifest is damaged, which is read-only until then.
+    A collection whose newest manifest is damaged is read-only until then.
 
     \b
     Example:
@@ -254,7 +251,7 @@ def repair(
     whole = store.read()[0].generation
     repaired = store.repair().generation
     record = {"path": index, "generation": repaired, "from": whole}
-    _show(record, f"generation {whole} goes on as generation {repaired}", as_json)
+    console.show(record, f"generation {whole} continues as generation {repaired}", as_json)
 
 
 @app.command()
@@ -266,7 +263,7 @@ def tune(
     ] = None,
     qrels: Annotated[
         OptionalText,
-        value("--qrels", "FILE", "Their judgments, to weigh vectors against words."),
+        value("--qrels", "FILE", "Judgments of these queries, to weigh vectors against words."),
     ] = None,
     recall: o.Recall = None,
     device: o.Device = None,
@@ -274,9 +271,9 @@ def tune(
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
 ) -> None:
-    """Measure the indexes again, and weigh vectors against words on judged queries.
+    """Re-measure the indexes, and weigh vectors against words on judged queries.
 
-    For a collection whose documents have changed, or whose queries are known.
+    Useful when documents have changed, or when you have queries like the ones users ask.
 
     \b
     Example:
@@ -295,7 +292,7 @@ def tune(
         judged = read_qrels(qrels)
     with open(index, device=device) as collection:
         report = collection.tune(asked, judged, recall=recall)
-    _show(report, rendering.tune_text(report), as_json)
+    console.show(report, rendering.tune_text(report), as_json)
 
 
 @app.command()
@@ -306,7 +303,7 @@ def compact(
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
 ) -> None:
-    """Merge the segments and drop deleted rows.
+    """Merge segments and drop deleted rows.
 
     \b
     Example:
@@ -321,7 +318,7 @@ def compact(
         collection.compact()
         after = collection.info()
     record = rendering.compact_record(before, after)
-    _show(record, rendering.compact_text(record), as_json)
+    console.show(record, rendering.compact_text(record), as_json)
 
 
 @app.command()
@@ -333,7 +330,7 @@ def vacuum(
 ) -> None:
     """Remove files that are no longer needed.
 
-    The last two generations keep theirs.
+    The files of the last two generations stay.
 
     \b
     Example:
@@ -345,19 +342,16 @@ def vacuum(
 
     with open(index) as collection:
         removed = collection.vacuum()
-    _show({"removed": removed}, rendering.vacuum_text(removed), as_json)
+    console.show({"removed": removed}, rendering.vacuum_text(removed), as_json)
 
 
-@contextlib.contextmanager
-def _resumable(index: str) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
+def _resumable(index: str) -> contextlib.AbstractContextManager[None]:
+    def kept() -> str:
         from ..retrieval.store.store import Store
 
-        kept = "what was encoded is kept" if Store(Path(index)).exists() else "nothing is kept yet"
-        console.say(f"interrupted: {kept}; run the same command again to go on")
-        raise typer.Exit(console.INTERRUPTED) from None
+        return "what was encoded is kept" if Store(Path(index)).exists() else "nothing is kept yet"
+
+    return console.resumable(kept)
 
 
 def _report(collection: Collection, index: str, as_json: bool, quiet: bool, verbose: bool) -> None:
@@ -367,10 +361,6 @@ def _report(collection: Collection, index: str, as_json: bool, quiet: bool, verb
     if not quiet:
         for line in rendering.skips_lines(report, listed=verbose):
             console.say(line)
-    _show(rendering.build_record(report, info), rendering.build_text(report, info), as_json)
+    console.show(rendering.build_record(report, info), rendering.build_text(report, info), as_json)
     if not quiet and console.is_table(as_json):
         console.write(f"search it with: {rendering.next_command(index, DEFAULT_INDEX)}")
-
-
-def _show(record: Mapping[str, Any], text: str, as_json: bool) -> None:
-    console.write(text if console.is_table(as_json) else console.json_line(record))

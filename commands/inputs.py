@@ -1,4 +1,4 @@
-"""What the command line takes: queries, ids, times, and files of clicks."""
+"""The inputs of commands: queries, ids, times, and files of clicks."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def choose_queries(
     weights: such as "image=0.5", see `Query`.
 
     Raises:
-        InputError: nothing or things that exclude each other are given, or a file cannot be used.
+        InputError: nothing, or more than one of these, is given, or a file cannot be used.
     """
     composed = text is not None or bool(images)
     given = [composed, queries is not None, vector is not None]
     if sum(given) != 1:
-        what = "nothing to look for" if not any(given) else "several things to look for"
+        what = "no query is given" if not any(given) else "more than one query is given"
         raise InputError(
-            f"{what}: give a query (words, --image FILE, or both), --queries FILE or --vector "
-            "FILE, one of them"
+            f"{what}: give either a query (words, --image FILE, or both), --queries FILE or "
+            "--vector FILE"
         )
     if not composed and (without or weights):
-        raise InputError("--without and --weight belong to words or an image: give those, too")
+        raise InputError("--without and --weight go with words or an image: give one of those too")
     if queries is not None or vector is not None:
         from ..retrieval.sources.queries import read_queries, read_vector
     if queries is not None:
@@ -51,7 +51,7 @@ def choose_queries(
 
 
 def _weights(given: Sequence[str]) -> dict[str, float | Sequence[float]]:
-    """Return weights by name from such as "image=0.5"; one that comes again is for the next."""
+    """Return weights by name from such as "image=0.5"; a repeated name is for the next part."""
     found: dict[str, list[float]] = {}
     for each in given:
         name, equals, number = each.partition("=")
@@ -61,7 +61,7 @@ def _weights(given: Sequence[str]) -> dict[str, float | Sequence[float]]:
             value = 0.0
         if not equals or not value > 0:
             raise InputError(
-                f"--weight {each!r}: write text=W, image=W or without=W, where W is above 0"
+                f"--weight {each!r}: write text=W, image=W or without=W, with W above 0"
             )
         found.setdefault(name.strip(), []).append(value)
     return {name: values[0] if len(values) == 1 else values for name, values in found.items()}
@@ -83,7 +83,7 @@ def choose_ids(given: Sequence[str], path: str | None) -> list[str]:
 
 
 def check_run(run: str | None, queries: str | None, passages: bool) -> None:
-    """Refuse what makes no run.
+    """Refuse options that do not go with a run.
 
     Raises:
         InputError: there are no queries with ids, or a document could be ranked twice.
@@ -91,7 +91,7 @@ def check_run(run: str | None, queries: str | None, passages: bool) -> None:
     if run is not None and queries is None:
         raise InputError("--run needs queries with ids: give --queries FILE")
     if run is not None and passages:
-        raise InputError("--run ranks documents, each once: leave out --passages")
+        raise InputError("--run ranks each document once: leave out --passages")
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -101,7 +101,7 @@ def read_seconds(text: str) -> float:
     """Return a time in seconds: "90", "30m", "1h30m", "2d".
 
     Raises:
-        InputError: it is no time above 0.
+        InputError: it is not a time above 0.
     """
     parts = re.fullmatch(r"(?:(?:\d+(?:\.\d+)?[smhd])+|\d+(?:\.\d+)?)", text.strip().lower())
     seconds = 0.0
@@ -125,8 +125,10 @@ def read_clicks(path: str) -> dict[str, float]:
     """
     try:
         lines = Path(path).read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as clicks ({error})") from error
+    except OSError as error:
+        raise InputError(f"--clicks {path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"--clicks {path}: is not UTF-8 text ({error})") from error
     clicks: dict[str, float] = {}
     for number, line in enumerate(lines, start=1):
         if line.strip():
@@ -143,19 +145,19 @@ def _line(line: str, where: str) -> tuple[str, float]:
             values = json.loads(line)
             id, count = values.get("id", values.get("_id")), values.get("clicks", 1)
         except (ValueError, AttributeError) as error:
-            raise InputError(f"{where}: is no JSON object ({error})") from error
+            raise InputError(f"{where}: is not a JSON object ({error})") from error
         if (
             not isinstance(id, str)
             or isinstance(count, bool)
             or not isinstance(count, (int, float))
         ):
-            raise InputError(f'{where}: has no "id" that is a text and "clicks" that are a number')
+            raise InputError(f'{where}: "id" must be a text and "clicks" a number')
     else:
         id, tab, shown = line.rstrip("\n").partition("\t")
         try:
             count = float(shown) if tab else 1.0
         except ValueError:
-            raise InputError(f"{where}: {shown!r} is no number of clicks") from None
+            raise InputError(f"{where}: {shown!r} is not a number of clicks") from None
     if not (math.isfinite(count) and count >= 0):
-        raise InputError(f"{where}: {count} is no number of clicks")
+        raise InputError(f"{where}: {count} is not a number of clicks; give one from 0")
     return id, float(count)

@@ -1,4 +1,4 @@
-"""`retr eval`: anyone's TREC runs judged, compared, and the queries that moved most to be read."""
+"""What `retr eval` does: judge TREC runs, compare them, and show the queries that moved most."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TEXT_WIDTH = 96
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What is known of some runs.
+    """Runs judged and compared.
 
     evaluations: of the runs, the first the one that the others are compared with.
     intervals:   measure -> confidence interval of its mean, for each evaluation.
@@ -63,7 +63,7 @@ def judge(
     run, qrels, against: files.
     moved:   how many of the queries that moved most to return, by the first measure.
     queries: a file with the text of queries, jsonl or tsv.
-    corpus:  where the texts of documents are: anything that can be indexed.
+    corpus:  the source with the texts of documents: anything that can be indexed.
     The rest is as `evaluate` and `compare_all` have it.
 
     Raises:
@@ -71,11 +71,13 @@ def judge(
         MissingExtraError: ir_measures or scipy is not installed.
     """
     if (queries is not None or corpus is not None) and not against:
-        raise InputError("texts are of queries that moved, so they need a second run: --against")
+        raise InputError(
+            "--queries and --corpus show queries that moved: give a second run, --against"
+        )
     if moved < 0:
-        raise InputError(f"moved is {moved}: give a number of queries from 0")
+        raise InputError(f"--moved {moved}: give a number of queries, 0 or more")
     if moved and not against:
-        raise InputError("queries move between two runs, so --moved needs a second run: --against")
+        raise InputError("--moved compares two runs: give a second one, --against")
     check_options(confidence, seed=seed)
     refuse_sums(measure.name for measure in parse_measures(measures))
     judged = read_qrels(qrels)
@@ -203,7 +205,7 @@ def _short(text: str) -> str:
 
 
 def _names(paths: Sequence[str]) -> list[str]:
-    """Return a name for each run: its file's, or what of the paths differs where those are same."""
+    """Return a name for each run: its file name, or the differing part of the path if equal."""
     names = [Path(path).name for path in paths]
     if len(set(names)) == len(names):
         return names

@@ -14,7 +14,7 @@ from .console import put
 
 
 def write_page(results: Sequence[Results], out: str) -> None:
-    """Write the page to a file, which is there when it is whole; "-" is standard output.
+    """Write the page to a file, which appears only when complete; "-" is standard output.
 
     Raises:
         StorageError: the file cannot be written.
@@ -30,7 +30,7 @@ def write_page(results: Sequence[Results], out: str) -> None:
     if not target.parent.is_dir():
         raise StorageError(f"{out}: there is no folder {target.parent}; make it first")
     try:
-        if target.exists() and not target.is_file():  # a pipe or device, which none can replace
+        if target.exists() and not target.is_file():  # a pipe or device, which cannot be replaced
             target.write_text(text, encoding="utf-8")
             return
         with tempfile.NamedTemporaryFile(

@@ -3,148 +3,23 @@
 from __future__ import annotations
 
 import shlex
-import sys
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..retrieval.values.shown import one_line, plain, score_text, shorter_path
-from .console import json_line, put, say, write
+from ..retrieval.values.shown import (
+    counted,
+    duration,
+    one_line,
+    plain,
+    shorter_path,
+    size,
+)
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
-    from ..retrieval.results.results import Results
     from ..retrieval.values.report import IngestReport
-    from ..retrieval.values.types import Explanation, Hit
     from .runs import RunReport
-    from .thumbnails import Protocol
 
 SKIPS_SHOWN = 10
-TOKENS_SHOWN = 8
-# Of the columns that texts have: below the one a snippet takes three lines and from there on two;
-# lines wider than the other are tiring to read.
-_NARROW = 88
-_WIDEST = 120
-
-
-def print_results(
-    answers: Iterable[Results],
-    total: int,
-    *,
-    table: bool,
-    quiet: bool,
-    passages: bool = False,
-    thumbnails: Protocol | None = None,
-) -> None:
-    """Print the hits of each query as they come, and below a table how many and how fast.
-
-    total: the number of rows that were searched.
-    table: print tables, else JSON lines.
-    quiet: print nothing but hits.
-    passages: the rows are passages of documents.
-    thumbnails: how the terminal shows pictures, None for none.
-    """
-    queries, hits, seconds = 0, 0, 0.0
-    waiting = iter(answers)
-    while True:
-        start = time.perf_counter()
-        results = next(waiting, None)
-        seconds += time.perf_counter() - start
-        if results is None:
-            break
-        queries += 1
-        hits += len(results)
-        if table:
-            print_hits(results, thumbnails)
-        else:
-            for record in hit_records(results):
-                write(json_line(record))
-    if quiet:
-        return
-    if not hits:
-        say("no hits")
-    elif table:
-        asked = "" if queries == 1 else f"{counted(queries, 'query', 'queries')}, "
-        rows = "passages" if passages else "documents"
-        write(f"{asked}{hits:,} of {total:,} {rows} in {duration(seconds)}")
-
-
-def write_gallery(answers: Iterable[Results], out: str, quiet: bool) -> None:
-    """Write the hits as a page, and say where it is."""
-    from .pages import write_page
-
-    results = list(answers)
-    write_page(results, out)
-    if not quiet and out != "-":
-        hits = sum(len(each) for each in results)
-        say(f"{plain(out)}: {counted(hits, 'hit')}; open it in a browser")
-
-
-def choose_thumbnails(wanted: bool | None, table: bool) -> Protocol | None:
-    """Return how to show pictures among the hits; none where they are not shown as a table."""
-    if not table or wanted is False:
-        return None
-    from .thumbnails import choose
-
-    return choose(wanted)
-
-
-def hit_records(results: Results) -> Iterator[dict[str, Any]]:
-    """Yield a dict a hit: the query's id where it has one, the rank, and what `Hit.to_dict` has."""
-    named = {} if results.query.id is None else {"query": results.query.id}
-    for rank, hit in enumerate(results, start=1):
-        yield {**named, "rank": rank, **hit.to_dict()}
-
-
-def print_hits(results: Results, thumbnails: Protocol | None = None) -> None:
-    """Print the hits as a table as wide as the terminal, the words of the query in bold."""
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
-    encoding = console.encoding
-    query = results.query.text or ""
-    if results.query.id is not None:
-        console.print(Text(plain(f"{results.query.id}  {query}", encoding), "bold"))
-    scores = [score_text(hit.score) for hit in results]
-    left = (len(str(len(results))), max(map(len, scores), default=0))
-    indent = sum(left) + 4
-    width = min(max(console.width - indent, 20), _WIDEST)
-    for rank, (hit, score) in enumerate(zip(results, scores, strict=True), start=1):
-        lines = [*_heading(hit, encoding).wrap(console, width)]
-        if hit.text:
-            room = (3 if width < _NARROW else 2) * width
-            lines += _marked(hit.text, query, room, encoding).wrap(console, width)
-        if hit.why is not None:
-            lines += Text(plain(why_text(hit.why), encoding), "dim").wrap(console, width)
-        first = f"{rank:>{left[0]}}  {score:>{left[1]}}  "
-        for number, line in enumerate(lines):
-            line.rstrip()
-            console.print(Text(" " * indent if number else first) + line, soft_wrap=True)
-        if thumbnails is not None and hit.image is not None:
-            from .thumbnails import picture
-
-            put(picture(hit.image, thumbnails, width, indent) or "")
-
-
-def why_text(why: Explanation) -> str:
-    """Return the scores behind the score and the words that match, in one line."""
-    dense = "dense" if why.by is None else why.by
-    named = (("first", why.first), (dense, why.dense), ("words", why.lexical))
-    scores = ", ".join(f"{name} {score_text(score)}" for name, score in named if score is not None)
-    words = (*why.words, *why.tokens[:TOKENS_SHOWN])
-    return f"{scores}: {', '.join(words)}" if words else scores
-
-
-def where(hit: Hit) -> str:
-    """Return how to find a hit: its id, and its path where the id does not say it."""
-    if hit.uri is None:
-        return hit.id
-    path = shorter_path(hit.uri)
-    if hit.uri == hit.id or hit.uri.endswith("/" + hit.id):
-        return path
-    return f"{hit.id}  {path}"
 
 
 def build_record(report: IngestReport, info: Mapping[str, Any]) -> dict[str, Any]:
@@ -174,17 +49,17 @@ def build_text(report: IngestReport, info: Mapping[str, Any]) -> str:
 
 _LONG_TEXTS = {
     "cut": "cut, see --long-text",
-    "chunk": "the mean of their windows taken",
-    "chunk-max": "the maximum of their windows taken",
-    "stretch": "cut all the same",
+    "chunk": "averaged over windows",
+    "chunk-max": "reduced to the maximum over windows",
+    "stretch": "cut even so",
 }
 
 
 def skips_lines(report: IngestReport, *, listed: bool) -> Iterator[str]:
-    """Yield lines on what was skipped or cut; `listed` where each skip was named already."""
+    """Yield lines on what was skipped or cut; `listed` if each was already named."""
     if report.long_texts:
         what = _LONG_TEXTS.get(report.long_text, report.long_text)
-        yield f"longer than the encoder reads: {report.long_texts:,} texts, {what}"
+        yield f"{counted(report.long_texts, 'text')} longer than the encoder reads: {what}"
     if not report.skipped:
         return
     yield f"skipped: {report.skipped:,}"
@@ -204,7 +79,7 @@ def info_text(info: Mapping[str, Any]) -> str:
     rows = [
         ("documents", f"{info['documents']:,}"),
         ("rows", f"{info['rows']:,}"),
-        ("deleted", f"{info['deleted_rows_stored']:,} rows, gone at the next compact"),
+        ("deleted", f"{info['deleted_rows_stored']:,} rows, removed by the next compact"),
         ("size", size(info["bytes"])),
         ("encoder", f"{info['encoder']['name']}{_options(info['encoder'].get('options', {}))}"),
         ("space", f"{space['dim']} dimensions, {space['metric']}, revision {space['revision']}"),
@@ -232,11 +107,11 @@ def _upgrade(upgrade: Mapping[str, Any] | None) -> str:
     if upgrade is None:
         return ""
     came = f"from {upgrade['from']}, " if upgrade["from"] else ""
-    return f"{came}{upgrade['state']}, {upgrade['share']:.1%} turned over; see retr upgrade status"
+    return f"{came}{upgrade['state']}, {upgrade['share']:.1%} re-embedded; see: retr upgrade status"
 
 
 def _role(segment: Mapping[str, Any]) -> str:
-    """Return a segment's role, and for images that it is of those."""
+    """Return a segment's role, and whether it holds images."""
     return f"{segment['role']} images" if segment["modality"] == "image" else segment["role"]
 
 
@@ -247,10 +122,10 @@ def deleted_text(deleted: int, unknown: int) -> str:
 
 
 def verify_text(files: int, problems: Sequence[str]) -> str:
-    """Return what is wrong, a line each, or that nothing is."""
+    """Return a line for each problem, or that there is none."""
     if problems:
         return "\n".join(one_line(problem) for problem in problems)
-    return f"all well: {counted(files, 'file')}"
+    return f"no problems: {counted(files, 'file')} checked"
 
 
 def compact_record(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
@@ -277,17 +152,17 @@ def tune_text(report: Mapping[str, Any]) -> str:
     """Return what tuning found, for people."""
     lines = [
         f"{each['index']} over {counted(each['rows'], 'row')}: recall {each['recall']:.3f} "
-        f"[{each['low']:.3f}, {each['high']:.3f}], {each['asked']:g} asked for"
+        f"[{each['low']:.3f}, {each['high']:.3f}], target {each['asked']:g}"
         for each in report["indexes"]
     ]
     fusion = report["fusion"]
     if fusion is not None:
-        done = "is now" if fusion["changed"] else "stays"
+        done = "is now" if fusion["changed"] else "remains"
         lines.append(
             f"the weight of vectors {done} {fusion['weight']:g}: on "
             f"{counted(fusion['queries'], 'judged query', 'judged queries')} nDCG@10 was "
-            f"{fusion['nDCG@10_before']:.4f}, and {fusion['nDCG@10_held_out']:.4f} with weights "
-            "chosen on the others"
+            f"{fusion['nDCG@10_before']:.4f} and is {fusion['nDCG@10_held_out']:.4f}, each query "
+            "held out of the choice of its weight"
         )
     return "\n".join(lines)
 
@@ -311,65 +186,6 @@ def next_command(path: str, default: str) -> str:
     return f'retr search "…"{where}'
 
 
-def counted(number: int, one: str, many: str | None = None) -> str:
-    """Return a number with its noun in the right form."""
-    return f"{number:,} {one}" if number == 1 else f"{number:,} {many or one + 's'}"
-
-
-def size(count: int) -> str:
-    """Return a number of bytes for people, in powers of 1000."""
-    value, unit = float(count), "B"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if value < 999.5:
-            break
-        value, unit = value / 1000, larger
-    return f"{count} B" if unit == "B" else f"{value:.3g} {unit}"
-
-
-def duration(seconds: float) -> str:
-    """Return a time for people."""
-    if seconds < 0.9995:
-        return f"{max(seconds * 1000, 1):.0f} ms"
-    if seconds < 59.5:
-        return f"{seconds:.2g} s" if seconds < 9.95 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
-
-
-def _heading(hit: Hit, encoding: str) -> Text:
-    from rich.text import Text
-
-    text = Text()
-    text.append(plain(where(hit), encoding), style="cyan")
-    if hit.place:
-        text.append(f"  {plain(hit.place, encoding)}", style="dim")
-    return text
-
-
-def _marked(text: str, query: str, cells: int, encoding: str) -> Text:
-    """Return the part of a text to show, about `cells` wide."""
-    from rich.cells import cell_len
-    from rich.text import Text
-
-    from ..retrieval.text.highlight import Words, snippet
-
-    sample = text[:2000]
-    wide = max(cell_len(plain(sample)) / len(sample), 1.0)
-    found = snippet(text, query, max(int(cells / wide) - 8, 20))
-    shown = plain(found.text, encoding)
-    dots = plain("…", encoding)
-    out = Text(dots if found.before else "")
-    start = len(out)
-    out.append(shown)
-    # What was made harmless has another length, so the words are looked for in what is shown.
-    for first, last in Words(query).spans(shown):
-        out.stylize("bold", start + first, start + last)
-    if found.after:
-        out.append(dots)
-    return out
-
-
 def _settings(settings: Mapping[str, Any]) -> Iterator[str]:
     for name, value in sorted(settings.items()):
         match name:
@@ -389,13 +205,13 @@ def _searched(segment: Mapping[str, Any]) -> str:
     measured = segment["measured"]
     if not measured:
         return f"index {segment['index']}, exact"
-    queries = "your queries" if measured["own_queries"] else "made queries"
+    queries = "of your queries" if measured["own_queries"] else "synthetic queries"
     if measured.get("texts"):
         queries = "texts of the collection"
     return (
         f"index {segment['index']}, recall {measured['recall']:.3f} "
         f"[{measured['low']:.3f}, {measured['high']:.3f}] on {measured['queries']:,} {queries}, "
-        f"{measured['asked']:g} asked for"
+        f"target {measured['asked']:g}"
     )
 
 

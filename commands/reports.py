@@ -1,4 +1,4 @@
-"""What an upgrade has to say to people: the gate before it, and where it stands."""
+"""What an upgrade tells people: what the gate measured, its progress, and what to do next."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..retrieval.values.shown import plain
-from .rendering import counted, duration
+from ..retrieval.values.shown import counted, duration, plain
+from .options import DEFAULT_INDEX
 
 BAR = 20
+_LABEL = 50
+"""Columns of a table's labels, as wide as the longest; with the figures a line is below 80."""
 
 
 def gate_text(report: Mapping[str, Any]) -> str:
@@ -26,27 +28,27 @@ def _gate(report: Mapping[str, Any]) -> Iterator[str]:
     more = f", {counted(gate['queries'], 'query', 'queries')}" if gate["queries"] else ""
     yield f"{old} → {new}"
     yield (
-        f"measured on {counted(gate['pairs'], 'row')} embedded by both{more}, each by a fit that "
-        "has not seen it"
+        f"measured on {counted(gate['pairs'], 'row')} embedded by both encoders{more}; each is "
+        "held out of the fit that it tests"
     )
     yield ""
     judged = gate["bridge_quality"]
     if judged is not None:
         yield from _quality(gate)
     else:
-        yield "agreement with the new model's own ranking (overlap of the best 10; not quality:"
-        yield "a new model that is worse would be agreed with just as well)"
+        yield "agreement with the new model's own ranking (overlap of the top 10). This is not"
+        yield "quality: a worse new model could score just as high."
         rows = (
-            ("as it is, the old model", gate["old_agreement"]),
-            (f"at once, by the bridge ({gate['bridge_kind']})", gate["bridge"]),
+            ("now, with the old model", gate["old_agreement"]),
+            (f"at once, with the bridge ({gate['bridge_kind']})", gate["bridge"]),
             (f"after the map ({gate['forward_kind']})", gate["forward"]),
         )
         for what, measured in rows:
             yield _line(what, measured)
-        yield f"  {'after the backfill':<42} 1.000"
+        yield f"  {'after the backfill':<{_LABEL}} 1.000"
     yield ""
     what = "nDCG@10" if judged is not None else "agreement"
-    yield f"{what} expected over the backfill, after the map, the most useful rows first"
+    yield f"{what} expected during the backfill, after the map, most useful rows first"
     key = "quality" if judged is not None else "agreement"
     values = [(point["share"], point[key]) for point in gate["curve"]]
     top = max((value for _, value in values), default=0) or 1
@@ -64,35 +66,35 @@ def _quality(gate: Mapping[str, Any]) -> Iterator[str]:
         f"quality, nDCG@10 of {counted(bridge['queries'], 'judged query', 'judged queries')} over "
         "the sample"
     )
-    yield _line("as it is: M(old,old)", bridge["old_old"])
+    yield _line("now: M(old,old)", bridge["old_old"])
     for what, kind, found in (
-        ("at once, by the bridge", gate["bridge_kind"], bridge),
+        ("at once, with the bridge", gate["bridge_kind"], bridge),
         ("after the map", gate["forward_kind"], forward),
     ):
         yield _line(f"{what} ({kind}): M(new,old)", found["new_old"])
-        gain = "no room" if found["gain"] is None else f"{found['gain']:.2f}"
-        better = {True: "yes", False: "no", None: "cannot be told"}[found["compatible"]]
+        gain = "none possible" if found["gain"] is None else f"{found['gain']:.2f}"
+        better = {True: "yes", False: "no", None: "unclear"}[found["compatible"]]
         yield (
             f"  {'':<4}update gain {gain}; M(new,old) > M(old,old): {better}; "
             f"{found['flips']} queries worse, {found['better']} better"
         )
     if gate.get("both"):
-        yield _line("at once, by both encoders: M(old,old)", bridge["old_old"])
+        yield _line("at once, with both encoders: M(old,old)", bridge["old_old"])
     yield _line("after the backfill: M(new,new)", bridge["new_new"])
 
 
 def _line(what: str, measured: Mapping[str, Any]) -> str:
     interval = measured["interval"]
     shown = "" if interval is None else f"  [{interval['low']:.3f}, {interval['high']:.3f}]"
-    return f"  {what:<42} {measured['mean']:.3f}{shown}"
+    return f"  {what:<{_LABEL}} {measured['mean']:.3f}{shown}"
 
 
 def verdict(report: Mapping[str, Any]) -> str:
-    """Return in a sentence what the measurements say of beginning."""
+    """Return in one sentence what the measurements say about starting."""
     gate = report["gate"]
     if gate["hopeless"]:
         return (
-            "the bridge does no better than one learnt from shuffled pairs: the two models have "
+            "the bridge does no better than one fitted on shuffled pairs: the two models have "
             "nothing in common that a map could use"
         )
     quality = gate["bridge_quality"]
@@ -102,61 +104,63 @@ def verdict(report: Mapping[str, Any]) -> str:
         if quality["compatible"] is False:
             return _worse(gate)
         if quality["compatible"]:
-            return "it gets better at once, and more so with the map and the backfill"
-        return "at once it stays as it is, as far as can be told; it gets better with the backfill"
+            return "search improves at once, and more with the map and the backfill"
+        return "at first search is about as good as now; it improves with the backfill"
     if gate["bridge"]["mean"] > gate["old_agreement"]["mean"]:
-        return "rankings move towards the new model's at once, and more so with map and backfill"
+        return "rankings move towards the new model's at once, and more with map and backfill"
     return (
-        "at once rankings are no nearer to the new model's than they are today; they are with the "
+        "at first rankings are no closer to the new model's than now; they get closer with the "
         "map and the backfill"
     )
 
 
 def _worse(gate: Mapping[str, Any]) -> str:
-    """Return what to do where the bridge is worse than the old model."""
+    """Return what to do if the bridge is worse than the old model."""
     if not gate.get("both"):
         return (
-            "by the bridge alone it gets worse than it is: have the old encoder encode queries as "
-            "well (--both) while old vectors are there, or build another collection and go over "
-            "when it is whole"
+            "with the bridge alone search gets worse: also encode queries with the old encoder "
+            "(--both) until the old vectors are gone, or build a second collection and switch to "
+            "it when it is complete"
         )
-    left_out = " without the map, which is worse than that" if _no_map(gate) else ""
+    left_out = "; leave out the map, which would make it worse" if _no_map(gate) else ""
     return (
-        "a bridge alone would make it worse, so the old encoder encodes queries as well while old "
-        f"vectors are there: at once it stays as it is, and gets better with the backfill{left_out}"
+        "a bridge alone would make search worse, so the old encoder also encodes queries until the "
+        f"old vectors are gone: search is as good as now, and improves with the backfill{left_out}"
     )
 
 
 def _no_map(gate: Mapping[str, Any]) -> bool:
-    """Return whether the old encoder is asked as well, and does better than mapped vectors."""
+    """Return whether the old encoder is used as well and beats the mapped vectors."""
     forward = gate["forward_quality"]
     return bool(gate.get("both") and forward is not None and forward["compatible"] is False)
 
 
 def started_text(report: Mapping[str, Any], index: str) -> str:
-    """Return what to do once an upgrade has begun."""
+    """Return what to do after an upgrade has started."""
     to, where = plain(str(report["to"])), where_text(index)
     gate = report["gate"]
-    also = " and by the old encoder" if gate.get("both") else ""
-    worse = "not here: it is worse than the old encoder"
-    said = worse if _no_map(gate) else "map the old vectors, no encoder called: better at once"
+    also = " and the old encoder" if gate.get("both") else ""
+    worse = "not advised: worse than the old encoder"
+    said = (
+        worse if _no_map(gate) else "map the old vectors without calling an encoder: better at once"
+    )
     return (
-        f"queries are encoded by {to}{also} from now on; next, any of:\n"
+        f"queries are now encoded by {to}{also}; next, any of:\n"
         f"  retr upgrade map{where}       {said}\n"
-        f"  retr upgrade backfill{where}  embed them anew, the most useful first\n"
+        f"  retr upgrade backfill{where}  re-embed rows, the most useful first\n"
         f"  retr upgrade rollback{where}  go back"
     )
 
 
 def status_text(status: Mapping[str, Any], index: str) -> str:
-    """Return where an upgrade stands."""
+    """Return how far an upgrade has come."""
     return "\n".join(_status(status, index))
 
 
 def _status(status: Mapping[str, Any], index: str) -> Iterator[str]:
     where = where_text(index)
     if status["state"] == "none":
-        yield f"no upgrade is under way; every vector is of {plain(str(status['to']))}"
+        yield f"no upgrade is under way; every vector is from {plain(str(status['to']))}"
         return
     if status["from"] is not None:
         arrow = f"{plain(str(status['from']))} → {plain(str(status['to']))}"
@@ -166,11 +170,11 @@ def _status(status: Mapping[str, Any], index: str) -> Iterator[str]:
     done = round(BAR * status["share"])
     yield (
         f"  {'█' * done}{'░' * (BAR - done)} {status['share']:.1%} of "
-        f"{counted(status['rows'], 'row')} turned over"
+        f"{counted(status['rows'], 'row')} re-embedded"
     )
     yield (
         f"  {status['new']:,} with new vectors, {status['mapped']:,} mapped, "
-        f"{status['old']:,} as they were"
+        f"{status['old']:,} with old vectors only"
     )
     if "now" in status:
         yield f"  {status['measure']}: {status['now']:.3f} now, {status['end']:.3f} at the end"
@@ -184,7 +188,7 @@ def _status(status: Mapping[str, Any], index: str) -> Iterator[str]:
 
 
 def backfill_text(record: Mapping[str, Any], index: str) -> str:
-    """Return what a backfill did, and what is next."""
+    """Return what a backfill did, and what to do next."""
     rate = record["rows"] / max(record["seconds"], 1e-6)
     line = (
         f"embedded {counted(record['rows'], 'row')} in {duration(record['seconds'])} "
@@ -198,10 +202,10 @@ def backfill_text(record: Mapping[str, Any], index: str) -> str:
         )
     step = "backfill" if record["left"] - record["cannot"] > 0 else "finish"
     if record["back"] and not record["left"]:
-        return f"{line}\nthe upgrade is rolled back, and nothing of it is left"
+        return f"{line}\nthe rollback is complete"
     return f"{line}\nnext: retr upgrade {step}{where_text(index)}"
 
 
 def where_text(index: str) -> str:
-    """Return the option that names a collection, empty for the one that needs none."""
-    return "" if index == ".retr" else f" --index {shlex.quote(plain(index))}"
+    """Return the option that names a collection; empty for the default one."""
+    return "" if index == DEFAULT_INDEX else f" --index {shlex.quote(plain(index))}"

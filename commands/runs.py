@@ -1,4 +1,4 @@
-"""Many queries: answered in blocks, so that memory does not grow with them; written as a run."""
+"""Many queries: answered in blocks, so that memory stays bounded, and written as a TREC run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from ..retrieval.results.results import Results
 from ..retrieval.search.path import MAX_K
@@ -19,29 +19,16 @@ from . import console
 
 if TYPE_CHECKING:
     from ..retrieval.collection import Collection
-    from ..retrieval.search.rerank import Reranker, Score
+    from ..retrieval.search.options import SearchOptions
 
 STDOUT = "-"
 HITS_AT_ONCE = 50_000
 QUERIES_AT_ONCE = 1024
 
 
-class SearchOptions(TypedDict, total=False):
-    """What `Collection.search` takes beside queries and k."""
-
-    mode: str | None
-    where: str | None
-    recall: float | str | None
-    ids: Sequence[str] | None
-    passages: bool
-    explain: bool
-    rerank: str | Reranker | Score | None
-    rerank_depth: int
-
-
 @dataclass(frozen=True, slots=True)
 class RunReport:
-    """What a run holds, and how long it took."""
+    """Size of a run, and how long it took."""
 
     queries: int
     hits: int
@@ -71,7 +58,7 @@ def write_run(
 ) -> RunReport:
     """Search for each query and write a TREC run, as `evaluation.trec.write_run` does.
 
-    out: a file, which is there when the run is whole and not before; "-" is standard output.
+    out: a file, which appears only when the run is complete; "-" is standard output.
 
     Raises:
         InputError: the tag, the id of a query or the id of a hit is empty or has white space in
@@ -80,11 +67,11 @@ def write_run(
     """
     start = time.perf_counter()
     for query in queries:
-        # Looked at first, for the searches before a wrong one may take hours.
+        # Checked first: the searches before a wrong id may take hours.
         if (query.id or "").split() != [query.id]:
             raise InputError(
-                f"the id of a query is {query.id!r}: a run holds none that is empty or has white "
-                "space in it; rename it in the file of queries"
+                f"query id {query.id!r}: a run cannot hold an id that is empty or contains white "
+                "space; rename it in the file of queries"
             )
     found = _with_ties(collection, queries, k, how)
     hits = _write(((str(results.query.id), results) for results in found), out, tag)
@@ -96,9 +83,9 @@ def _with_ties(
 ) -> Iterator[Results]:
     """Yield k hits a query, ranked as trec_eval ranks: of equal scores the highest ids first.
 
-    That holds at the cut too, so a run of fewer hits is the beginning of a run of more: where the
-    last score is that of the first hit left out, all that have it are looked at. Where hits are
-    reranked, those are looked at that are read.
+    That also holds at the cut, so a shorter run is a prefix of a longer one: if the last hit has
+    the score of the first one left out, all hits with that score are fetched. If hits are reranked,
+    only those that the reranker reads are fetched.
     """
     if (read := _read(how)) > 0:
         for results in answers(collection, queries, max(k, read), **how):
@@ -138,7 +125,7 @@ def _write(run: Iterator[tuple[str, Results]], out: str, tag: str) -> int:
 
 
 def _write_through(run: Iterator[tuple[str, Results]], target: Path | None, tag: str) -> int:
-    """Write a run to standard output (None), or into a pipe or device, which none can replace."""
+    """Write a run to standard output (None), or into a pipe or device, which cannot be replaced."""
     from ..retrieval.evaluation import trec
 
     with tempfile.TemporaryDirectory() as folder:

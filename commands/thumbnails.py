@@ -1,9 +1,9 @@
 """Small pictures among the hits, in terminals that can show them.
 
-Three protocols are in use: kitty's, iTerm2's, and DEC's sixels. Which one a terminal speaks is
-told by what it puts into the environment; it is never asked, for the answer of a slow one would
-end up on the command line. Inside tmux and screen there are none, for they pass nothing through
-unless told to. `RETR_THUMBNAILS` says otherwise: kitty, iterm2, sixel, or off.
+Three protocols are in use: kitty's, iTerm2's and DEC's sixels. The environment variables of a
+terminal tell which one it speaks. retr never queries the terminal, because a slow answer would end
+up on the command line. tmux and screen pass no pictures through by default, so there are none
+inside them. `RETR_THUMBNAILS` overrides all this: kitty, iterm2, sixel, or off.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ROWS = 7
 """How many lines of text a picture is high."""
 CELL = (10, 20)
-"""Pixels of a character where the terminal does not say: width and height."""
+"""Width and height of a character in pixels, if the terminal does not say."""
 COLOURS = 128
 _KITTY_CHUNK = 4096
 
@@ -37,10 +37,10 @@ class Protocol(StrEnum):
 
 
 def protocol_of(environment: Mapping[str, str]) -> Protocol | None:
-    """Return what the terminal speaks, None where it shows no pictures or there is no telling.
+    """Return the protocol of a terminal, or None if it shows no pictures or is unknown.
 
     Raises:
-        InputError: `RETR_THUMBNAILS` is something else than it can be.
+        InputError: `RETR_THUMBNAILS` has an unknown value.
     """
     wanted = environment.get("RETR_THUMBNAILS", "").strip().lower()
     if wanted in ("off", "0", "none"):
@@ -50,9 +50,7 @@ def protocol_of(environment: Mapping[str, str]) -> Protocol | None:
             return Protocol(wanted)
         except ValueError:
             known = ", ".join(Protocol)
-            raise InputError(
-                f"RETR_THUMBNAILS is {wanted!r}; it can be {known}, off or auto"
-            ) from None
+            raise InputError(f"RETR_THUMBNAILS is {wanted!r}; use {known}, off or auto") from None
     term, program = environment.get("TERM", ""), environment.get("TERM_PROGRAM", "")
     if environment.get("TMUX") or term.startswith(("screen", "tmux")) or term in ("", "dumb"):
         return None
@@ -66,11 +64,11 @@ def protocol_of(environment: Mapping[str, str]) -> Protocol | None:
 
 
 def picture(image: Any, protocol: Protocol, columns: int, indent: int = 0) -> str | None:
-    """Return what makes a terminal show an image, `ROWS` lines high, the cursor below it then.
+    """Return the codes that show an image, `ROWS` lines high, and leave the cursor below it.
 
-    columns: the width that there is for it.
+    columns: the available width.
 
-    None where the image cannot be read, which is nothing to end a search for.
+    None if the image cannot be read, which should not end a search.
     """
     try:
         opened = open_image(image)

@@ -1,4 +1,4 @@
-"""`retr upgrade`: another encoder for a live collection; parse, call, print."""
+"""`retr upgrade`: replace the encoder of a live collection; parse, call, print."""
 
 from __future__ import annotations
 
@@ -34,26 +34,29 @@ def start(
     to: Annotated[OptionalText, value("--to", "NAME", "The new encoder.")] = None,
     index: o.Index = DEFAULT_INDEX,
     sample: Annotated[
-        int, value("--sample", "N", "How many rows are embedded to begin with; 5,000 if not given.")
+        int, value("--sample", "N", "How many rows to embed first (default: 5,000).")
     ] = 5_000,
     queries: Annotated[
         OptionalText,
-        value("--queries", "FILE", 'Queries like those asked; a line is {"_id": …, "text": …}.'),
+        value(
+            "--queries", "FILE", 'Queries like the ones users ask; a line is {"_id": …, "text": …}.'
+        ),
     ] = None,
     qrels: Annotated[
-        OptionalText, value("--qrels", "FILE", "Their judgments: then quality is measured.")
+        OptionalText,
+        value("--qrels", "FILE", "Judgments of these queries, so that quality can be measured."),
     ] = None,
-    dry_run: Annotated[bool, flag("--dry-run", "Measure and show, and change nothing.")] = False,
-    yes: Annotated[bool, flag("--yes", "Begin without asking.", "-y")] = False,
+    dry_run: Annotated[bool, flag("--dry-run", "Measure and report; change nothing.")] = False,
+    yes: Annotated[bool, flag("--yes", "Start without asking.", "-y")] = False,
     force: Annotated[
-        bool, flag("--force", "Begin although the two encoders have nothing in common.")
+        bool, flag("--force", "Start even if the two encoders have nothing in common.")
     ] = False,
     both: Annotated[
         bool | None,
-        typer.Option(
+        flag(
             "--both/--no-both",
-            help="Have the old encoder encode queries as well, for the old vectors; if not given, "
-            "where judged queries say that a bridge is worse than that.",
+            "Also encode queries with the old encoder, for the old vectors (default: only if "
+            "judged queries show that the bridge is worse than that).",
         ),
     ] = None,
     query_prompt: o.QueryPrompt = None,
@@ -66,11 +69,11 @@ def start(
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
 ) -> None:
-    """Go over to another encoder.
+    """Switch to another encoder.
 
-    A sample is embedded by it, what the change would do is measured and shown, and where you
-    agree, queries are the new encoder's at once: a bridge takes them to the vectors that are
-    there. No other vector is touched; until finish, rollback goes back.
+    retr embeds a sample with it, measures what the change would do and shows you. If you agree,
+    the new encoder answers queries at once: a bridge takes them to the vectors that are there.
+    No other vector is touched, and rollback undoes it all until you finish.
 
     \b
     Example:
@@ -87,8 +90,8 @@ def start(
         raise InputError("no encoder is given: name the new one with --to NAME")
     if not (yes or dry_run or sys.stdin.isatty()):
         raise InputError(
-            "there is no terminal to ask on: give --yes to begin, or --dry-run to see what it "
-            "would do"
+            "stdin is not a terminal, so retr cannot ask: give --yes to start, or --dry-run to see "
+            "what it would do"
         )
     asked = None if queries is None else inputs.choose_queries(None, queries, None)
     judged = None
@@ -99,7 +102,7 @@ def start(
 
     def confirm(report: Mapping[str, Any]) -> bool:
         console.say(reports.gate_text(report))
-        return typer.confirm("begin?", err=True)
+        return typer.confirm("start?", err=True)
 
     with open(index) as collection:
         report = collection.upgrade(
@@ -136,8 +139,8 @@ def map(
 ) -> None:
     """Map the old vectors to where the new encoder's queries look for them.
 
-    No encoder is called, so it takes minutes where a backfill takes days. The rows still await
-    their new vectors. Run it again to go on where an interrupted one stopped.
+    No encoder is called, so it takes minutes when a backfill takes days. The rows still await
+    their new vectors. If it is interrupted, run it again to continue.
 
     \b
     Example:
@@ -145,14 +148,14 @@ def map(
     """
     console.listen(quiet, verbose)
     from ..retrieval.collection import open
+    from ..retrieval.values.shown import counted
     from . import reports
-    from .rendering import counted
 
     with open(index) as collection:
         mapped = collection.map_upgrade(progress=not quiet)
         status = collection.upgrade_status()
     text = f"mapped {counted(mapped, 'row')}\n{reports.status_text(status, index)}"
-    _show({"mapped": mapped, "left": status["rows"] - status["new"]}, text, as_json)
+    console.show({"mapped": mapped, "left": status["rows"] - status["new"]}, text, as_json)
 
 
 @app.command()
@@ -162,9 +165,9 @@ def status(
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
 ) -> None:
-    """Say where an upgrade stands.
+    """Show how far an upgrade has come.
 
-    What share is turned over, how good it is now and will be, and how long the rest takes.
+    How many rows have new vectors, how good search is now and will be, and the time left.
 
     \b
     Example:
@@ -176,28 +179,30 @@ def status(
 
     with open(index) as collection:
         found = collection.upgrade_status()
-    _show(found, reports.status_text(found, index), as_json)
+    console.show(found, reports.status_text(found, index), as_json)
 
 
 @app.command()
 def backfill(
     index: o.Index = DEFAULT_INDEX,
-    rows: Annotated[OptionalNumber, value("--rows", "N", "Stop after so many rows.")] = None,
+    rows: Annotated[OptionalNumber, value("--rows", "N", "Stop after N rows.")] = None,
     time: Annotated[
-        OptionalText, value("--time", "TIME", "Stop after so long, such as 30m or 2h.")
+        OptionalText, value("--time", "TIME", "Stop after this time, such as 30m or 2h.")
     ] = None,
     order: Annotated[
         OptionalText,
         value(
             "--order",
             "ORDER",
-            "Which rows come first: clicks; residual, those the map misses by most; random.",
+            "Which rows come first: clicks; residual, where the map is worst; or random.",
         ),
     ] = None,
     clicks: Annotated[
         OptionalText,
         value(
-            "--clicks", "FILE", "How often documents are opened; a line is an id, a tab, a number."
+            "--clicks",
+            "FILE",
+            "How often documents are opened; a line is an id, a tab and a number.",
         ),
     ] = None,
     device: o.Device = None,
@@ -205,10 +210,10 @@ def backfill(
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
 ) -> None:
-    """Embed rows anew, the most useful first.
+    """Re-embed rows with the new encoder, the most useful first.
 
-    Each batch is kept at once and found at once; run it again to go on where it stopped, however
-    it did. After a rollback it embeds with the old encoder what came since.
+    Each batch is a commit and can be found at once. However it stopped, run it again to continue.
+    After a rollback it embeds what was added since with the old encoder.
 
     \b
     Example:
@@ -222,33 +227,32 @@ def backfill(
     seconds = None if time is None else inputs.read_seconds(time)
     counts = None if clicks is None else inputs.read_clicks(clicks)
     if rows is not None and rows < 1:
-        raise InputError(f"--rows {rows}: give a number above 0")
-    try:
-        with open(index, device=device) as collection:
-            record = collection.backfill(
-                rows, seconds=seconds, order=order, clicks=counts, progress=not quiet
-            ).to_json()
-    except KeyboardInterrupt:
-        console.say("interrupted: what was embedded is kept; run the same command again to go on")
-        raise typer.Exit(console.INTERRUPTED) from None
-    _show(record, reports.backfill_text(record, index), as_json)
+        raise InputError(f"--rows {rows}: give a number of rows, 1 or more")
+    with (
+        console.resumable(lambda: "what was embedded is kept"),
+        open(index, device=device) as collection,
+    ):
+        record = collection.backfill(
+            rows, seconds=seconds, order=order, clicks=counts, progress=not quiet
+        ).to_json()
+    console.show(record, reports.backfill_text(record, index), as_json)
 
 
 @app.command()
 def finish(
     index: o.Index = DEFAULT_INDEX,
     keep_mapped: Annotated[
-        bool, flag("--keep-mapped", "Although rows have mapped vectors only.")
+        bool, flag("--keep-mapped", "Finish even if some rows have only mapped vectors.")
     ] = False,
     drop_rest: Annotated[
         bool,
-        flag("--drop-rest", "Although rows have no other vector; their words still find them."),
+        flag("--drop-rest", "Finish even if rows lose their only vector; words still find them."),
     ] = False,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
 ) -> None:
-    """Drop the old vectors; from then on there is no way back.
+    """Drop the old vectors; after this there is no way back.
 
     It is refused while rows await their new vectors.
 
@@ -258,7 +262,7 @@ def finish(
     """
     console.listen(quiet, verbose)
     from ..retrieval.collection import open
-    from .rendering import size
+    from ..retrieval.values.shown import size
 
     with open(index) as collection:
         before = collection.info()["bytes"]
@@ -266,7 +270,7 @@ def finish(
         after, encoder = collection.info()["bytes"], collection.space.encoder
     record = {"finished": True, "encoder": encoder, "bytes_before": before, "bytes": after}
     text = f"finished: {plain(encoder)}; {size(before)} became {size(after)}"
-    _show(record, text, as_json)
+    console.show(record, text, as_json)
 
 
 @app.command()
@@ -279,9 +283,9 @@ def rollback(
     quiet: o.Quiet = False,
     verbose: o.Verbose = False,
 ) -> None:
-    """Go back to the old encoder, at once.
+    """Go back to the old encoder at once.
 
-    What was added or changed since stays to be found; backfill embeds it with the old encoder.
+    Documents added or changed since can still be found; backfill embeds them with the old encoder.
 
     \b
     Example:
@@ -289,8 +293,8 @@ def rollback(
     """
     console.listen(quiet, verbose)
     from ..retrieval.collection import open
+    from ..retrieval.values.shown import counted
     from . import reports
-    from .rendering import counted
 
     with open(index) as collection:
         left = collection.rollback_upgrade(encoder=encoder)
@@ -298,11 +302,7 @@ def rollback(
     text = f"queries are encoded by {plain(back)} again"
     if left:
         text += (
-            f"; {counted(left, 'row')} came since and can be embedded by it: "
+            f"; {counted(left, 'row')} added since can be embedded with it: "
             f"retr upgrade backfill{reports.where_text(index)}"
         )
-    _show({"encoder": back, "left": left}, text, as_json)
-
-
-def _show(record: Mapping[str, Any], text: str, as_json: bool) -> None:
-    console.write(text if console.is_table(as_json) else console.json_line(record))
+    console.show({"encoder": back, "left": left}, text, as_json)

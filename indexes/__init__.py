@@ -1,6 +1,8 @@
-"""Indexes: arrays in, arrays out; they know nothing of documents.
+"""Indexes: arrays in, arrays out; they know nothing about documents.
 
-`kinds/` has the kinds, `tuning/` chooses one and where to run it, `gpu/` is what a GPU does.
+`kinds/` holds the kinds of index, `tuning/` chooses a kind and its operating point, and `gpu/` does
+what can be done on a GPU.
+
 Imports nothing else of retr.
 """
 

@@ -1,4 +1,4 @@
-"""The vectors of a segment: one matrix, in memory or mapped from a file, float32 or float16."""
+"""The vectors of a segment: one float32 or float16 matrix, in memory or mapped from a file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Halves = NDArray[np.float16]
 # Small enough to stay in a core's cache while it is converted.
 _PIECE: Final = 1 << 18
 # Small enough to stay in the shared cache between conversion and use, and for the allocator to
-# hand out the same memory again.
+# reuse the same memory.
 _BLOCK: Final = 1 << 22
 _BLOCK_ROWS: Final = 1 << 14
 _NORMAL: Final = 0
@@ -31,11 +31,11 @@ class ArraySource:
     """A `VectorSource` over one matrix.
 
     vectors: f32[n, dim] or f16[n, dim], finite, each row contiguous; not copied, so it may be
-             a view of a mapped file. `blocks` of float32 are views of it, too.
+             a view of a mapped file. `blocks` of float32 are also views of it.
     metric:  how the vectors are compared.
 
     Raises:
-        ValueError: `vectors` is another thing.
+        ValueError: `vectors` is not such a matrix.
     """
 
     def __init__(self, vectors: Floats | Halves, metric: Metric) -> None:
@@ -46,7 +46,7 @@ class ArraySource:
                 f"got {matrix.dtype}{list(matrix.shape)}"
             )
         if matrix.size and matrix.strides[1] != matrix.itemsize:
-            raise ValueError("each of the vectors must be contiguous")
+            raise ValueError("each vector must be contiguous")
         self.vectors = matrix
         self.dim: int = matrix.shape[1]
         self.metric = Metric(metric)
@@ -54,10 +54,10 @@ class ArraySource:
         self._is_random = False
 
     def read_at_random(self) -> None:
-        """Say that single vectors are read from now on: the system then reads nothing ahead.
+        """Turn off the system's read-ahead, because single vectors are read from now on.
 
-        By default it reads 128 KB of a mapped file where a vector of 1.5 KB is asked for. While
-        `blocks` are read it does so again.
+        By default the system reads 128 KB of a mapped file when a vector of 1.5 KB is requested.
+        While `blocks` are read, read-ahead is on again.
         """
         self._is_random = True
         advise(self.vectors, _RANDOM)
@@ -66,7 +66,7 @@ class ArraySource:
         return len(self.vectors)
 
     def blocks(self, size: int) -> Iterator[Floats]:
-        """Yield all vectors in order, f32[m, dim] with m from 1 to `size`; not to be written to."""
+        """Yield all vectors in order, read-only, as f32[m, dim] with m from 1 to `size`."""
         if self.vectors.dtype == np.float16:
             size = max(1, min(size, _BLOCK // self.dim, _BLOCK_ROWS))
         if self._is_random:
@@ -90,7 +90,7 @@ class ArraySource:
         return self.take(np.sort(drawn))
 
     def squared_norms(self) -> Floats:
-        """Return the squared Euclidean length of every vector, f32[n], worked out once."""
+        """Return the squared Euclidean length of every vector, f32[n]; computed once."""
         if self._squared_norms is None:
             norms = np.empty(len(self), np.float32)
             start = 0
@@ -104,7 +104,7 @@ class ArraySource:
 
 
 def advise(matrix: NDArray[Any], advice: int) -> None:
-    """Tell the system how the memory of a matrix will be read (madvise); a hint, and no more."""
+    """Hint to the system how the memory of a matrix will be read (madvise)."""
     page = mmap.PAGESIZE
     first = -(-matrix.ctypes.data // page) * page
     size = (matrix.ctypes.data + matrix.nbytes - first) // page * page
@@ -116,7 +116,7 @@ def advise(matrix: NDArray[Any], advice: int) -> None:
 def _madvise() -> Any:
     try:
         return ctypes.CDLL(None).madvise
-    except (OSError, AttributeError, TypeError):  # a system that has no such thing
+    except (OSError, AttributeError, TypeError):  # a system without it
         return None
 
 
@@ -136,10 +136,10 @@ def _as_float32(vectors: NDArray[np.floating]) -> Floats:
 
 
 def _widen(halves: Halves, out: Floats) -> None:
-    """Convert finite float16 to float32, four times as fast as numpy, which does it one by one.
+    """Convert finite float16 to float32, four times as fast as numpy, which is not vectorised.
 
-    The bits of a half, moved to where float32 has its sign, exponent and fraction, are the value
-    times 2^-112, the difference of the exponents' biases; that holds for subnormal halves, too.
+    A half's sign, exponent and fraction bits, moved to their places in a float32, give the value
+    times 2^-112 (the difference of the exponent biases), also for subnormal halves.
     """
     bits = out.view(np.int32)
     bits[...] = halves.view(np.int16)
@@ -150,7 +150,7 @@ def _widen(halves: Halves, out: Floats) -> None:
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    # Threads do not survive a fork: a child that used the parent's pool would wait for ever.
+    # Threads do not survive a fork: a child using the parent's pool would wait for ever.
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_pool.cache_clear)
     return ThreadPoolExecutor(_cores(), thread_name_prefix="retr-vectors")

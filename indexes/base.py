@@ -1,8 +1,7 @@
-"""The words every index speaks: arrays in, arrays out; no documents, no ids, no files but its own.
+"""The interface of every index: arrays in, arrays out; no documents, no ids, only its own file.
 
-An index answers with *positions*, the places of rows inside one segment, 0 to n-1. A higher
-score is a better one, always: inner product and cosine as they are, L2 as the negative squared
-distance.
+An index answers with *positions*, the places of rows inside one segment, 0 to n-1. A higher score
+is always better: inner product and cosine are unchanged, L2 is the negative squared distance.
 """
 
 from __future__ import annotations
@@ -26,34 +25,34 @@ Floats = NDArray[np.float32]
 Scores = NDArray[np.floating]
 Positions = NDArray[np.int64]
 Bitmap = NDArray[np.uint8]
-# Called with how many vectors are done, and of how many; what it raises ends the work.
+# Called with the number of vectors done and their total; an exception from it stops the work.
 Progress = Callable[[int, int], None]
 
 
 class Metric(StrEnum):
     """How two vectors are compared."""
 
-    COSINE = "cosine"  # rows are stored with unit length, so it is the inner product of them
+    COSINE = "cosine"  # rows are stored with unit length, so it is their inner product
     IP = "ip"  # inner product
     L2 = "l2"  # negative squared Euclidean distance
 
 
 class IndexFileError(OSError):
-    """The file of an index is missing, damaged, or not the index of these vectors."""
+    """The file of an index is missing, damaged, or of other vectors."""
 
 
 class MissingFaissError(ImportError):
-    """FAISS is not installed, and an index needs it; the message has the command."""
+    """An index needs FAISS, which is not installed; the message has the command."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Hits:
     """The best positions for each of q queries, best first.
 
-    scores:    f32[q, k], descending; -inf where fewer than k were found. What has been calibrated
-               since is f64.
-    positions: i64[q, k]; -1 where fewer than k were found. Equal scores stand in ascending
-               position, and where they are cut off, the lowest positions are kept.
+    scores:    f32[q, k], descending; f64 after calibration. Padded with -inf if fewer than k were
+               found.
+    positions: i64[q, k], padded with -1. Equal scores are in ascending position, and if they are
+               cut off, the lowest positions are kept.
     """
 
     scores: Scores
@@ -61,12 +60,12 @@ class Hits:
 
     @classmethod
     def none(cls, queries: int, k: int, dtype: DTypeLike = np.float32) -> Hits:
-        """Return padding alone, for `queries` queries."""
+        """Return only padding, for `queries` queries."""
         return cls(np.full((queries, k), -np.inf, dtype), np.full((queries, k), -1, np.int64))
 
 
 class VectorSource(Protocol):
-    """n finite vectors of one dimension that may be larger than memory.
+    """n finite vectors of one dimension, possibly larger than memory.
 
     For cosine they have unit length (to the precision of their element type) or are zero.
     """
@@ -79,7 +78,7 @@ class VectorSource(Protocol):
         ...
 
     def blocks(self, size: int) -> Iterator[Floats]:
-        """Yield all vectors in order, f32[m, dim] with m from 1 to `size`; not to be written to."""
+        """Yield all vectors in order, read-only, as f32[m, dim] with m from 1 to `size`."""
         ...
 
     def take(self, positions: Positions) -> Floats:
@@ -91,37 +90,37 @@ class VectorSource(Protocol):
         ...
 
     def squared_norms(self) -> Floats:
-        """Return the squared Euclidean length of every vector, f32[n], worked out once."""
+        """Return the squared Euclidean length of every vector, f32[n]; computed once."""
         ...
 
 
 class Checkpoint(Protocol):
-    """Where a build leaves what it has so far, so that a build that was killed goes on."""
+    """Stores what a build has so far, so that a killed build can continue."""
 
     def read(self, source: VectorSource, class_name: str) -> Any | None:
-        """Return the FAISS index to go on from; None if there is none of these vectors.
+        """Return the FAISS index to continue from; None if there is none of these vectors.
 
-        class_name: the FAISS class that it has to be.
+        class_name: the FAISS class that it must have.
         """
 
     def write(self, index: Any) -> None:
-        """Keep the index if it is time to."""
+        """Store the index if it is time to."""
 
     def write_now(self, index: Any) -> None:
-        """Keep the index."""
+        """Store the index."""
 
 
 class Index(ABC):
     """A structure over the vectors of one segment.
 
-    One file under `indexes/` per kind; the module's name is the kind and the class is found
-    by `indexes.kinds()`. Every kind passes `tests/test_index_contract.py` unchanged.
+    There is one file per kind in `indexes/kinds/`: the module's name is the kind, and
+    `indexes.kinds()` finds the class. Every kind passes `tests/test_index_contract.py` unchanged.
 
-    exact:        True where the answer is always that of `exact.scan`, to the last bit.
-    recall_floor: the least mean recall at 10 that the kind has as built by its bare spec,
-                  over real or clustered vectors; the contract suite holds it to that.
+    exact:        True if the answer is always that of `exact.scan`, to the last bit.
+    recall_floor: the lowest mean recall at 10 of the kind's bare spec over real or clustered
+                  vectors; the contract suite enforces it.
     points:       the operating points, fastest first.
-    default_effort: the number of the point that a search takes where it names none.
+    default_effort: the number of the point that a search uses by default.
     """
 
     kind: ClassVar[str]
@@ -144,20 +143,20 @@ class Index(ABC):
         """Build over every vector of `source`, in bounded memory.
 
         progress:   called after each block of vectors, and once with all of them.
-        checkpoint: where to leave what is done, and to go on from; None keeps nothing.
+        checkpoint: where to store progress and continue from; None stores nothing.
 
         Raises:
-            SpecError: the kind takes no such prefixes or parameters.
+            SpecError: the kind does not take these prefixes or parameters.
             ValueError: `source` has no vectors.
             MissingFaissError: FAISS is not installed.
         """
 
     @classmethod
     def check(cls, spec: IndexSpec) -> None:
-        """Refuse a spec that this kind cannot build, before any work is done; most take any.
+        """Refuse a spec that this kind cannot build, before any work is done.
 
         Raises:
-            SpecError: it has prefixes or parameters that mean nothing here.
+            SpecError: it has prefixes or parameters that do not apply to this kind.
         """
         return None
 
@@ -166,7 +165,7 @@ class Index(ABC):
         """Write the index as a plain FAISS file at `path`.
 
         Raises:
-            OSError: it cannot be written there.
+            OSError: it cannot be written.
         """
 
     @classmethod
@@ -182,21 +181,21 @@ class Index(ABC):
     ) -> Index:
         """Open the file that `save` wrote, memory-mapped, over the same `source`.
 
-        points, default_effort: what the index had, for the file does not keep them; without
-                 points it takes those of an index that nobody has measured.
+        points, default_effort: those that the index had, because the file does not keep them; the
+                 default is the points of an index that has not been measured.
 
         Raises:
             IndexFileError: the file is missing, damaged, or the index of other vectors.
-            ValueError: the points are not those of such an index.
+            ValueError: the points do not fit such an index.
             MissingFaissError: FAISS is not installed.
         """
 
     def with_points(
         self, points: Sequence[OperatingPoint], default_effort: int | None = None
     ) -> Self:
-        """Return the same index with other operating points; it shares all memory.
+        """Return the same index with other operating points; the two share all memory.
 
-        default_effort: None is the last, the most thorough.
+        default_effort: None is the last point, the most thorough.
 
         Raises:
             ValueError: there are none, one has other knobs, or there is no such default.
@@ -205,10 +204,10 @@ class Index(ABC):
         return self
 
     def check_effort(self, effort: int | None) -> int:
-        """Return the number of the operating point meant.
+        """Return the number of the operating point; None becomes the default.
 
         Raises:
-            ValueError: there is none of that number.
+            ValueError: there is no point with that number.
         """
         if effort is None:
             return self.default_effort
@@ -225,25 +224,25 @@ class Index(ABC):
         effort: int | None = None,
         allowed: Bitmap | None = None,
     ) -> Hits:
-        """Return the best `k` positions for each query; safe from many threads.
+        """Return the best `k` positions for each query; safe to call from many threads.
 
-        queries: f32[q, dim]; float16 and float64 are converted, and any layout will do. For
-                 cosine the caller gives them unit length.
-        effort:  which of the kind's operating points, 0 the fastest; None is the stored one.
+        queries: f32[q, dim]; float16 and float64 are converted, and any layout works. For cosine
+                 the caller scales them to unit length.
+        effort:  the number of an operating point, 0 the fastest; None is the stored default.
         allowed: bits over positions, u8[ceil(n / 8)] in `np.packbits(bitorder="little")`
                  order, one bitmap for the batch; None allows every position.
 
         Raises:
-            ValueError: the queries have another dimension, shape or type or are not finite, k is
-                below 1, the effort is no operating point, or the bitmap has another length.
+            ValueError: the queries have the wrong dimension, shape or type or are not finite, k is
+                below 1, there is no such operating point, or the bitmap has the wrong length.
         """
 
 
 def check_queries(queries: NDArray[np.floating], dim: int) -> Floats:
-    """Return `queries` as C-contiguous f32[q, dim], a copy only where they are something else.
+    """Return `queries` as C-contiguous f32[q, dim]; copies them only if they are not.
 
     Raises:
-        ValueError: they are not floats, not of that shape, or not finite in float32.
+        ValueError: they are not floats, have another shape, or are not finite in float32.
     """
     if (
         type(queries) is np.ndarray
@@ -252,7 +251,7 @@ def check_queries(queries: NDArray[np.floating], dim: int) -> Floats:
         and queries.flags.c_contiguous
         and math.isfinite(np.vdot(queries, queries))
     ):
-        return queries  # the one query that is as it should be, in the fewest steps
+        return queries  # the fast path for a single, valid query
     given = np.asarray(queries)
     if given.dtype.kind != "f":
         raise ValueError(f"queries must be float32[q, {dim}], got the type {given.dtype}")
@@ -263,7 +262,7 @@ def check_queries(queries: NDArray[np.floating], dim: int) -> Floats:
     else:
         with np.errstate(over="ignore"):
             out = np.ascontiguousarray(given, np.float32)
-    # The sum of squares is finite only where every value is; it takes one pass and no array.
+    # The sum of squares is finite only if every value is; it takes one pass and no array.
     if len(out) == 1 and math.isfinite(np.vdot(out, out)):
         return out
     if not np.isfinite(out).all():
@@ -288,7 +287,7 @@ def as_k(k: SupportsIndex) -> int:
 
 
 def check_allowed(allowed: Bitmap | None, n: int) -> Bitmap | None:
-    """Return the bitmap over `n` positions, contiguous; a copy only where it is not.
+    """Return the bitmap over `n` positions, contiguous; copies it only if it is not.
 
     Raises:
         ValueError: it is not u8[ceil(n / 8)].
@@ -306,7 +305,7 @@ def check_allowed(allowed: Bitmap | None, n: int) -> Bitmap | None:
 
 
 def allowed_between(bitmap: Bitmap, start: int, stop: int) -> NDArray[np.bool_]:
-    """Return whether each of the positions `start` to `stop` is allowed, bool[stop - start]."""
+    """Return which of the positions `start` to `stop` are allowed, bool[stop - start]."""
     first = start // 8
     bits = np.unpackbits(bitmap[first : (stop + 7) // 8], bitorder="little")
     return bits[start - 8 * first : stop - 8 * first].view(np.bool_)

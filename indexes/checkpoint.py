@@ -1,8 +1,8 @@
-"""Checkpoints of a build: what it has so far, in a file, so that a build that was killed goes on.
+"""Checkpoints of a build: its progress in a file, so that a killed build can continue.
 
 A checkpoint is an index file like any other, over the first of the vectors. How often it is
-written depends on what writing takes, for it grows with the index: of the time of a build it
-takes a twentieth at most.
+written depends on how long writing takes, which grows with the index: checkpoints take at most a
+twentieth of a build's time.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ _SHARE: Final = 0.05
 
 
 class FileCheckpoint:
-    """A `Checkpoint` in the file `path`, which may be there from before.
+    """A `Checkpoint` in the file `path`, which may already exist.
 
-    seconds: how long a build goes on between two checkpoints, at least; 0 writes one after every
-             block, whatever it takes.
+    seconds: the minimum time between two checkpoints; 0 writes one after every block.
     """
 
     def __init__(self, path: Path, seconds: float | None = None) -> None:
@@ -36,28 +35,28 @@ class FileCheckpoint:
         self._rows = 0
 
     def read(self, source: VectorSource, class_name: str) -> Any | None:
-        """Return the FAISS index to go on from, in memory; None where there is none of `source`.
+        """Return the FAISS index to continue from, in memory; None if there is none of `source`.
 
-        class_name: the FAISS class that it has to be.
+        class_name: the FAISS class that it must have.
         """
         try:
             index = read_index(self.path, source, class_name, whole=False)
         except (IndexFileError, OSError) as error:
             if self.path.exists():
-                log.info("beginning anew: %s", error)
+                log.info("starting the build from the beginning: %s", error)
             return None
         self._rows = int(index.ntotal)
         return index
 
     def write(self, index: Any) -> None:
-        """Write the index where it is time to."""
+        """Write the index if it is time to."""
         if time.monotonic() - self._last >= self._wait:
             self.write_now(index)
 
     def write_now(self, index: Any) -> None:
-        """Write the index, unless it has no more rows than the file there.
+        """Write the index, unless it has no more rows than the existing file.
 
-        Where the disk is full the build goes on without.
+        If the disk is full, the build continues without a checkpoint.
         """
         if index.ntotal <= self._rows and self.path.exists():
             return
@@ -70,7 +69,7 @@ class FileCheckpoint:
             part.replace(self.path)
             self._rows = int(index.ntotal)
         except OSError as error:
-            log.warning("the build goes on without a checkpoint: %s", error)
+            log.warning("the build continues without a checkpoint: %s", error)
             part.unlink(missing_ok=True)
         self._last = time.monotonic()
         if self._least:

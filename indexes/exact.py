@@ -1,11 +1,11 @@
-"""Exact search without an index: every vector is compared, in bounded memory, on all cores.
+"""Exact search without an index: compares every vector, in bounded memory, on all cores.
 
 BLAS computes the scores of a block of vectors in float32, which finds the candidates; the error
-of that is bounded, so every vector that could be among the best is one. The candidates are then
-scored in float64 from the vectors themselves, in an order of summation that depends on nothing
-but the dimension, and rounded to float32. So a score is a function of the query and the vector
-alone: the same vector twice scores the same, and neither blocks, nor the batch, nor segments, nor
-the number of threads change an answer.
+is bounded, so every vector that could be among the best becomes a candidate. The candidates are
+then scored in float64 from the vectors themselves, in an order of summation that depends only on
+the dimension, and rounded to float32. So a score is a function of the query and the vector alone:
+equal vectors score the same, and neither blocks, the batch, segments nor the number of threads
+change an answer.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ from .topk import keep_best, kth_best
 
 Wide = NDArray[np.float64]
 
-# Below this share of allowed positions, gathering them costs less than comparing all: measured
-# for one query; for a hundred it would be up to 0.8 on one core, less where BLAS has many.
+# Below this share of allowed positions, gathering them costs less than comparing all. Measured for
+# one query; for a hundred it would be up to 0.8 on one core, and less if BLAS has many.
 GATHER_BELOW: Final = 0.25
 
 _SCORES: Final = 1 << 22  # scores of one block: 16 MB
 _VALUES: Final = 1 << 24  # values of one block: 64 MB
-EXACT_VALUES: Final = 1 << 15  # scored in float64 at a time: 256 KB, to stay in a core's cache
-_FIRST_ROWS: Final = 4096  # the first block only sets the bar
+EXACT_VALUES: Final = 1 << 15  # scored in float64 at a time: 256 KB, which fits a core's cache
+_FIRST_ROWS: Final = 4096  # the first block only sets the threshold
 _QUERIES: Final = 512
-_LARGE: Final = 1e37  # beyond this, a sum in float32 could overflow on the way
+_LARGE: Final = 1e37  # above this, a partial sum in float32 could overflow
 _LARGEST: Final = float(np.finfo(np.float32).max)
-# OpenBLAS, which numpy brings but for macOS, adds up in an order of the length alone, wherever
-# the vectors lie; beyond this length it may divide the work among threads.
+# OpenBLAS, which numpy uses everywhere but on macOS, sums in an order that depends only on the
+# length, not on the alignment; above `_ONE_THREAD` values it may split the work among threads.
 _BLAS_SUMS_IN_ORDER: Final = sys.platform != "darwin"
 _ONE_THREAD: Final = 8192
 
@@ -60,13 +60,13 @@ def scan(source: VectorSource, queries: Floats, k: int, *, allowed: Bitmap | Non
     queries: f32[q, dim].
     allowed: bits over positions as in `Index.search`; None allows every position.
 
-    Scores are exact to float32: the sum is taken in float64 and rounded once. The memory used
-    beside the result is about 50 MB, whatever n and q are, and 350 MB where all vectors tie; an
-    L2 or inner-product source also keeps the squared length of each vector, 4 bytes each.
+    Scores are exact to float32: the sum is computed in float64 and rounded once. Besides the
+    result, this takes about 50 MB of memory, whatever n and q are, and 350 MB if all vectors tie;
+    an L2 or inner-product source also keeps the squared length of each vector, 4 bytes each.
 
     Raises:
-        ValueError: the queries have another dimension, shape or type or are not finite, k is
-            below 1, or the bitmap has another length.
+        ValueError: the queries have the wrong dimension, shape or type or are not finite, k is
+            below 1, or the bitmap has the wrong length.
     """
     queries = check_queries(queries, source.dim)
     k = as_k(k)
@@ -85,7 +85,7 @@ def rerank(source: VectorSource, queries: Floats, candidates: Positions, k: int)
     """Return the best `k` of each query's candidates, scored as `scan` scores them.
 
     queries:    f32[q, dim].
-    candidates: i64[q, c], positions in any order, none twice for a query; -1 is padding.
+    candidates: i64[q, c], distinct positions for each query, in any order; -1 is padding.
 
     Raises:
         ValueError: the queries are not as above, or k is below 1.
@@ -109,7 +109,7 @@ def best_of(source: VectorSource, queries: Floats, candidates: Positions) -> Hit
     """Return the candidates of each query, scored as `scan` scores them, best first.
 
     queries:    f32[q, dim].
-    candidates: i64[q, c], positions in any order, none twice for a query; -1 is padding.
+    candidates: i64[q, c], distinct positions for each query, in any order; -1 is padding.
     """
     if len(queries) == 1 and candidates.size and candidates[0, -1] >= 0:
         return best_of_one(source.metric, queries, source.take(candidates[0]), candidates)
@@ -124,13 +124,13 @@ def best_of(source: VectorSource, queries: Floats, candidates: Positions) -> Hit
 
 
 def best_of_one(metric: Metric, query: Floats, vectors: Floats, candidates: Positions) -> Hits:
-    """Do the same for one query and no padding, in the fewest steps; `vectors` f32[c, dim]."""
+    """Do the same for one query without padding, as fast as possible; `vectors` is f32[c, dim]."""
     sums = _sums(metric, query.astype(np.float64), vectors)
     values = sums.tolist()
     inside = max(values) < _LARGEST and min(values) > -_LARGEST
     scores = sums.astype(np.float32) if inside else _rounded(sums)
     values = scores.tolist()
-    if all(map(operator.gt, values, values[1:])):  # mostly they are in order
+    if all(map(operator.gt, values, values[1:])):  # they usually are in order
         return Hits(scores[None], candidates)
     numbers = candidates[0].tolist()
     order = sorted(range(len(values)), key=lambda i: (-values[i], numbers[i]))
@@ -141,7 +141,7 @@ def _sorted(scores: Floats, candidates: Positions) -> Hits:
     scores[candidates < 0] = -np.inf
     rises = (scores[:, :-1] <= scores[:, 1:]).any(axis=1)
     unordered = np.flatnonzero(rises)
-    if len(unordered):  # mostly few are
+    if len(unordered):  # usually few are
         some, numbers = scores[unordered], candidates[unordered]
         order = np.lexsort((numbers, -some), axis=-1)
         scores[unordered] = np.take_along_axis(some, order, axis=1)
@@ -156,13 +156,13 @@ def score_slack(
     """Return how far a score computed in `dtype` can be from the one in float32, f64[q].
 
     query_norms:  f64[q], the lengths of the queries.
-    largest_norm: the length of the longest vector, or more.
+    largest_norm: an upper bound on the length of the vectors.
 
     An inner product of d values in any order of summation is within d*u / (1 - d*u) * |q| |x| of
-    the true one (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1), u the unit
-    roundoff; rounding the true one adds u, and underflow at most the smallest normal number for
-    each product. L2 is meant in either form, (q - x)^2 or |q|^2 - 2qx + |x|^2, whose terms sum to
-    at most (|q| + |x|)^2.
+    the true one (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1), where u is
+    the unit roundoff; rounding the true one adds u, and underflow at most the smallest normal
+    number for each product. For L2 the bound holds for both forms, (q - x)^2 and
+    |q|^2 - 2qx + |x|^2, whose terms sum to at most (|q| + |x|)^2.
     """
     single = np.finfo(np.float32)
     product = query_norms * largest_norm
@@ -170,13 +170,13 @@ def score_slack(
     terms = dim + 8
     relative = terms * float(np.finfo(dtype).eps) + float(single.eps)
     slack: Wide = relative * size + terms * float(single.tiny)
-    # Zero times anything is zero exactly; without this a zero query would tie with everything.
+    # Zero times anything is exactly zero; without this a zero query would tie with everything.
     slack[(query_norms == 0) & (metric is not Metric.L2)] = 0.0
     return slack
 
 
 def largest_norm(source: VectorSource) -> float:
-    """Return a length that no vector of `source` exceeds; inf where float32 cannot hold it."""
+    """Return a length that no vector of `source` exceeds; inf if float32 cannot hold it."""
     if source.metric is Metric.COSINE:
         return 1.01  # unit length, to the precision of float16
     info = np.finfo(np.float32)
@@ -186,20 +186,20 @@ def largest_norm(source: VectorSource) -> float:
 
 
 def overflows(metric: Metric, longest: float, largest: float) -> bool:
-    """Return whether scores of queries and vectors of such lengths could overflow in float32."""
+    """Return whether scores of queries and vectors of these lengths could overflow float32."""
     size = 2 * (longest + largest) ** 2 if metric is Metric.L2 else longest * largest
     return not size < _LARGE
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Batch:
-    """Queries, with what is worked out once for all blocks.
+    """Queries, with the values computed once for all blocks.
 
-    dtype:  what blocks are scored in; float64 where float32 could overflow.
-    factor: what is multiplied with a block's vectors, of `dtype`; for L2 twice the queries.
+    dtype:  the type in which blocks are scored: float64 if float32 could overflow.
+    factor: the matrix that multiplies a block's vectors, of `dtype`; for L2 twice the queries.
     wide:   the queries in float64.
-    shift:  what a block's scores are above the true ones, f64[q]; for L2 the squared length.
-    slack:  how far a block's scores can be off.
+    shift:  how far a block's scores are above the true ones, f64[q]; for L2 the squared length.
+    slack:  the error bound of a block's scores.
     """
 
     metric: Metric
@@ -243,7 +243,7 @@ def _batch(source: VectorSource, queries: Floats) -> _Batch:
 def _blocks(
     source: VectorSource, allowed: Bitmap | None, rows: int
 ) -> Iterator[tuple[Positions, Floats, NDArray[np.bool_] | None]]:
-    """Yield positions, ascending, with their vectors and which of them are allowed (None: all)."""
+    """Yield ascending positions, their vectors, and which of them are allowed (None for all)."""
     n = len(source)
     if allowed is not None and count_allowed(allowed, n) < GATHER_BELOW * n:
         gathered = allowed_positions(allowed, n)
@@ -276,7 +276,7 @@ def _approximate(
     scores = batch.factor @ vectors.T
     if batch.metric is Metric.L2:
         scores -= np.einsum("ij,ij->i", vectors, vectors)
-    # What float32 cannot hold is cut off in the answer, where it ties; so it has to tie here.
+    # Scores outside float32's range are clipped in the answer and tie there, so they must tie here.
     low = batch.shift[:, None] - _LARGEST
     clipped: NDArray[np.floating] = np.clip(scores, low, low + 2 * _LARGEST)
     return clipped
@@ -287,7 +287,7 @@ def _candidates(
 ) -> tuple[Positions, Positions]:
     """Return the query and the column of every score that could be among the best k.
 
-    Positions ascend, so against what was found before a new one has to be strictly better.
+    Positions ascend, so a new candidate must score strictly better than those found before.
     """
     queries, columns = scores.shape
     k = best.scores.shape[1]
@@ -306,7 +306,7 @@ def _candidates(
 
 
 def _below(values: NDArray[np.floating], dtype: type = np.float64) -> NDArray[np.floating]:
-    """Return values of `dtype` just below."""
+    """Return the values of `dtype` just below `values`."""
     below: NDArray[np.floating] = np.nextafter(values.astype(dtype), dtype(-np.inf))
     return below
 
@@ -331,7 +331,7 @@ def _exact(metric: Metric, queries: Wide, vectors: Floats) -> Floats:
 
 
 def _sums(metric: Metric, queries: Wide, vectors: Floats) -> Wide:
-    """Return scores before they are rounded, f64[...], added up in an order of `dim` alone."""
+    """Return unrounded scores, f64[...], summed in an order that depends only on `dim`."""
     wide = vectors.astype(np.float64)
     other = queries
     if metric is Metric.L2:
@@ -341,12 +341,12 @@ def _sums(metric: Metric, queries: Wide, vectors: Floats) -> Wide:
     if _BLAS_SUMS_IN_ORDER and wide.shape[-1] <= _ONE_THREAD:
         sums = np.vecdot(wide, other)
     else:
-        sums = (wide * other).sum(axis=-1) + 0.0  # -0.0 becomes 0.0, as it is in a dot product
+        sums = (wide * other).sum(axis=-1) + 0.0  # -0.0 becomes 0.0, as in a dot product
     return 0.0 - sums if metric is Metric.L2 else sums
 
 
 def _rounded(sums: Wide) -> Floats:
-    """Return sums in float32; what it cannot hold is cut off. Writes to `sums`."""
+    """Return sums in float32, clipped to its range. Overwrites `sums`."""
     # `np.clip` takes ten times as long for a few values.
     np.minimum(sums, _LARGEST, out=sums)
     np.maximum(sums, -_LARGEST, out=sums)

@@ -1,10 +1,10 @@
-"""FAISS, imported when it is needed: reading and writing its files, and its selectors.
+"""FAISS, imported when it is needed: reads and writes its files, and makes its selectors.
 
-This is the one place that imports `faiss`, so that one message says how to get it.
+Only this module imports `faiss`, so that a single message says how to install it.
 
-A file is what FAISS writes, and after it 20 bytes that FAISS does not look at: `retridx1`, the
-length of what FAISS wrote (uint64, little endian) and the CRC-32 of its first 64 KiB. They are
-read first, because FAISS, mapping a file that was cut short, can bring the process down.
+A file is what FAISS writes, followed by 20 bytes that FAISS ignores: `retridx1`, the length of
+what FAISS wrote (uint64, little endian) and the CRC-32 of its first 64 KiB. They are read first,
+because mapping a truncated file can make FAISS crash the process.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _HEAD: Final = 1 << 16
 _MAGIC: Final = b"retridx1"
 _TRAILER: Final = struct.Struct("<8sQI")
 _MISSING: Final = "an index needs FAISS: pip install 'retr[cpu]', or 'retr[gpu]' for NVIDIA cards"
-_OLD: Final = "an index needs FAISS 1.14 or later, and {} is installed: pip install -U 'retr[cpu]'"
-_LEAST: Final = (1, 14)  # those before cannot read fast-scan lists that lie outside the index
+_OLD: Final = "an index needs FAISS 1.14 or later, but {} is installed: pip install -U 'retr[cpu]'"
+_LEAST: Final = (1, 14)  # older releases cannot read fast-scan lists outside the index
 
 _CORE_TYPE: Final = "OPENBLAS_CORETYPE"
 _AVX512: Final = {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
@@ -50,18 +50,18 @@ def load_faiss() -> Any:
     if numbers and (int(numbers[1]), int(numbers[2])) < _LEAST:
         raise MissingFaissError(_OLD.format(faiss.__version__))
     if sys.platform == "darwin":
-        # torch brings an OpenMP of its own; with both in one process only a single thread is safe.
+        # torch brings its own OpenMP; with both in one process, only a single thread is safe.
         faiss.omp_set_num_threads(1)
     return faiss
 
 
 @contextmanager
 def _told_core_type() -> Iterator[None]:
-    """Tell the OpenBLAS that is loaded inside which kernels the processor can run.
+    """Tell the OpenBLAS that is loaded inside which kernels the processor supports.
 
-    FAISS's wheels bring OpenBLAS 0.3.15, of 2021. On processors that came later it takes kernels
-    of 2004, and products of matrices, so clustering and batches, take four to five times as
-    long. A library that is loaded already, such as numpy's, has read the variable before.
+    FAISS's wheels contain OpenBLAS 0.3.15 of 2021. On newer processors it chooses kernels of
+    2004, and matrix products, and with them clustering and batches, take four to five times as
+    long. A library that is already loaded, such as numpy's, has read the variable before.
     """
     known = None if _CORE_TYPE in os.environ else _core_type()
     if known is None:
@@ -75,18 +75,18 @@ def _told_core_type() -> Iterator[None]:
 
 
 def _core_type() -> str | None:
-    """Return OpenBLAS's name of kernels that this processor can run; None where it is not said."""
+    """Return OpenBLAS's name for the kernels of this processor; None if unknown."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         return None
     try:
         with Path("/proc/cpuinfo").open() as file:
-            return core_type_of(file.read(1 << 13))  # of the first core or two
+            return core_type_of(file.read(1 << 13))  # the first core or two
     except OSError:
         return None
 
 
 def core_type_of(text: str) -> str | None:
-    """Return the core type for a processor as `/proc/cpuinfo` describes it."""
+    """Return the core type of a processor that `/proc/cpuinfo` describes; None if unknown."""
     fields = dict(_field(line) for line in reversed(text.splitlines()) if ":" in line)
     flags = {*fields.get("flags", "").split()}
     if not flags >= {"avx2", "fma"}:
@@ -121,7 +121,7 @@ def write_index(index: Any, path: Path) -> None:
 
 
 def write_plain(index: Any, path: Path) -> None:
-    """Write what FAISS writes and no more.
+    """Write only what FAISS writes, without the trailer.
 
     Raises:
         OSError: it cannot be written.
@@ -133,7 +133,7 @@ def write_plain(index: Any, path: Path) -> None:
 
 
 def add_trailer(path: Path) -> None:
-    """Write the last bytes of a file, which say that it is whole.
+    """Write the last bytes of a file, which mark it as complete.
 
     Raises:
         OSError: they cannot be written.
@@ -145,21 +145,21 @@ def add_trailer(path: Path) -> None:
 
 
 def read_index(path: Path, source: VectorSource, class_name: str, *, whole: bool = True) -> Any:
-    """Return the FAISS index in a file, mapped where the installed FAISS can.
+    """Return the FAISS index in a file, mapped if the installed FAISS can.
 
-    class_name: the FAISS class that it has to be, such as "IndexFlat".
-    whole:      it is over all of `source`; otherwise over the first vectors of it, and read into
-                memory, so that the others can be added.
+    class_name: the FAISS class that it must have, such as "IndexFlat".
+    whole:      whether it must cover all of `source`; if False, it may cover only the first
+                vectors, and is read into memory so that the others can be added.
 
     Raises:
-        IndexFileError: the file is missing, damaged, or not such an index of `source`.
+        IndexFileError: the file is missing, damaged, or is not such an index of `source`.
     """
     faiss = load_faiss()
     if not path.is_file():
         raise IndexFileError(f"there is no index file {path}")
     _check_ends(path)
     try:
-        # Lists that lie behind the index are mapped by _lists.py, which knows where the file is.
+        # _lists.py maps lists that follow the index, because it knows the path of the file.
         flags = faiss.IO_FLAG_SKIP_IVF_DATA
         flags |= faiss.IO_FLAG_MMAP_IFC if whole else 0
         index = faiss.read_index(str(path), flags)
@@ -170,15 +170,15 @@ def read_index(path: Path, source: VectorSource, class_name: str, *, whole: bool
     wanted = (source.dim, rows, faiss_metric(source.metric))
     if not isinstance(index, getattr(faiss, class_name)) or found != wanted:
         raise IndexFileError(
-            f"the index file {path} is not the one of these vectors: it is a "
-            f"{type(index).__name__} over {index.ntotal} vectors of {index.d} dimensions, and a "
-            f"{class_name} over {len(source)} of {source.dim} for {source.metric} was expected"
+            f"the index file {path} is not the index of these vectors: it is a "
+            f"{type(index).__name__} over {index.ntotal} vectors of {index.d} dimensions, but "
+            f"should be a {class_name} over {len(source)} of {source.dim} for {source.metric}"
         )
     return index
 
 
 def search_parameters(allowed: Bitmap | None) -> Any:
-    """Return FAISS search parameters that let only the allowed positions through.
+    """Return FAISS search parameters that admit only the allowed positions.
 
     They hold a reference to the bitmap, which FAISS reads while it searches.
     """
@@ -195,9 +195,9 @@ def _check_ends(path: Path) -> None:
         file.seek(max(0, length))
         trailer = file.read()
     if length <= 0 or trailer[: len(_MAGIC)] != _MAGIC:
-        raise IndexFileError(f"the index file {path} is damaged: it was cut short, or is another")
+        raise IndexFileError(f"the index file {path} is damaged: it is truncated or not an index")
     if trailer != _TRAILER.pack(_MAGIC, length, zlib.crc32(head[:length])):
-        raise IndexFileError(f"the index file {path} is damaged: its checksum is another")
+        raise IndexFileError(f"the index file {path} is damaged: its checksum does not match")
 
 
 def reason(error: BaseException) -> str:

@@ -1,8 +1,8 @@
-"""Operating points: where on its curve of speed against recall an index is run.
+"""Operating points: where on its curve of speed against recall an index runs.
 
-A kind of index has a few knobs of its own (`ef`, `nprobe`, `shortlist`). An operating point sets
-them all; `Index.points` holds some, fastest first, and `effort` is the number of one of them.
-FAISS files do not keep search parameters, so points are written to JSON and given to `load`.
+Each kind of index has a few knobs (`ef`, `nprobe`, `shortlist`). An operating point sets them all;
+`Index.points` holds several, fastest first, and `effort` is the number of one of them. FAISS files
+do not store search parameters, so points are stored as JSON and passed to `load`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ _MARGIN: Final = 0.5
 
 @dataclass(frozen=True, slots=True, repr=False)
 class OperatingPoint(Mapping[str, int]):
-    """A value for each knob of a kind, integers above 0, held in the knobs' order.
+    """A value for each knob of a kind, an integer above 0, sorted by knob.
 
     Raises:
-        ValueError: a knob is not a name, or its value not an integer above 0.
+        ValueError: a knob is not a name, or its value is not an integer above 0.
     """
 
     knobs: tuple[tuple[str, int], ...] = ()
@@ -50,7 +50,7 @@ class OperatingPoint(Mapping[str, int]):
         return cls(tuple(value.items()))
 
     def to_json(self) -> dict[str, int]:
-        """Return the knobs, as JSON has them."""
+        """Return the knobs as JSON values."""
         return dict(self.knobs)
 
     def __getitem__(self, name: str) -> int:
@@ -70,23 +70,23 @@ class OperatingPoint(Mapping[str, int]):
 
 
 def aimed(recall: float, own: bool) -> float:
-    """Return the recall to reach on the queries at hand, so that others find `recall`.
+    """Return the recall to reach on the queries at hand so that real queries reach `recall`.
 
-    own: whether the queries are of the kind that will be asked. Queries made from the vectors
-         need not be: those of another modality, or between clusters, miss up to twice as much
-         (benchmarks/studies/recalls.py), and so half of what may be missed is aimed for.
+    own: whether the queries are like those that users will ask. Queries made from the vectors
+         need not be: real queries of another modality, or between clusters, miss up to twice as
+         much (benchmarks/studies/recalls.py), so retr then aims halfway between `recall` and 1.
     """
     return recall if own else recall + _MARGIN * (1 - recall)
 
 
 def check_points(points: Sequence[OperatingPoint], default: int, names: set[str]) -> None:
-    """Refuse points that an index whose knobs are called `names` cannot run at.
+    """Refuse points that do not fit an index whose knobs are called `names`.
 
     Raises:
-        ValueError: there are none, one has other knobs, or `default` is the number of none.
+        ValueError: there are none, one has other knobs, or there is no point `default`.
     """
     for point in points:
         if set(point) != names:
-            raise ValueError(f"{point!r} does not set just the knobs {', '.join(sorted(names))}")
+            raise ValueError(f"{point!r} must set exactly the knobs {', '.join(sorted(names))}")
     if not 0 <= default < len(points):
         raise ValueError(f"the default effort {default} is not one of {len(points)} points")

@@ -1,7 +1,7 @@
-"""Exact search where it is done soonest: on a GPU that FAISS has, or on the CPU; answers are alike.
+"""Exact search on the GPU or the CPU, whichever is faster; the answers are the same.
 
-A GPU is begun with, and vectors are brought there, only for as many comparisons as make up for
-that; both stay for later searches. What is measured of it: `python -m retr.benchmarks.studies.gpu`.
+retr starts a GPU, and copies vectors to it, only when the work outweighs the cost; both then serve
+later searches. `python -m retr.benchmarks.studies.gpu` measures when that is.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from .base import (
 )
 from .gpu import devices
 
-# Multiplications from which on a GPU is faster than 16 cores (benchmarks/results/gpu.json).
-_BEGUN: Final = 2e11  # to begin with one takes a second
-_BROUGHT: Final = 1e9
-_BROUGHT_QUERIES: Final = 128  # to bring vectors there takes as long as to compare so many
-_THERE: Final = 1e7
+# The number of multiplications above which a GPU is faster than 16 cores
+# (benchmarks/results/gpu.json).
+_IF_NOT_STARTED: Final = 2e11  # starting one takes a second
+_IF_NOT_THERE: Final = 1e9
+_QUERIES_IF_NOT_THERE: Final = 128  # copying the vectors takes as long as comparing this many
+_IF_THERE: Final = 1e7
 
 
 def scan(source: VectorSource, queries: Floats, k: int, *, allowed: Bitmap | None = None) -> Hits:
-    """Return what `exact.scan` returns, to the last bit; see there."""
+    """Return what `exact.scan` returns, to the last bit."""
     queries = check_queries(queries, source.dim)
     k = as_k(k)
     allowed = check_allowed(allowed, len(source))
@@ -38,7 +39,7 @@ def scan(source: VectorSource, queries: Floats, k: int, *, allowed: Bitmap | Non
 
 
 def _on_gpu(source: VectorSource, queries: Floats, k: int, allowed: Bitmap | None) -> Hits | None:
-    """Return the answer of a GPU; None where there is none, or the CPU is sooner."""
+    """Return a GPU's answer; None if there is no GPU, or the CPU is faster."""
     rows = len(source) if allowed is None else count_allowed(allowed, len(source))
     if not is_worth(rows, source.dim, len(queries), devices.is_started(), is_there=True):
         return None
@@ -52,14 +53,14 @@ def _on_gpu(source: VectorSource, queries: Floats, k: int, allowed: Bitmap | Non
 
 
 def is_worth(rows: int, dim: int, queries: int, is_started: bool, is_there: bool) -> bool:
-    """Return whether a GPU answers sooner than the CPU.
+    """Return whether a GPU answers faster than the CPU.
 
-    is_started: it is in use already.
-    is_there:   the vectors lie there already.
+    is_started: whether the GPU is already in use.
+    is_there:   whether it already holds the vectors.
     """
     work = rows * dim * queries
     if not is_started:
-        return work >= _BEGUN
+        return work >= _IF_NOT_STARTED
     if not is_there:
-        return work >= _BROUGHT and queries >= _BROUGHT_QUERIES
-    return work >= _THERE
+        return work >= _IF_NOT_THERE and queries >= _QUERIES_IF_NOT_THERE
+    return work >= _IF_THERE

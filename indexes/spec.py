@@ -3,10 +3,10 @@
     flat                exact search
     flat@64             a shortlist on the first 64 dimensions, re-ranked on all
     ivfpq@128/256       128 dimensions, then 256, then all
-    hnsw(m=32)          a kind with a parameter, for experts
+    hnsw(m=32)          a parameter of the kind, for experts
 
-A spec is a value: what it prints parses back to the same. Whether a kind exists, and which
-prefixes and parameters it takes, the kind itself says when it builds. Imports nothing heavy.
+A spec is a value that parses back from its printed form. Only when an index is built does its kind
+decide which prefixes and parameters it takes. Imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ class SpecError(ValueError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class IndexSpec:
-    """What index to build.
+    """Which index to build.
 
     kind:   the name of the kind, `[a-z][a-z0-9_]*`.
     dims:   the prefix dimensions, strictly ascending, above 0; the full vector is implied last.
-    params: pairs of a name and a value (int, float, bool or word), held in the names' order; a
-            mapping or the pairs in any order may be given.
+    params: pairs of a name and a value (int, float, bool or word), stored in order of the names;
+            accepts a mapping, or the pairs in any order.
 
-    Two specs are equal when they print the same, so `1`, `1.0` and `true` differ.
+    Two specs are equal if they print the same, so `1`, `1.0` and `true` differ.
 
     Raises:
         SpecError: a field is not as above.
@@ -67,7 +67,7 @@ class IndexSpec:
         object.__setattr__(self, "params", _sorted_params(self.params))
 
     def get(self, name: str, default: Value | None = None) -> Value | None:
-        """Return the value of the parameter called `name`, or `default` where it is not given."""
+        """Return the value of the parameter called `name`, or `default` if it is not given."""
         for given, value in self.params:
             if given == name:
                 return value
@@ -75,7 +75,7 @@ class IndexSpec:
 
     @classmethod
     def parse(cls, text: str) -> IndexSpec:
-        """Return the spec that `text` writes.
+        """Return the spec written in `text`.
 
         Raises:
             SpecError: `text` is not a spec; the message names it and the position, from 1.
@@ -97,7 +97,7 @@ class IndexSpec:
 
 
 class _Parser:
-    """Reads one text from left to right; `at` is the place of the next character, from 0."""
+    """Reads a text from left to right; `at` is the index of the next character, from 0."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -121,7 +121,7 @@ class _Parser:
                     f"a prefix has 1 to {_LARGEST_DIM} dimensions, not {digits}", start
                 )
             if dims and int(digits) <= dims[-1]:
-                raise self.error(f"prefixes ascend, but {digits} follows {dims[-1]}", start)
+                raise self.error(f"prefixes must ascend, but {digits} follows {dims[-1]}", start)
             dims.append(int(digits))
             if not self.accept("/"):
                 return tuple(dims)

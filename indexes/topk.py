@@ -1,4 +1,4 @@
-"""Keeping the best: of hits from many segments, and of candidates that arrive block by block."""
+"""Keeps the best hits of many segments, or of candidates that arrive block by block."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .base import Floats, Hits, Positions
 def merge_hits(hits: Sequence[Hits], k: int) -> Hits:
     """Return the best `k` of several answers to the same q queries.
 
-    Each of `hits` is f32[q, k_i] (or f64, and so is the result then) and i64[q, k_i], padded with
-    -inf and -1, and no number stands in two of them; with `k_i` at least `k` the result is the
-    best `k` of all. What the numbers are is the caller's: positions of one segment, or row
-    numbers across segments. Equal scores stand in ascending number.
+    Each of `hits` is f32[q, k_i] (or f64, as is then the result) and i64[q, k_i], padded with
+    -inf and -1, and no number occurs in two of them; if every `k_i` is at least `k`, the result is
+    the best `k` of all. The numbers are positions of one segment or row numbers across segments,
+    as the caller likes. Equal scores are in ascending order of the numbers.
 
     Raises:
         ValueError: there are no hits, or they are for different numbers of queries.
@@ -34,11 +34,11 @@ def merge_hits(hits: Sequence[Hits], k: int) -> Hits:
 
 
 def keep_best(best: Hits, queries: Positions, positions: Positions, scores: Floats) -> None:
-    """Put candidates among the best so far, in place.
+    """Merge candidates into the best so far, in place.
 
-    best:      what was found before, f32[q, k] and i64[q, k].
+    best:      the best so far, f32[q, k] and i64[q, k].
     queries:   i64[m], the query that each candidate belongs to.
-    positions: i64[m], above every position in `best` and ascending for each query.
+    positions: i64[m], greater than every position in `best`, and ascending for each query.
     scores:    f32[m].
     """
     k = best.scores.shape[1]
@@ -46,7 +46,7 @@ def keep_best(best: Hits, queries: Positions, positions: Positions, scores: Floa
     owner = np.concatenate((held // k, queries))
     all_scores = np.concatenate((best.scores.ravel()[held], scores))
     all_positions = np.concatenate((best.positions.ravel()[held], positions))
-    # The sort is stable and equal scores come in ascending position already.
+    # The sort is stable, and equal scores already come in ascending position.
     order = np.lexsort((-all_scores, owner))
     order, owner, rank = _ranked(order, owner, len(best.scores))
     chosen = rank < k
@@ -56,7 +56,7 @@ def keep_best(best: Hits, queries: Positions, positions: Positions, scores: Floa
 
 
 def kth_best(owner: Positions, scores: NDArray[np.floating], queries: int, k: int) -> Floats:
-    """Return the k-th highest score of each query, -inf where it has fewer; f[queries].
+    """Return the k-th highest score of each query, f[queries]; -inf if it has fewer.
 
     owner: i64[m], the query that each of `scores` belongs to.
     """
@@ -71,7 +71,7 @@ def kth_best(owner: Positions, scores: NDArray[np.floating], queries: int, k: in
 def _ranked(
     order: Positions, owner: Positions, queries: int
 ) -> tuple[Positions, Positions, Positions]:
-    """Return `order`, the owners in that order, and each one's rank under its owner, from 0."""
+    """Return `order`, the owners in that order, and each entry's rank for its owner, from 0."""
     counts = np.bincount(owner, minlength=queries)
     starts = np.cumsum(counts) - counts
     owner = owner[order]

@@ -1,18 +1,17 @@
-"""`retr.build`: a collection made from a source, or brought up to date with it."""
+"""`retr.build` creates a collection from a source, or updates one from it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..indexes.gpu.devices import on_device
 from .collection import Collection, source_options
 from .encoders.base import Encoder, EncoderOptions
+from .segments.opening import check_settings
 from .sources.base import Source
-from .store.shards import DTYPES
 from .store.store import Store
 from .text.analysis import analyzer
 from .values.errors import InputError
@@ -22,13 +21,15 @@ from .values.report import IngestReport, Skipped
 from .values.settings import (
     AUTO,
     DEFAULT_LANGUAGE,
+    DTYPES,
+    Settings,
     TermSettings,
     check_memory,
     check_recall,
     check_spec,
 )
 from .values.types import Document
-from .writing.commits import Birth, check_settings
+from .writing.commits import NewCollection
 from .writing.ingest import Ingest
 
 if TYPE_CHECKING:
@@ -54,58 +55,58 @@ def build(
     progress: bool | None = None,
     **how: Any,
 ) -> Collection:
-    """Build a collection over a source, or bring one that exists up to date with it.
+    """Build a collection from a source, or update an existing one from it.
 
-    source:   a file or folder of texts, a `.jsonl`, `.csv`, `.parquet` or `.npy` file, a BEIR
-              folder, "-" for stdin; any iterable of dicts or texts; Arrow tables, pandas and
-              polars frames, numpy and torch vectors.
-    path:     the folder of the collection, by custom NAME.retr.
-    encoder:  a name such as "static" or "st:all-MiniLM-L6-v2", or an `Encoder`; the built-in
-              one by default, and none at all for a source of vectors.
-    recall:   the recall wanted of searches, above 0 and up to 1, or "exact".
-    memory:   what the index may take, in bytes or as "2GB"; with `recall`.
-    spec:     an index spec, for those who know better than `recall`.
-    dtype:    "float32" or "float16": how vectors are stored; half the size against speed.
-    language: of the texts, for the search by words: "english" by default, "none" for words as
-              they are; kept from the first build on.
+    source:   a file or folder of texts; a `.jsonl`, `.csv`, `.parquet` or `.npy` file; a BEIR
+              folder; "-" for stdin; any iterable of dicts or texts; Arrow tables, pandas and
+              polars frames, numpy arrays and torch tensors of vectors.
+    path:     the collection's folder, by convention NAME.retr.
+    encoder:  a name such as "static" or "st:all-MiniLM-L6-v2", or an `Encoder`; by default the
+              built-in one, or none for a source of vectors.
+    encoder_options: options for an encoder given by name, such as its device.
+    recall:   target recall of the vector index, above 0 and at most 1, or "exact" to compare
+              every vector.
+    memory:   the most memory the index may use, in bytes or as "2GB"; needs `recall`.
+    spec:     an index spec, to choose the index yourself instead of by `recall`.
+    dtype:    how vectors are stored: "float32", or "float16" for half the size and slower search.
+    language: the language of the texts, for search by words: "english" by default, "none" to
+              leave words unchanged. The first build sets it for good.
     options:  how to read the source, see `SourceOptions`.
-    passages: True splits every text into passages, False none; None splits files, not records.
-    size:     the characters of a passage.
-    progress: show progress on stderr; None does on a terminal.
+    passages: True splits every text into passages, False splits none; None splits the texts of
+              files but not records.
+    size:     the length of a passage in characters.
+    progress: show progress on stderr; None shows it on a terminal only.
     how:      fields of `SourceOptions` by name: `id="doi"`, `text=["title", "abstract"]`, …
 
-    Documents that are there unchanged are not encoded again; those that came from this source
-    before and have vanished from it are deleted. What was done is in `Collection.report`.
+    Unchanged documents are not encoded again. Documents that an earlier build took from this
+    source and that are gone from it are deleted. `Collection.report` says what was done.
 
     Raises:
-        InputError: the source is empty or malformed, or an option has no meaning.
-        SpaceMismatchError: the collection exists, with another encoder's vectors.
+        InputError: the source is empty or malformed, or an option is invalid.
+        SpaceMismatchError: the collection exists and holds another encoder's vectors.
     """
     from .sources import open_source
 
-    settings = _settings(recall, memory, spec, dtype)
+    fields = _fields(recall, memory, spec, dtype)
     terms = TermSettings(analyzer(language or DEFAULT_LANGUAGE).name)
     opened = open_source(source, source_options(options, how))
     device = encoder_options.device if encoder_options else None
     store = Store(Path(path))
     if store.exists():
         collection = Collection(path, encoder=encoder, options=encoder_options)
-        check_settings(collection.space, settings)
+        check_settings(collection.space, Settings(**fields))
         _check_dtype(collection, dtype)
         _check_language(collection, language)
         collection.ingest(opened, passages, size, progress, vanish=True)
     else:
         store.check_target()
         opened, chosen = _choose_encoder(opened, encoder, encoder_options or EncoderOptions())
-        settings |= {
-            "lexical": terms.to_json(),
-            "fusion": default_fusion(chosen.space.family).to_json(),
-        }
+        fields |= {"terms": terms, "fusion": default_fusion(chosen.space.family)}
+        settings = Settings(**fields)
         report = _first(store, opened, chosen, settings, passages, size, progress)
         collection = Collection(path, encoder=chosen, device=device)
         collection.report = report
-    with on_device(device):
-        collection.settle(settings, terms, progress)
+    collection.settle(fields, terms, progress)
     return collection
 
 
@@ -113,22 +114,22 @@ def _first(
     store: Store,
     source: Source,
     encoder: Encoder,
-    settings: Mapping[str, Any],
+    settings: Settings,
     passages: bool | None,
     size: int | None,
     progress: bool | None,
 ) -> IngestReport:
     loading = {"name": encoder.name, "options": encoder.options.to_json()}
-    birth = Birth(encoder.space, loading, settings, encoder.modalities)
+    new = NewCollection(encoder.space, loading, settings, encoder.modalities)
     with choose_progress(progress) as shown:
-        ingest = Ingest(store, birth, encoder, None, shown, passages=passages, size=size)
+        ingest = Ingest(store, new, encoder, None, shown, passages=passages, size=size)
         return ingest.run(source, vanish=False)
 
 
 def _choose_encoder(
     source: Source, given: str | Encoder | None, options: EncoderOptions
 ) -> tuple[Source, Encoder]:
-    """Return the encoder of a new collection, and the source with nothing taken from it."""
+    """Return a source that still yields every item, and the encoder of a new collection."""
     from .encoders import resolve
 
     if given is not None and (isinstance(given, Encoder) or given != "vectors"):
@@ -149,13 +150,13 @@ def _choose_encoder(
     if given is not None:
         raise InputError(
             f"{source.name or 'the source'}: holds no vectors; "
-            "name their column with --vector, or choose another encoder"
+            "name the column that has them with --vector, or choose another encoder"
         )
     return rest, resolve(DEFAULT_ENCODER, options)
 
 
 class _Resumed(Source):
-    """A source of which some items were looked at already."""
+    """A source that starts with the items already read from it."""
 
     def __init__(self, source: Source, items: Iterator[Document | Skipped]) -> None:
         self._source = source
@@ -169,44 +170,45 @@ class _Resumed(Source):
             yield item
 
 
-def _settings(
+def _fields(
     recall: float | str | None, memory: int | str | None, spec: str | None, dtype: str | None
 ) -> dict[str, Any]:
-    settings: dict[str, Any] = {}
+    """Return the fields of `Settings` that were chosen."""
+    fields: dict[str, Any] = {}
     if recall is not None and spec is not None:
-        raise InputError("give a recall or a spec, not both: a spec is measured, not tuned")
+        raise InputError("give recall or spec, not both: a spec is used as it is, not tuned")
     if recall is not None:
-        settings["recall"] = check_recall(recall)
-        settings["spec"] = AUTO
+        fields["recall"] = check_recall(recall)
+        fields["spec"] = AUTO
     if memory is not None and recall is None:
-        raise InputError("memory says what the index for a recall may take: give a recall, too")
+        raise InputError("memory limits the index chosen for a recall: give recall, too")
     if memory is not None:
-        settings["memory"] = check_memory(memory)
+        fields["memory"] = check_memory(memory)
     if spec is not None:
-        settings["spec"] = check_spec(spec)
+        fields["spec"] = check_spec(spec)
     if dtype is not None:
         if dtype not in DTYPES:
-            raise InputError(f"dtype {dtype!r} is not known; use {' or '.join(DTYPES)}")
-        settings["dtype"] = dtype
-    return settings
+            raise InputError(f"unknown dtype {dtype!r}; use {' or '.join(DTYPES)}")
+        fields["dtype"] = dtype
+    return fields
 
 
 def _check_language(collection: Collection, language: str | None) -> None:
-    known = TermSettings.of(collection.settings)
+    known = Settings.of(collection.settings).terms
     if language is None or known is None:
         return
-    wanted, there = analyzer(language).language, analyzer(known.analyzer).language
-    if there != wanted:
+    given, stored = analyzer(language).language, analyzer(known.analyzer).language
+    if stored != given:
         raise InputError(
-            f"{collection.path}: its texts are searched as {there}, not {wanted}; "
-            "build another collection for that"
+            f"{collection.path}: its texts are indexed as {stored}, not {given}; "
+            f"build another collection for {given}"
         )
 
 
 def _check_dtype(collection: Collection, dtype: str | None) -> None:
-    known = collection.settings.get("dtype", DTYPES[0])
+    known = Settings.of(collection.settings).dtype
     if dtype is not None and dtype != known:
         raise InputError(
             f"{collection.path}: its vectors are stored as {known}, not {dtype}; "
-            "build another collection for that"
+            f"build another collection for {dtype}"
         )

@@ -1,6 +1,7 @@
-"""The collection: the folder with everything in it, and the object a user holds.
+"""The collection: a folder that holds everything, and the object that opens it.
 
-What only writers need is imported where it is used, so that a search starts sooner.
+Modules that only writers need are imported inside the methods that write, so that a first search
+starts sooner.
 """
 
 from __future__ import annotations
@@ -9,32 +10,32 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, overload
+from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
 import numpy as np
 
-from ..indexes.base import MissingFaissError
 from ..indexes.gpu.devices import on_device
 from .encoders.base import Encoder, EncoderOptions, Space
 from .filters.allowed import allowed_rows
 from .info import overview
 from .results.results import Results
 from .search.path import check_k, search
-from .search.plan import QUERY_BLOCK, Sides, check_mode
+from .search.plan import QUERY_BLOCK, SearchPlan, check_mode
 from .search.queries import as_queries
 from .search.rerank import DEFAULT_DEPTH, Reranker, Reranking, Score, open_reranker
-from .segments.opening import stored_encoder
+from .segments.opening import check_settings, stored_encoder
 from .segments.snapshot import Snapshot, open_newest
 from .store.manifest import Role
 from .store.store import Store
 from .values.errors import InputError, ReadOnlyError, RetrError
 from .values.progress import choose_progress
 from .values.report import IngestReport
-from .values.settings import IndexWish, check_recall, check_spec
+from .values.settings import Settings, check_recall, check_spec
 from .values.types import Query
 
 log = logging.getLogger("retr.collection")
@@ -42,6 +43,7 @@ log = logging.getLogger("retr.collection")
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+    from .search.options import SearchOptions
     from .sources import SourceOptions
     from .sources.base import Source
     from .upgrade.backfill import BackfillReport
@@ -49,11 +51,11 @@ if TYPE_CHECKING:
 
 
 class Collection:
-    """Documents that can be searched, in a folder on disk.
+    """Searchable documents in a folder on disk.
 
-    Make one with `retr.build`, open one with `retr.open`. A collection looks at one generation
-    until `refresh` moves it on; its own writes move it on by themselves. `search` may be called
-    from many threads at once.
+    Create one with `retr.build`, open one with `retr.open`. The object reads one generation of
+    the collection until `refresh` moves it to the newest; its own writes move it too. `search`
+    may be called from many threads at once.
     """
 
     def __init__(
@@ -70,7 +72,7 @@ class Collection:
         self._refresh_seconds = refresh_seconds
         self._lock = threading.Lock()
         self._encoders: dict[Space, Encoder] = {}
-        self._former: dict[Space, Encoder | None] = {}
+        self._old_encoders: dict[Space, Encoder | None] = {}
         self._device = device or (options.device if options is not None else None)
         self._rerankers: dict[str, Reranker] = {}
         self.report = IngestReport()
@@ -81,21 +83,21 @@ class Collection:
                 options = replace(options or EncoderOptions(), device=device)
             self._encoders[self.space] = self._check_encoder(encoder, options)
 
-    # --- what it is
+    # --- properties
 
     @property
     def path(self) -> Path:
-        """The folder."""
+        """The collection's folder."""
         return self._store.path
 
     @property
     def generation(self) -> int:
-        """The number of the generation this object looks at."""
+        """The number of the generation that this object reads."""
         return self._snapshot.manifest.generation
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """What was chosen when the collection was built."""
+        """The settings chosen when the collection was built."""
         return self._snapshot.manifest.settings
 
     @property
@@ -105,16 +107,16 @@ class Collection:
 
     @property
     def encoder(self) -> Encoder:
-        """The encoder of queries and new documents, loaded when it is first asked for."""
+        """The encoder of queries and new documents, loaded on first use."""
         return self._encoder_of(self._snapshot)
 
     @property
     def has_passages(self) -> bool:
-        """Whether documents were split, so that a row is a passage."""
+        """Whether documents were split into passages, so that a row is a passage."""
         return self._snapshot.has_passages
 
     def __len__(self) -> int:
-        """Return the number of rows: documents, or passages where they were split."""
+        """Return the number of rows: documents, or passages if documents were split."""
         return len(self._snapshot)
 
     def __contains__(self, id: object) -> bool:
@@ -124,7 +126,7 @@ class Collection:
         return f"Collection({str(self.path)!r}, {len(self):,} rows, {self.space.encoder})"
 
     def info(self) -> dict[str, Any]:
-        """Return what there is to know, as JSON values: counts, sizes, segments, spaces."""
+        """Describe the collection as JSON values: counts, sizes, segments, spaces, upgrade."""
         return overview(self._snapshot, self.path)
 
     # --- reading
@@ -136,29 +138,14 @@ class Collection:
         k: int = ...,
         *,
         vector: ArrayLike | None = ...,
-        mode: str | None = ...,
-        where: str | None = ...,
-        recall: float | str | None = ...,
-        ids: Sequence[str] | None = ...,
-        passages: bool = ...,
-        explain: bool = ...,
-        rerank: str | Reranker | Score | None = ...,
-        rerank_depth: int = ...,
+        **options: Unpack[SearchOptions],
     ) -> Results: ...
     @overload
     def search(
         self,
         query: Sequence[Query] | list[str] | tuple[str, ...],
         k: int = ...,
-        *,
-        mode: str | None = ...,
-        where: str | None = ...,
-        recall: float | str | None = ...,
-        ids: Sequence[str] | None = ...,
-        passages: bool = ...,
-        explain: bool = ...,
-        rerank: str | Reranker | Score | None = ...,
-        rerank_depth: int = ...,
+        **options: Unpack[SearchOptions],
     ) -> list[Results]: ...
     def search(
         self,
@@ -177,29 +164,29 @@ class Collection:
     ) -> Results | list[Results]:
         """Return the k best hits for a query, or for each of several.
 
-        query:    a text or a `Query`; a list of them gives a list of results.
-        vector:   f32[dim], or f32[q, dim] for several queries, in place of texts; beside one
-                  text it stands for what the encoder would make of it.
+        query:    a text or a `Query`; a list of them returns a list of results.
+        vector:   f32[dim], or f32[q, dim] for several queries, to search without texts. Together
+                  with one text, it is used in place of the encoder's vector for that text.
         mode:     "hybrid" ranks by vectors and words, "dense" by vectors alone, "lexical" by words
-                  alone; None is hybrid where the collection and the query have both.
-        where:    search among the documents that meet a SQL condition on their metadata, such as
+                  alone; None is hybrid if the collection and the query have both.
+        where:    search only documents whose metadata meets this SQL condition, such as
                   "year >= 2020 and lang = 'en'"; needs the extra `filter`.
-        recall:   what of the true best the vectors' index is to find, along the curve that was
-                  measured on it; "exact" compares every vector; None is what it is set to.
-        ids:      search among these documents only.
-        passages: let several passages of one document stand in the results; otherwise the best.
-        explain:  say of each hit why it was found, in `Hit.why`.
-        rerank:   order the first hits anew: the name of a cross-encoder such as
+        recall:   target recall of the vector index (0 to 1), looked up on the curve measured for
+                  it; "exact" compares every vector; None uses the index's own setting.
+        ids:      search only the documents with these ids.
+        passages: return every matching passage of a document; by default, only its best.
+        explain:  fill in `Hit.why` with the reasons for each hit.
+        rerank:   reorder the first hits with a slower model: the name of a cross-encoder such as
                   "cross-encoder/ms-marco-MiniLM-L6-v2" (needs the extra `st`), a `Reranker`, or
                   a function that takes a query and a list of texts and returns their scores.
-        rerank_depth: how many of the first hits are reranked, or k where that is more.
+        rerank_depth: how many of the first hits to rerank; k if k is larger.
 
         Raises:
-            InputError: the query is empty, the vector does not fit, k is out of range, or the
-            condition names a column that is not there or does not parse.
+            InputError: the query is empty, the vector has the wrong shape or values, k is out of
+                range, or the condition does not parse or names an unknown column.
         """
         k, chosen = check_k(k), check_mode(mode)
-        wanted = None if recall is None else check_recall(recall)
+        target = None if recall is None else check_recall(recall)
         reranking = None if rerank is None else self._reranking(rerank, rerank_depth)
         self._refresh_when_due()
         snapshot = self._snapshot
@@ -209,20 +196,20 @@ class Collection:
         for start in range(0, len(asked), QUERY_BLOCK):
             block = asked[start : start + QUERY_BLOCK]
             with on_device(self._device):
-                sides = Sides(
+                plan = SearchPlan(
                     snapshot,
                     block,
                     chosen,
                     lambda: self._encoder_of(snapshot),
                     rows,
-                    wanted,
-                    lambda: self._former_of(snapshot),
+                    target,
+                    lambda: self._old_encoder_of(snapshot),
                 )
-                found += search(sides, k, passages=passages, explain=explain, rerank=reranking)
+                found += search(plan, k, passages=passages, explain=explain, rerank=reranking)
         return found if many else found[0]
 
     def refresh(self) -> int:
-        """Move to the newest generation and return its number; cheap where there is none."""
+        """Move to the newest generation and return its number; cheap if there is no newer one."""
         with self._lock:
             newest = self._store.generations()
             if newest and newest[0] != self.generation:
@@ -231,7 +218,7 @@ class Collection:
         return self.generation
 
     def verify(self) -> list[str]:
-        """Compare every file with its checksum; return one line for each that is wrong."""
+        """Check every file against its checksum; return one line for each damaged file."""
         return self._store.verify()
 
     # --- writing
@@ -246,12 +233,13 @@ class Collection:
         progress: bool | None = None,
         **how: Any,
     ) -> IngestReport:
-        """Add documents; one whose id is there already replaces it.
+        """Add documents; a document with a known id replaces the old one.
 
         source, options, passages, size, progress, how: as for `retr.build`.
 
         Raises:
-            InputError: the source is empty or malformed; what came before it is kept.
+            InputError: the source is empty or malformed; documents read before the error are
+                kept.
         """
         from .sources import open_source
 
@@ -267,107 +255,83 @@ class Collection:
         *,
         vanish: bool,
     ) -> IngestReport:
-        """Take in a source that is open; `add` and `retr.build` are the ways to call it."""
-        from .writing.commits import Birth
+        """Ingest an open source; called by `add` and `retr.build`."""
+        from .writing.commits import NewCollection
         from .writing.ingest import Ingest
 
-        self._check_writable()
-        self.refresh()
-        manifest = self._snapshot.manifest
-        modalities = self.encoder.modalities
-        birth = Birth(self.space, manifest.encoder, manifest.settings, modalities)
-        with choose_progress(progress) as shown:
+        with self._writing() as snapshot, choose_progress(progress) as shown:
+            encoder = self.encoder
+            loading, settings = snapshot.manifest.encoder, snapshot.settings
+            new = NewCollection(snapshot.space, loading, settings, encoder.modalities)
             ingest = Ingest(
-                self._store,
-                birth,
-                self.encoder,
-                self._snapshot,
-                shown,
-                passages=passages,
-                size=size,
+                self._store, new, encoder, snapshot, shown, passages=passages, size=size
             )
             try:
                 self.report = ingest.run(source, vanish=vanish)
             finally:
                 self._move_to(ingest.snapshot)
-        self._clear_away()
         return self.report
 
     def delete(self, ids: str | Sequence[str]) -> int:
-        """Delete documents by id; return how many there were. Unknown ids are passed over."""
+        """Delete documents by id and return how many were deleted. Unknown ids are ignored."""
         from .writing.commits import delete_rows
         from .writing.merging import merge_small
 
-        wanted = list(dict.fromkeys([ids] if isinstance(ids, str) else ids))
-        wrong = next((id for id in wanted if not isinstance(id, str)), None)
+        asked = list(dict.fromkeys([ids] if isinstance(ids, str) else ids))
+        wrong = next((id for id in asked if not isinstance(id, str)), None)
         if wrong is not None:
-            raise InputError(f"delete: the id {wrong!r} is not a text")
-        self._check_writable()
+            raise InputError(f"delete: the id {wrong!r} is not a string")
         documents = 0
 
         def select(newest: Snapshot) -> Any:
             nonlocal documents
-            found = [rows for rows in newest.rows_of(wanted) if len(rows)]
+            found = [rows for rows in newest.rows_of(asked) if len(rows)]
             documents = len(found)
             return np.concatenate(found) if found else np.empty(0, np.int64)
 
-        changed, _ = delete_rows(self._store, select, self._snapshot)
-        if changed is not None:
-            self._move_to(merge_small(self._store, changed))
-            self._clear_away()
+        with self._writing() as snapshot:
+            changed, _ = delete_rows(self._store, select, snapshot)
+            if changed is not None:
+                self._move_to(merge_small(self._store, changed))
         return documents
 
     def index(self, spec: str) -> None:
-        """Build an index of this spec over the vectors, in place of scanning them exactly.
+        """Build an index with this spec over the vectors, instead of scanning them exactly.
 
         Raises:
-            InputError: the spec does not parse, there is no such kind, or there are no vectors.
+            InputError: the spec does not parse, its kind is unknown, or there are no vectors.
             MissingFaissError: faiss is not installed.
         """
         from .writing import commits, indexing
 
         spec = check_spec(spec)
-        commits.check_settings(self.space, {"spec": spec})
-        self._check_writable()
-        stored = self._snapshot.manifest.encoder
-        snapshot = commits.change_settings(self._store, {"spec": spec}, stored, self._snapshot)
-        wish = IndexWish.of(snapshot.manifest.settings)
-        with on_device(self._device):
-            self._move_to(indexing.index_all(self._store, snapshot, wish))
-        self._clear_away()
+        check_settings(self.space, Settings(spec=spec))
+        with self._writing() as snapshot:
+            loading = snapshot.manifest.encoder
+            snapshot = commits.change_settings(self._store, {"spec": spec}, loading, snapshot)
+            self._move_to(indexing.index_all(self._store, snapshot))
 
     def settle(
-        self, settings: Mapping[str, Any], terms: TermSettings, progress: bool | None = None
+        self, fields: Mapping[str, Any], terms: TermSettings, progress: bool | None = None
     ) -> None:
-        """Store what was chosen at a build, and index what has no index yet.
+        """Store the settings chosen for a build, and index what has no index yet.
 
-        terms:    how texts become terms, where the collection does not keep their words yet.
-        progress: show it on stderr; None does on a terminal.
+        fields:   fields of `Settings`, by name; the others stay.
+        terms:    how texts become terms, used if the collection does not index words yet.
+        progress: show progress on stderr; None shows it on a terminal only.
         """
-        from .values.settings import TermSettings
         from .writing import commits, indexing
 
-        commits.check_settings(self.space, settings)
+        check_settings(self.space, Settings(**fields))
         encoder = self.encoder
         loading = {"name": encoder.name, "options": encoder.options.to_json()}
-        self._move_to(commits.change_settings(self._store, settings, loading, self._snapshot))
-        if TermSettings.of(self.settings) is None:
-            self._move_to(indexing.index_words(self._store, self._snapshot, terms))
-        wish = IndexWish.of(self.settings)
-        try:
-            if not wish.is_open:
-                with choose_progress(progress) as shown:
-                    late = indexing.LATE
-                    self._move_to(
-                        indexing.index_all(
-                            self._store, self._snapshot, wish, late=late, progress=shown
-                        )
-                    )
-        except MissingFaissError as error:
-            log.warning(
-                "the segments are scanned exactly, without the index %s: %s", wish.spec, error
-            )
-        self._clear_away()
+        with self._writing() as snapshot, choose_progress(progress) as shown:
+            snapshot = commits.change_settings(self._store, fields, loading, snapshot)
+            self._move_to(snapshot)
+            if snapshot.settings.terms is None:
+                snapshot = indexing.index_words(self._store, snapshot, terms)
+                self._move_to(snapshot)
+            self._move_to(indexing.settle(self._store, snapshot, shown))
 
     def tune(
         self,
@@ -378,33 +342,30 @@ class Collection:
     ) -> dict[str, Any]:
         """Measure the indexes again, and fit the weight of vectors against words.
 
-        queries: of the kind that will be asked; without them the indexes are measured on queries
+        queries: queries like those that users will ask; None measures the indexes on queries
                  made from the vectors.
-        qrels:   grade by document id by query id, which the weight is fitted on; the queries need
-                 ids then. Without judgments the weight stays.
-        recall:  what the indexes are set to; None keeps what was asked for before.
+        qrels:   {query id: {document id: grade}}, to fit the weight on; the queries then need
+                 ids. None keeps the weight.
+        recall:  the new target recall of the indexes; None keeps the present one.
 
-        Returns {"indexes": what was measured on each, "fusion": the fit or None}.
+        Returns {"indexes": the measurements of each index, "fusion": the fit or None}.
 
         Raises:
             InputError: too few queries are judged, or there is nothing to tune.
-            MissingExtraError: ir_measures is not installed, for a fit.
+            MissingExtraError: a fit needs ir_measures, which is not installed.
         """
         from .tuning import tune
 
-        self._check_writable()
-        self.refresh()
-        wanted = None if recall is None else check_recall(recall)
+        target = None if recall is None else check_recall(recall)
         asked = None if queries is None else as_queries(list(queries), None)[0]
-        with on_device(self._device):
-            snapshot, report = tune(
-                self._store, self._snapshot, asked, qrels, wanted, lambda: self.encoder
+        with self._writing() as snapshot:
+            tuned, report = tune(
+                self._store, snapshot, asked, qrels, target, lambda: self._encoder_of(snapshot)
             )
-        self._move_to(snapshot)
-        self._clear_away()
+            self._move_to(tuned)
         return report
 
-    # --- another encoder
+    # --- replacing the encoder
 
     def upgrade(
         self,
@@ -421,72 +382,71 @@ class Collection:
         progress: bool | None = None,
         seed: int = 0,
     ) -> dict[str, Any]:
-        """Begin to replace the encoder: queries are the new one's from now on.
+        """Start replacing the encoder: from now on, the new encoder encodes the queries.
 
-        A sample is embedded by both, a bridge takes queries to the vectors that are there, and no
-        other vector is touched. `map_upgrade` and `backfill` turn those over, `finish_upgrade`
-        drops the old ones, `rollback_upgrade` goes back at any time before.
+        Both encoders embed a sample of rows, and a bridge fitted on it carries queries over to the
+        old vectors; no other vector changes. `map_upgrade` and `backfill` replace the old vectors,
+        `finish_upgrade` drops them, and until then `rollback_upgrade` can go back at any time.
 
-        to:      the new encoder, with its options.
-        sample:  how many rows are embedded for it.
-        queries: of the kind that will be asked: some hundreds help where an encoder treats
-                 queries in a way of its own.
-        qrels:   grade by document id by query id, for queries with ids: then the report says
-                 quality, and else agreement with the new encoder's own ranking.
+        to:      the new encoder: its name or an `Encoder`.
+        options: options for an encoder given by name.
+        sample:  how many rows to embed for the fit.
+        queries: queries like those that users will ask. A few hundred help if an encoder encodes
+                 queries differently from documents.
+        qrels:   {query id: {document id: grade}}, for queries with ids. With them the report
+                 gives quality; without, agreement with the new encoder's own ranking.
         dry_run: only measure and report.
-        force:   begin although the report says that the two encoders have nothing in common.
-        both:    have the old encoder encode texts that are searched for as well, for the old
-                 vectors. None does where judged queries say that a bridge is worse than that.
-        confirm: is given the report, and begins nothing where it returns False.
+        force:   start even if the report finds nothing in common between the two encoders.
+        both:    also have the old encoder encode each query text, to search the old vectors. None
+                 does so if the judged queries show that this beats the bridge alone.
+        confirm: called with the report; the upgrade does not start if it returns False.
+        progress: show progress on stderr; None shows it on a terminal only.
+        seed:    of the choice of the sample.
 
-        Returns {"started": whether it has begun, "from", "to", "gate": what was measured}.
+        Returns {"started": whether the upgrade has started, "from", "to", "gate": the
+        measurements}.
 
         Raises:
-            InputError: an upgrade is under way, the encoder is of the same space, there is no
-                text to embed, nothing was found in common and `force` is not given, or `both` is
-                and the old encoder cannot be loaded.
+            InputError: an upgrade is already under way, the encoder is of the same space, there is
+                no text to embed, the encoders have nothing in common and `force` is not set, or
+                `both` is set and the old encoder cannot be loaded.
         """
-        from .upgrade.starting import Wanted, start
+        from .upgrade.starting import UpgradeRequest, start
 
-        self._check_writable()
-        self.refresh()
-        wanted = Wanted(
+        request = UpgradeRequest(
             to, options or EncoderOptions(), sample, dry_run, force, both, confirm, seed
         )
         asked = [] if queries is None else as_queries(list(queries), None)[0]
-        snapshot, encoder = self._snapshot, wanted.opened(self.path)
-        moved, report = start(
-            self._store,
-            snapshot,
-            encoder,
-            wanted,
-            (asked, qrels),
-            lambda: self._encoder_of(snapshot),
-            progress,
-        )
-        if report["started"]:
-            self._encoders[encoder.space] = encoder
-            self._move_to(moved)
-            self._clear_away()
+        with self._writing() as snapshot:
+            encoder = request.opened(self.path)
+            started, report = start(
+                self._store,
+                snapshot,
+                encoder,
+                request,
+                (asked, qrels),
+                lambda: self._encoder_of(snapshot),
+                progress,
+            )
+            if report["started"]:
+                self._encoders[encoder.space] = encoder
+                self._move_to(started)
         return report
 
     def map_upgrade(self, progress: bool | None = None) -> int:
-        """Map the old vectors to where the new encoder's queries look for them; return how many.
+        """Map the old vectors into the new encoder's space; return how many were mapped.
 
-        No encoder is called. Rows with a mapped vector are found better than through the bridge,
-        and still await the new encoder's.
+        No encoder is called. A mapped vector is found better than an old one through the bridge;
+        the row still awaits the new encoder's vector.
 
         Raises:
             InputError: no upgrade is under way.
         """
         from .upgrade.steps import map_all
 
-        self._check_writable()
-        self.refresh()
-        with choose_progress(progress) as shown:
-            snapshot, mapped = map_all(self._store, self._snapshot, shown)
-        self._move_to(snapshot)
-        self._clear_away()
+        with self._writing() as snapshot, choose_progress(progress) as shown:
+            changed, mapped = map_all(self._store, snapshot, shown)
+            self._move_to(changed)
         return mapped
 
     def backfill(
@@ -498,91 +458,84 @@ class Collection:
         clicks: Mapping[str, float] | None = None,
         progress: bool | None = None,
     ) -> BackfillReport:
-        """Embed rows anew, by the encoder of the queries; run it again to go on.
+        """Re-embed rows with the encoder of the queries; call it again to continue.
 
-        rows, seconds: stop after so many, or so long; None goes on to the last row.
-        order:   "clicks", "residual" (first those that the map is expected to miss by most where it
-                 matters) or "random"; None takes the first that there is something to go by.
+        rows:    re-embed at most this many rows; None has no limit.
+        seconds: stop after this long; None has no limit.
+        order:   which rows to embed first: "clicks" (those that users open most), "residual" (those
+                 whose new vectors are expected to improve searches most) or "random". None takes
+                 the first of these that has the data it needs.
         clicks:  how often each document was opened or found, by id.
+        progress: show progress on stderr; None shows it on a terminal only.
 
         Raises:
-            InputError: nothing awaits it, or the order asks for what is not there.
+            InputError: no row awaits re-embedding, or the data for the order is missing.
         """
         from .upgrade.backfill import backfill
 
-        self._check_writable()
-        self.refresh()
-        with on_device(self._device), choose_progress(progress) as shown:
-            run = backfill(self._store, self._snapshot, self.encoder, shown, order, clicks)
+        with self._writing() as snapshot, choose_progress(progress) as shown:
+            run = backfill(self._store, snapshot, self.encoder, shown, order, clicks)
             try:
                 report = run.run(rows, seconds)
             finally:
                 self._move_to(run.snapshot)
-        self._clear_away()
         return report
 
     def finish_upgrade(self, *, keep_mapped: bool = False, drop_rest: bool = False) -> None:
-        """Drop the old vectors: from then on there is no way back.
+        """Drop the old vectors; after that, there is no way back.
 
-        keep_mapped: although rows have mapped vectors only; `backfill` can go on later.
-        drop_rest:   although rows have neither, and are found by their words alone then.
+        keep_mapped: finish even if some rows have mapped vectors only; `backfill` can embed them
+                     later.
+        drop_rest:   finish even if some rows have neither; only their words find them then.
 
         Raises:
             InputError: no upgrade is under way, or rows still await the new encoder.
         """
         from .upgrade.steps import finish
 
-        self._check_writable()
-        self.refresh()
         kept = {"keep_mapped": keep_mapped, "drop_rest": drop_rest}
-        self._move_to(finish(self._store, self._snapshot, **kept))
-        self._clear_away()
+        with self._writing() as snapshot:
+            self._move_to(finish(self._store, snapshot, **kept))
 
     def rollback_upgrade(self, *, encoder: str | Encoder | None = None) -> int:
         """Go back to the old encoder at once; return how many rows await it.
 
-        What was added or changed since has vectors of the newer encoder only and stays to be
-        found, through a bridge, until `backfill` has embedded it with the old one.
+        Documents added or changed since the upgrade started have vectors of the new encoder only.
+        A bridge keeps them findable until `backfill` has re-embedded them with the old one.
 
-        encoder: the old one, where it cannot be loaded by the name that is stored.
+        encoder: the old encoder, if it cannot be loaded by its stored name.
 
         Raises:
             InputError: no upgrade is under way, or the old encoder cannot be loaded.
         """
         from .upgrade.steps import old_encoder, roll_back
 
-        self._check_writable()
-        self.refresh()
-        former = old_encoder(self._snapshot, encoder, self._encoders, self.path)
-        self._encoders[former.space] = former
-        self._move_to(roll_back(self._store, self._snapshot))
-        self._clear_away()
+        with self._writing() as snapshot:
+            old = old_encoder(snapshot, encoder, self._encoders, self.path)
+            self._encoders[old.space] = old
+            self._move_to(roll_back(self._store, snapshot))
         status = self.upgrade_status()
         return int(status["rows"]) - int(status["new"])
 
     def upgrade_status(self) -> dict[str, Any]:
-        """Return where an upgrade stands, as JSON values: shares, rate, what was measured."""
-        from .upgrade.steps import status
+        """Return the progress of an upgrade as JSON values: shares, rate, measurements."""
+        from .upgrade.status import status
 
         return status(self._snapshot)
 
     def compact(self) -> None:
-        """Merge the segments, leave out the deleted rows, and clear away what is not needed."""
+        """Merge the segments, drop deleted rows, and remove files that are no longer needed."""
         from .writing.indexing import index_all
         from .writing.merging import merge_all
 
-        self._check_writable()
-        self.refresh()
-        snapshot = merge_all(self._store, self._snapshot)
-        wish = IndexWish.of(snapshot.manifest.settings)
-        if any(s.index for s in snapshot.manifest.of_role(Role.DENSE)):
-            with on_device(self._device):
-                snapshot = index_all(self._store, snapshot, wish)
-        self._move_to(snapshot)
-        self._clear_away()
+        with self._writing() as snapshot:
+            snapshot = merge_all(self._store, snapshot)
+            if any(s.index for s in snapshot.manifest.of_role(Role.DENSE)):
+                snapshot = index_all(self._store, snapshot)
+            self._move_to(snapshot)
 
     def vacuum(self) -> list[str]:
-        """Remove files that the last two generations do not need; return their names."""
+        """Remove files that the last two generations do not need; return the files' names."""
         return self._store.vacuum()
 
     def __enter__(self) -> Self:
@@ -606,47 +559,64 @@ class Collection:
     def _warn_of_damage(self, generation: int) -> None:
         if self._damaged:
             log.warning(
-                "%s is damaged: opened generation %d, read-only, until: "
+                "%s is damaged: opened generation %d, read-only; to write again: "
                 "retr index repair --index %s",
                 self._store.manifest_path(self._damaged[0]),
                 generation,
                 self.path,
             )
 
+    @contextmanager
+    def _writing(self) -> Iterator[Snapshot]:
+        """Yield the newest generation to a writer; afterwards, remove the files it replaced.
+
+        The writer moves this object to each commit it makes, so a later error undoes nothing.
+
+        Raises:
+            ReadOnlyError: the newest generation is damaged.
+        """
+        self._check_writable()
+        self.refresh()
+        with on_device(self._device):
+            yield self._snapshot
+        self._store.vacuum()
+
     def _check_writable(self) -> None:
         if self._damaged:
             raise ReadOnlyError(
-                f"{self.path}: is read-only, its newest generation is damaged; "
-                f"go on from the last whole one with: retr index repair --index {self.path}"
+                f"{self.path}: is read-only because its newest generation is damaged; "
+                f"go back to the last undamaged one with: retr index repair --index {self.path}"
             )
 
     def _encoder_of(self, snapshot: Snapshot) -> Encoder:
-        """Return the encoder of a generation, which may have another one than this object's."""
+        """Return the encoder of a generation, which may differ from this object's own."""
         with self._lock:
             known = self._encoders.get(snapshot.space)
             if known is None:
-                asked = None if self._device is None else EncoderOptions(device=self._device)
-                known = self._check_encoder(None, asked, snapshot)
+                options = None if self._device is None else EncoderOptions(device=self._device)
+                known = self._check_encoder(None, options, snapshot)
                 self._encoders[snapshot.space] = known
             return known
 
-    def _former_of(self, snapshot: Snapshot) -> Encoder | None:
-        """Return the encoder that an upgrade leaves; None, and a warning, where it is not there."""
-        from .upgrade.steps import former_encoder
+    def _old_encoder_of(self, snapshot: Snapshot) -> Encoder | None:
+        """Return the old encoder of an upgrade; warn and return None if it cannot be loaded."""
+        from .upgrade.steps import load_old_encoder
 
         upgrade = snapshot.manifest.upgrade
         if upgrade is None:
             return None
         space = snapshot.spaces[upgrade.source]
         with self._lock:
-            if space not in self._former:
+            if space not in self._old_encoders:
                 try:
-                    known = self._encoders.get(space)
-                    self._former[space] = known or former_encoder(snapshot, upgrade, self.path)
+                    known = self._encoders.get(space) or load_old_encoder(
+                        snapshot, upgrade, self.path
+                    )
+                    self._old_encoders[space] = known
                 except RetrError as error:
-                    log.warning("%s; queries reach the old vectors through a bridge alone", error)
-                    self._former[space] = None
-            return self._former[space]
+                    log.warning("%s; queries reach the old vectors through the bridge only", error)
+                    self._old_encoders[space] = None
+            return self._old_encoders[space]
 
     def _check_encoder(
         self,
@@ -654,11 +624,11 @@ class Collection:
         options: EncoderOptions | None,
         snapshot: Snapshot | None = None,
     ) -> Encoder:
-        """Return the encoder asked for, or the collection's own, if it is of this space."""
+        """Return the encoder given, or the collection's own, checked to be of its space."""
         return stored_encoder((snapshot or self._snapshot).manifest, given, options, self.path)
 
     def _reranking(self, rerank: object, depth: int) -> Reranking:
-        """Return how to rerank; a model that is loaded by its name stays with the collection."""
+        """Return how to rerank; a model loaded by name stays loaded with the collection."""
         depth = check_k(depth, "rerank_depth")
         if not isinstance(rerank, str):
             return Reranking(open_reranker(rerank), depth)
@@ -676,23 +646,19 @@ class Collection:
         if due is not None and time.monotonic() - self._looked >= due:
             self.refresh()
 
-    def _clear_away(self) -> None:
-        """Remove what merges have replaced; a reader keeps what it has mapped."""
-        self._store.vacuum()
-
 
 def source_options(options: SourceOptions | None, how: Mapping[str, Any]) -> SourceOptions:
-    """Return the options of a source, those given by name over those given as an object.
+    """Return the options of a source; options given by name override those of the object.
 
     Raises:
-        InputError: there is no option of that name.
+        InputError: an option has an unknown name.
     """
     from .sources import SourceOptions
 
     known = [field.name for field in fields(SourceOptions)]
     for name in how:
         if name not in known:
-            raise InputError(f"there is no option {name!r} of a source; there are {known}")
+            raise InputError(f"unknown source option {name!r}; the options are {', '.join(known)}")
     return replace(options or SourceOptions(), **how)
 
 
@@ -704,21 +670,21 @@ def open(
     device: str | None = None,
     refresh_seconds: float | None = None,
 ) -> Collection:
-    """Open a collection that exists.
+    """Open an existing collection.
 
-    path:            its folder.
-    encoder:         only where it cannot be loaded by the name that is stored: one's own, or a
-                     model that has moved. It has to be of the collection's space.
-    options:         other options for the encoder, such as `max_length`.
-    device:          where to encode, search and build: "cpu", "cuda" or "cuda:1"; None is a GPU
-                     where there is one that torch, or FAISS, can use.
-    refresh_seconds: look for a newer generation before a search, at most this often; None looks
+    path:            the collection's folder.
+    encoder:         needed only if the encoder cannot be loaded by its stored name, such as your
+                     own encoder, or a model that has moved. It must be of the collection's space.
+    options:         options for the encoder, such as `max_length`, in place of the stored ones.
+    device:          where to encode, search and build: "cpu", "cuda" or "cuda:1"; None uses a GPU
+                     if torch or FAISS can use one.
+    refresh_seconds: before a search, look for a newer generation, at most this often; None looks
                      only when `refresh` is called.
 
     Raises:
-        CollectionNotFoundError: there is none.
-        SpaceMismatchError: the encoder is of another space; both are printed.
-        DamagedError: it cannot be read.
+        CollectionNotFoundError: the folder holds no collection.
+        SpaceMismatchError: the encoder is of another space; the message names both.
+        DamagedError: the collection cannot be read.
     """
     return Collection(
         path, encoder=encoder, options=options, device=device, refresh_seconds=refresh_seconds

@@ -1,4 +1,4 @@
-"""`open_image`, where programs written for retr 0.1 find it; it lives in `values.images`."""
+"""Keeps the import path of retr 0.1 for `open_image`, which now lives in `values.images`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What there is to know of a collection: counts, sizes, segments, spaces, an upgrade."""
+"""The description of a collection: counts, sizes, segments, spaces, an upgrade."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .segments.snapshot import Snapshot
 
 
 def overview(snapshot: Snapshot, path: Path) -> dict[str, Any]:
-    """Return it as JSON values."""
+    """Return the description of a collection as JSON values."""
     manifest = snapshot.manifest
     return {
         "path": str(path),
@@ -43,10 +43,10 @@ def overview(snapshot: Snapshot, path: Path) -> dict[str, Any]:
 
 
 def _upgrade(snapshot: Snapshot) -> dict[str, Any] | None:
-    """Return what `info` says of an upgrade, None where vectors are all of one space."""
+    """Return the state of an upgrade, None if all vectors are of one space."""
     if not snapshot.crossings:
         return None
-    from .upgrade.steps import status
+    from .upgrade.status import status
 
     found = status(snapshot)
     return {name: found[name] for name in ("state", "from", "to", "share")}

@@ -1,4 +1,4 @@
-"""Tuning a collection: its indexes measured again, and its two sides weighed on judged queries."""
+"""Tuning a collection: measure its indexes again, and fit the weight of its two rankers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .segments.measured import summary
 from .segments.snapshot import Snapshot
 from .store.store import Store
 from .values.errors import InputError
-from .values.settings import AUTO, IndexWish
+from .values.settings import AUTO
 from .values.types import Query
 from .writing import commits, indexing
 
@@ -24,17 +24,18 @@ def tune(
     recall: float | None,
     encoder: Callable[[], Encoder],
 ) -> tuple[Snapshot, dict[str, Any]]:
-    """Do what `Collection.tune` says; return the new snapshot and the report.
+    """Tune as `Collection.tune` says; return the new snapshot and the report.
 
     Raises:
-        InputError: there is nothing to tune, judgments come without queries, or too few are judged.
+        InputError: there is nothing to tune, judgments come without queries, or too few queries
+            are judged.
     """
     has_index = any(s.index is not None and not s.index.exact for s in snapshot.dense)
     if qrels is None and not has_index:
         raise InputError(
-            f"{store.path}: there is nothing to tune: its vectors are compared one by one (an "
-            "index is built for a recall below 1, such as 0.95, and for more vectors than these "
-            "where they are few), and no judged queries are given"
+            f"{store.path}: there is nothing to tune: it scans its vectors without an index, and "
+            "no judged queries are given; give judged queries, or build an index for a recall "
+            "below 1, such as 0.95 (a collection of few vectors gets none)"
         )
     fusion = None
     if qrels is not None:
@@ -44,7 +45,7 @@ def tune(
             raise InputError("tune: judgments need their queries; give both")
         fitted = fit_fusion(snapshot, queries, qrels, encoder)
         snapshot = commits.change_settings(
-            store, {"fusion": fitted.fusion.to_json()}, snapshot.manifest.encoder, snapshot
+            store, {"fusion": fitted.fusion}, snapshot.manifest.encoder, snapshot
         )
         fusion = {
             "weight": fitted.fusion.weight,
@@ -54,12 +55,11 @@ def tune(
             "nDCG@10_held_out": round(fitted.after, 4),
         }
     if has_index:
-        if recall is not None:  # or the next build would index anew, for the recall of before
-            settings = {"recall": recall} | ({"spec": AUTO} if recall >= 1 else {})
-            snapshot = commits.change_settings(store, settings, snapshot.manifest.encoder, snapshot)
+        if recall is not None:  # or the next build would rebuild the index for the old recall
+            fields = {"recall": recall} | ({"spec": AUTO} if recall >= 1 else {})
+            snapshot = commits.change_settings(store, fields, snapshot.manifest.encoder, snapshot)
         if recall is not None and recall >= 1:
-            wish = IndexWish.of(snapshot.manifest.settings)
-            snapshot = indexing.index_all(store, snapshot, wish)
+            snapshot = indexing.index_all(store, snapshot)
         else:
             vectors = None if queries is None else encode(queries, snapshot.space, encoder)
             snapshot = indexing.measure_all(store, snapshot, recall, vectors)

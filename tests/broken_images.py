@@ -101,11 +101,14 @@ def bad() -> dict[str, tuple[bytes, str]]:
         "flipped.png": (bytes(flipped), "damaged"),
         "header only.png": (png[:24], "damaged"),
         "bomb.png": (bomb(), "pixels"),
-        "noise.jpg": (np.random.default_rng(5).bytes(2000), "no image"),
-        "text.jpg": (b"this is no image\n" * 20, "no image"),
+        "noise.jpg": (np.random.default_rng(5).bytes(2000), "not an image"),
+        "text.jpg": (b"this is no image\n" * 20, "not an image"),
         "page.png": (b"<!doctype html><html><body>404</body></html>", "web page"),
         "drawing.png": (b'<?xml version="1.0"?><svg width="9"/>', "SVG"),
-        "program.png": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n", "no image"),
+        "program.png": (
+            b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n",
+            "not an image",
+        ),
     }
 
 

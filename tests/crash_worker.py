@@ -39,10 +39,10 @@ from retr.retrieval.store.manifest import Manifest
 from retr.retrieval.store.staging import Staging
 from retr.retrieval.store.store import Store
 from retr.retrieval.values.progress import Silent
-from retr.retrieval.values.settings import IndexWish, TermSettings
+from retr.retrieval.values.settings import Settings, TermSettings
 from retr.retrieval.values.types import Document
 from retr.retrieval.writing import commits, indexing, merging
-from retr.retrieval.writing.commits import Birth
+from retr.retrieval.writing.commits import NewCollection
 from retr.retrieval.writing.ingest import WINDOW_BATCHES, Ingest
 
 Contents = dict[str, str]
@@ -153,9 +153,9 @@ class Step:
     def run(self, store: Store, encoder: ToyEncoder) -> None:
         snapshot = Snapshot(store, store.read()[0]) if store.exists() else None
         if self.puts:
-            settings = {} if snapshot is None else snapshot.manifest.settings
-            birth = Birth(encoder.space, {"name": encoder.name, "options": {}}, settings)
-            run = Ingest(store, birth, encoder, snapshot, Silent(), flush_seconds=0)
+            settings = Settings() if snapshot is None else snapshot.settings
+            new = NewCollection(encoder.space, {"name": encoder.name, "options": {}}, settings)
+            run = Ingest(store, new, encoder, snapshot, Silent(), flush_seconds=0)
             source = open_source(
                 [Document(id, text, metadata={"n": len(text)}) for id, text in self.puts.items()],
                 SourceOptions(name=self.name),
@@ -206,7 +206,12 @@ def texts(numbers: range, version: int = 1) -> Contents:
     return {f"d{i}": f"document {i} of version {version}" for i in numbers}
 
 
-FLAT = IndexWish("flat")
+def index_flat(store: Store, snapshot: Snapshot) -> None:
+    loading = snapshot.manifest.encoder
+    snapshot = commits.change_settings(store, {"spec": "flat"}, loading, snapshot)
+    indexing.index_all(store, snapshot)
+
+
 WORDS = TermSettings("english:1")
 STEPS = [
     Step("build", texts(range(40)), "shelf"),
@@ -214,10 +219,7 @@ STEPS = [
     Step("add", texts(range(50, 70))),
     Step("delete", removes=("d50", "d69", "d15")),
     Step("words", then=lambda store, snapshot: indexing.index_words(store, snapshot, WORDS)),
-    Step(
-        "index",
-        then=lambda store, snapshot: indexing.index_all(store, snapshot, IndexWish("flat")),
-    ),
+    Step("index", then=lambda store, snapshot: index_flat(store, snapshot)),
     *[Step(f"add {i}", texts(range(80 + i, 81 + i))) for i in range(5)],
     Step("add and merge", texts(range(30, 90), 3)),
     Step("delete much", removes=tuple(f"d{i}" for i in range(35, 60))),
@@ -226,7 +228,7 @@ STEPS = [
     Step(
         "settings",
         then=lambda store, snapshot: commits.change_settings(
-            store, {"spec": "flat"}, snapshot.manifest.encoder, snapshot
+            store, {"memory": 10**9}, snapshot.manifest.encoder, snapshot
         ),
     ),
     Step("delete all", removes=tuple(f"d{i}" for i in range(100))),

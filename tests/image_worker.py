@@ -20,7 +20,7 @@ from toy_images import ToyImageEncoder
 from retr.retrieval.sources import open_source
 from retr.retrieval.store.store import Store
 from retr.retrieval.values.progress import Silent
-from retr.retrieval.writing.commits import Birth
+from retr.retrieval.writing.commits import NewCollection
 from retr.retrieval.writing.ingest import Ingest
 
 
@@ -37,10 +37,10 @@ class Slow(ToyImageEncoder):
 def main(folder: Path, collection: Path, log: Path) -> None:
     encoder = Slow()
     encoder.log = log
-    birth = Birth(
+    new = NewCollection(
         encoder.space, {"name": encoder.name, "options": {}}, modalities=encoder.modalities
     )
-    ingest = Ingest(Store(collection), birth, encoder, None, Silent(), flush_seconds=0.0)
+    ingest = Ingest(Store(collection), new, encoder, None, Silent(), flush_seconds=0.0)
     ingest.run(open_source(str(folder)), vanish=False)
 
 

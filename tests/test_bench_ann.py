@@ -236,7 +236,7 @@ def test_no_setting_is_asked_what_the_one_before_it_was_just_asked():
     answers = np.empty((7, 1000, 10), np.int64)
     recorder = Recorder()
     found = ann_worker._one_by_one(
-        recorder, [{"n": n} for n in range(7)], queries, answers, Turn(), 0.0
+        recorder, [{"n": n} for n in range(7)], queries, answers, Turn(), {"least": 0.0}
     )
     assert len(found) == 7
     assert (answers == np.arange(1000)[None, :, None]).all()  # each asked all, in its own place

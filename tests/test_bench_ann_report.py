@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from retr.benchmarks.ann import keep
+from retr.benchmarks.ann import report
 from retr.benchmarks.ann.report import blocks, is_comparison, text_of, write
 from retr.benchmarks.ann.results import Measure, collect
 from retr.benchmarks.ann.text import records
@@ -128,10 +128,10 @@ def test_the_report_says_it_all_and_runs_nothing_of_it(out):
 
 def test_one_file_keeps_all_that_the_tables_need(out, tmp_path, capsys):
     kept = tmp_path / "ann.json"
-    keep.STUDY.main([str(out), "--out", str(kept)])
+    report.STUDY.main([str(out), "--out", str(kept)])
     printed = capsys.readouterr().out
     shutil.rmtree(out / "tiny-2k")
-    keep.STUDY.main(["--show", str(kept)])
+    report.STUDY.main(["--show", str(kept)])
     assert capsys.readouterr().out == printed
     result = json.loads(kept.read_bytes())
     [data] = result["datasets"]
@@ -151,7 +151,7 @@ def test_the_results_kept_here_are_of_what_they_say():
             for system in data["systems"]:
                 made = system["build"]["environment"]
                 assert made["commit"] or made["recorded_in"]
-        titles = [table.title for table in keep.tables(result)]
+        titles = [table.title for table in report.tables(result)]
         assert titles[-2:] == ["How each was built", "Machine and versions"]
         assert sum("At each recall" in title for title in titles) == len(result["datasets"])
 

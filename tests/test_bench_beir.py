@@ -495,7 +495,7 @@ def test_settings_that_change_the_figures_have_folders_of_their_own(folder):
         ({"spec": "nonsense("}, "spec 'nonsense('"),
         ({"split": "dev"}, "no judgments 'dev'; there are test"),
         ({"encoder": "nope:1"}, "nope"),
-        ({"encoder": ToyEncoder(), "options": EncoderOptions(max_length=3)}, "already made"),
+        ({"encoder": ToyEncoder(), "options": EncoderOptions(max_length=3)}, "already exists"),
     ],
 )
 def test_options_that_cannot_be_used(folder, options, said):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from retr.commands.bench import app
+from retr.cli import app
 from retr.commands.judging import judge, text_of
 from retr.retrieval.encoders import resolve
 from retr.retrieval.evaluation import compare, evaluate
@@ -142,7 +142,10 @@ def test_runs_of_the_same_name_are_told_apart_by_their_folders(files, tmp_path):
         (["{base}", "{qrels}", "--absent", "maybe"], "maybe"),
         (["{base}", "{qrels}", "--queries", "{queries}"], "--against"),
         (["{base}", "{qrels}", "--confidence", "95"], "confidence"),
-        (["{base}", "{qrels}", "--against", "{other}", "--moved", "-1"], "moved is -1"),
+        (
+            ["{base}", "{qrels}", "--against", "{other}", "--moved", "-1"],
+            "--moved -1: give a number of queries",
+        ),
         (["{base}", "{qrels}", "--moved", "3"], "--against"),
         (["{base}", "{qrels}", "--seed", "-1"], "seed -1"),
         (["{base}", "{qrels}", "-m", "RR", "-m", "NumRet", "-m", "NumQ"], "NumRet, NumQ"),
@@ -226,7 +229,7 @@ def test_bench_datasets_lists_the_registry():
 
 def test_nothing_heavy_is_imported_for_the_help():
     code = (
-        "import sys; from retr.commands.bench import app; "
+        "import sys; from retr.cli import app; "
         "import typer; typer.main.get_command(app); "
         "print([m for m in ('numpy', 'pyarrow', 'scipy', 'ir_measures', 'faiss', 'torch') "
         "if m in sys.modules])"

@@ -116,8 +116,9 @@ def help_of(name: str, run: Any, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def without_typer(text: str) -> str:
-    """Leave out what releases of typer write differently: brackets, and types of arguments."""
+    """Leave out what releases of typer write differently: brackets, types, where lines break."""
     text = re.sub(r" +<[\w\[\]]+>|  \[required\]|[\[\]{}]|\.\.\.", "", text)
+    text = re.sub(r"(\w-)\n\s*", r"\1", text)  # lines that end in a hyphen end elsewhere then
     return " ".join(text.split())
 
 
@@ -161,6 +162,7 @@ def test_the_docs_name_no_command_that_is_not_there() -> None:
 
 def test_help_of_every_command_imports_nothing_heavy() -> None:
     heavy = ("numpy", "faiss", "pyarrow", "torch", "rich", "tokenizers", "pandas", "bs4")
+    heavy += ("pydantic",)  # of typer 0.29 and later
     calls = [name.split()[1:] for name in COMMANDS]
     code = (
         "import sys\nfrom retr import cli\n"
@@ -174,8 +176,9 @@ def test_help_of_every_command_imports_nothing_heavy() -> None:
 def test_a_search_into_a_pipe_imports_no_more_than_it_needs(index: Path) -> None:
     code = (
         "import sys\nfrom retr import cli\n"
-        f"cli.run_command(['search', 'bee', '--index', {str(index)!r}])\n"
-        "print([n for n in ('rich', 'torch', 'faiss', 'bs4', 'pathspec') if n in sys.modules])"
+        f"cli.run_command(['search', 'bee', '-k', '3', '--index', {str(index)!r}])\n"
+        "unwanted = ('rich', 'torch', 'faiss', 'bs4', 'pathspec', 'pydantic')\n"
+        "print([n for n in unwanted if n in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
@@ -383,13 +386,13 @@ WRONG = {
     "index info --index nowhere": "there is no collection here",
     "index verify --index nowhere": "there is no collection here",
     "index repair --index nowhere": "there is no collection here",
-    "search": "nothing to look for",
+    "search": "no query is given",
     "search '' --index INDEX": "the query is empty",
     "search bee -k 0 --index INDEX": "k is 0",
     "search bee -k 1000000 --index INDEX": "k is 1000000",
     "search bee -k x": "'-k'",
     "search bee car": "see: retr search --help",
-    "search bee --queries f": "one of them",
+    "search bee --queries f": "give either a query",
     "search bee --run out": "--queries",
     "search --queries nofile --index INDEX": "nofile",
     "search --vector nofile": "nofile",
@@ -511,7 +514,7 @@ def test_an_interrupted_build_goes_on(tmp_path: Path) -> None:
     assert running.returncode == 130, err
     assert out == b""
     kept = "what was encoded is kept" if path.exists() else "nothing is kept yet"
-    assert err == f"interrupted: {kept}; run the same command again to go on\n"
+    assert err == f"interrupted: {kept}; run the same command again to continue\n"
     ended = process("index", "build", "-", "--index", path, stdin=None, input=data)
     assert ended.records[0]["documents"] == 2000
 
@@ -594,7 +597,9 @@ def test_what_a_collection_holds_on_a_terminal(index: Path) -> None:
     assert shown.splitlines()[0] == str(index)
     assert re.search(r"^  documents +4$", shown, re.MULTILINE)
     assert re.search(r"static:\d", shown)
-    assert on_terminal(80, "index", "verify", "--index", index).out == "all well: 5 files\n"
+    assert (
+        on_terminal(80, "index", "verify", "--index", index).out == "no problems: 5 files checked\n"
+    )
 
 
 def test_a_broken_object_on_stdin_is_named_and_is_no_text(tmp_path: Path) -> None:
@@ -610,3 +615,16 @@ def test_a_broken_object_on_stdin_is_named_and_is_no_text(tmp_path: Path) -> Non
     assert "stdin, line 1" in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / ".retr").exists()
+
+
+def test_a_command_reads_its_values_without_pydantic(index: Path) -> None:
+    """Which newer releases of typer import for it, at a tenth of a second a command."""
+    code = (
+        "import sys\nfrom retr import cli\n"
+        f"cli.run_command(['search', 'bee', '-k', '1', '--ids', '-', '--index', {str(index)!r}])\n"
+        "print('pydantic' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, input="a\n"
+    )
+    assert done.stdout.splitlines()[-1] == "False"

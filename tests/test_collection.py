@@ -272,12 +272,12 @@ def bad_queries() -> Iterator[tuple[dict[str, object], str]]:
     yield {"query": "ok", "vector": [1.0]}, r"shape \(1,\)"
     yield {"query": "ok", "vector": [[0.0] * 24]}, "one text"
     yield {"query": ["ok"], "vector": [0.0] * 24}, "one text"
-    yield {"query": "ok", "mode": "fast"}, "no mode 'fast'; there is hybrid, dense, lexical"
+    yield {"query": "ok", "mode": "fast"}, "no mode 'fast'; the modes are hybrid, dense, lexical"
     yield {"query": retr.Query("", [1.0] * 24)}, "the query is empty"
     yield {"vector": [1.0] * 24, "mode": "lexical"}, "a query has none"
     yield {"vector": [1.0, 2.0]}, r"shape \(2,\)"
     yield {"vector": np.zeros((2, 2, 2))}, "shape"
-    yield {"vector": ["a"] * 24}, "not one of numbers"
+    yield {"vector": ["a"] * 24}, "does not hold numbers"
     yield {"vector": [float("nan")] * 24}, "NaN"
     yield {"vector": [float("inf")] * 24}, "infinity"
     yield {"vector": [0.0] * 24}, "zero"
@@ -298,7 +298,7 @@ def test_no_collection_there(tmp_path: Path) -> None:
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("dear all")
-    with pytest.raises(InputError, match="folder of something else"):
+    with pytest.raises(InputError, match="folder with other contents"):
         retr.build(ANIMALS, tmp_path, encoder=ToyEncoder())
     with pytest.raises(InputError, match="is a file"):
         retr.build(ANIMALS, tmp_path / "letter.txt", encoder=ToyEncoder())
@@ -316,7 +316,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
         ({"recall": 0.9, "spec": "flat"}, "not both"),
         ({"spec": "flta"}, "flta"),
         ({"spec": "flat@"}, "flat@"),
-        ({"spec": "flat@64/32"}, "prefixes ascend"),
+        ({"spec": "flat@64/32"}, "prefixes must ascend"),
         ({"dtype": "int8"}, "dtype 'int8'"),
         ({"encoder": "statc"}, "static"),
         ({"colour": "red"}, "colour"),

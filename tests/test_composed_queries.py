@@ -140,18 +140,18 @@ def test_words_count_in_a_composed_query_only_where_that_is_chosen(mixed: retr.C
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        (lambda p: Query(without="red"), "leaves everything"),
+        (lambda p: Query(without="red"), "asks for nothing"),
         (lambda p: Query("red", without="red", weights={"without": 1}), "cancel each other out"),
         (lambda p: Query("red", without=" "), "is empty"),
         (lambda p: Query(["red", ""]), "is empty"),
         (lambda p: Query(["red", 3]), "is a int"),
         (lambda p: Query("red", image=p / "gone.png"), "gone.png: there is no such file"),
-        (lambda p: Query(image=p / "text.jpg"), "text.jpg: is no image"),
+        (lambda p: Query(image=p / "text.jpg"), "text.jpg: is not an image"),
         (lambda p: Query(image=b""), "empty"),
         (lambda p: Query(image=3), "not a int"),
         (lambda p: Query(image="https://example.org/a.jpg"), "address"),
         (lambda p: Query(image=p), "cannot be read"),
-        (lambda p: Query(image=picture("red"), vector=np.ones(8)), "stands for all"),
+        (lambda p: Query(image=picture("red"), vector=np.ones(8)), "replaces the whole query"),
     ],
 )
 def test_what_cannot_be_asked(
@@ -187,5 +187,5 @@ def test_an_encoder_of_texts_says_what_to_do(tmp_path: Path) -> None:
     own = retr.build(np.eye(3), tmp_path / "v.retr", progress=False)
     with pytest.raises(InputError, match="your own vectors"):
         own.search(Query(image=picture("red")))
-    with pytest.raises(InputError, match="by the words of texts alone"):
+    with pytest.raises(InputError, match="searches by words only"):
         c.search(Query("red", without="blue"), mode="lexical")

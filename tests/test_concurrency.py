@@ -330,7 +330,7 @@ def test_a_folder_with_names_like_ours_is_not_taken_for_a_collection(
 ) -> None:
     (tmp_path / folder / "2026").mkdir(parents=True)
     (tmp_path / folder / "letter.txt").write_text("dear all")
-    with pytest.raises(RetrError, match="folder of something else"):
+    with pytest.raises(RetrError, match="folder with other contents"):
         retr.build(of_version(0), tmp_path, encoder=encoder())
     assert {p.name for p in tmp_path.rglob("*")} == {folder, "2026", "letter.txt"}
 

@@ -394,7 +394,7 @@ def test_prompts_are_put_before_the_texts(family: str) -> None:
 
 def test_functions_are_not_opened_by_name() -> None:
     encoder = made("functions")
-    with pytest.raises(InputError, match="give it again with encoder=from_functions\\('trigrams'"):
+    with pytest.raises(InputError, match="pass it again with encoder=from_functions\\('trigrams'"):
         resolve(encoder.name)
 
 

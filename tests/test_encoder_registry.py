@@ -124,7 +124,7 @@ def test_what_is_no_name_is_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (EncoderOptions(metric="manhattan"), "metric 'manhattan' is not known; use cosine, ip, l2"),
+        (EncoderOptions(metric="manhattan"), "unknown metric 'manhattan'; use cosine, ip, l2"),
         (EncoderOptions(metric=""), "metric ''"),
         (EncoderOptions(max_length=0), "max length of 0"),
         (EncoderOptions(max_length=-5), "max length of -5"),
@@ -142,7 +142,7 @@ def test_options_wrong_everywhere_are_refused_before_anything_is_loaded(
 def test_an_encoder_is_taken_as_it_is_and_without_options() -> None:
     encoder = from_functions("mine", ones)
     assert resolve(encoder) is encoder
-    with pytest.raises(InputError, match="'functions:mine' is already made, so max_length"):
+    with pytest.raises(InputError, match="'functions:mine' already exists, so max_length"):
         resolve(encoder, EncoderOptions(max_length=3))
     with pytest.raises(InputError, match="device"):
         resolve(encoder, EncoderOptions(device="cpu"))
@@ -194,8 +194,8 @@ def test_an_entry_point_does_not_take_a_family_of_ours(package: Callable[[str, s
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("def Plug(): pass", "is no Encoder class"),
-        ("class Plug: family = 'plug'", "is no Encoder class"),
+        ("def Plug(): pass", "is not an Encoder class"),
+        ("class Plug: family = 'plug'", "is not an Encoder class"),
         ("from retr.retrieval.encoders.vectors import VectorsEncoder as Plug", "'vectors'"),
         ("from retr.retrieval.encoders.base import Encoder as Plug", "family None"),
     ],
@@ -346,7 +346,7 @@ def test_an_error_of_the_function_is_the_users_own() -> None:
         ({"encode_documents": 3}, "encode_documents is a int, not a function"),
         ({"encode_queries": "x"}, "encode_queries is a str, not a function"),
         ({"dim": 0}, "dim is 0"),
-        ({"metric": "manhattan"}, "metric 'manhattan' is not known"),
+        ({"metric": "manhattan"}, "unknown metric 'manhattan'"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments: dict[str, Any], said: str) -> None:
@@ -359,7 +359,7 @@ def test_items_that_are_no_texts_are_refused() -> None:
     encoder = from_functions("mine", ones)
     with pytest.raises(InputError, match="a list of texts, not one str"):
         encoder.encode_documents("abc")
-    with pytest.raises(InputError, match="item 1 is not a str but NoneType"):
+    with pytest.raises(InputError, match="item 1 is of type NoneType"):
         encoder.encode_queries(["a", None])  # type: ignore[list-item]
 
 
@@ -429,7 +429,7 @@ def test_own_vectors_need_their_dimension_in_the_name(name: str) -> None:
 )
 def test_own_vectors_take_no_option_about_text(options: EncoderOptions) -> None:
     (option,) = options.to_json()
-    with pytest.raises(InputError, match=f"so {option} has no meaning"):
+    with pytest.raises(InputError, match=f"so {option} does not apply"):
         resolve("vectors:3", options)
 
 

@@ -1,4 +1,4 @@
-"""The code in docs/evaluation.md runs, and what it says of defaults is so."""
+"""The code in docs/evaluation.md runs, and the defaults are those that it names."""
 
 from __future__ import annotations
 

@@ -253,11 +253,11 @@ def test_trec_eval_s_own_code_computes_what_people_publish() -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("ndgc@10", "near: nDCG@10"),
-        ("recall@10", "near: R@10"),
-        ("rcap@10", "near: R_cap@10"),
-        ("precsion@5", "near: P@5"),
-        ("qwerty", "known are AP, "),
+        ("ndgc@10", "similar: nDCG@10"),
+        ("recall@10", "similar: R@10"),
+        ("rcap@10", "similar: R_cap@10"),
+        ("precsion@5", "similar: P@5"),
+        ("qwerty", "known: AP, "),
         ("ndcg_cut_10", "trec_eval's name; write nDCG@10"),
         ("recall_100", "write R@100"),
         ("map", "write AP"),
@@ -265,7 +265,7 @@ def test_trec_eval_s_own_code_computes_what_people_publish() -> None:
         ("P", "needs a cutoff, as in P@10"),
         ("R_cap", "write R_cap@K"),
         ("R_cap(p=1)@5", "write R_cap@K"),
-        ("nDCG@0", "cutoff 0 is not a whole number of at least 1"),
+        ("nDCG@0", "cutoff 0 is not a whole number from 1"),
         ("P@-5", "cutoff -5"),
         ("nDCG@True", "cutoff True"),
         ("R_cap@1.5", "cutoff 1.5"),
@@ -323,10 +323,10 @@ def test_a_measure_whose_library_is_missing_says_how_to_install_it() -> None:
         ({"1": {None: 1.0}}, QRELS, "id None"),
         ({"1": {1.5: 1.0}}, QRELS, "id 1.5"),
         ({"1": {"": 1.0}}, QRELS, "id ''"),
-        ({"1": {1: 1.0, "1": 2.0}}, QRELS, "the same as strings"),
-        ({1: {}, "1": {}}, QRELS, "the same as strings"),
-        ([("1", "a", 1.0), ("1", "a", 2.0)], QRELS, "'a' comes twice for query '1'"),
-        ([("1", {"a": 1.0}), ("1", {"a": 1.0})], QRELS, "'1' comes twice"),
+        ({"1": {1: 1.0, "1": 2.0}}, QRELS, "become the same string"),
+        ({1: {}, "1": {}}, QRELS, "become the same string"),
+        ([("1", "a", 1.0), ("1", "a", 2.0)], QRELS, "'a' occurs twice for query '1'"),
+        ([("1", {"a": 1.0}), ("1", {"a": 1.0})], QRELS, "'1' occurs twice"),
         ([("1", "a")], QRELS, "a hit is str"),
         (["1 Q0 a 1 1 t"], QRELS, "an item is str"),
         (7, QRELS, "cannot read a int as a run"),
@@ -362,7 +362,7 @@ def test_a_run_of_which_nothing_is_judged_is_remarked_upon(caplog) -> None:
         evaluate(RUN, QRELS, "AP")
         assert not caplog.records
         evaluate({"1": {"doc-a": 1.0}}, QRELS, "AP")
-    assert "belong together" in caplog.text
+    assert "do the run and the qrels match" in caplog.text
 
 
 def test_more_queries_than_one_batch_holds_keep_their_values() -> None:
@@ -386,7 +386,7 @@ def test_an_evaluation_survives_json(tmp_path: Path) -> None:
 def test_asking_for_what_was_not_evaluated_says_what_was() -> None:
     result = evaluate(RUN, QRELS, ["AP"])
     assert result["MAP"] == result["AP"]
-    with pytest.raises(InputError, match=r"nDCG@10 was not evaluated for run; there are AP"):
+    with pytest.raises(InputError, match=r"nDCG@10 was not evaluated for run; it has AP"):
         result["nDCG@10"]
 
 

@@ -144,7 +144,7 @@ def test_a_wrong_line_of_a_run_is_named(tmp_path: Path, line: str, said: str) ->
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("q 0 d", "3 columns, where the lines before have 4"),
+        ("q 0 d", "3 columns, but the lines before have 4"),
         ("q 0 d 1 1", "5 columns"),
         ("q 0 d yes", "judgment 'yes'"),
         ("q 0 d 0.5", "judgment '0.5'"),
@@ -194,7 +194,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path, read) -> None:
 
 def test_a_gzipped_run_that_is_cut_short_is_not_taken_for_whole(tmp_path: Path) -> None:
     lines = b"".join(b"q Q0 d%d 1 1 t\n" % i for i in range(9999))
-    with pytest.raises(InputError, match="cut short or damaged"):
+    with pytest.raises(InputError, match="truncated or damaged"):
         read_run(file(tmp_path, gzip.compress(lines)[:-40]))
 
 
@@ -237,7 +237,7 @@ def test_trec_qrels_read_back_negative_judgments_too(tmp_path: Path) -> None:
         ({"q": {"a": math.nan}}, "t", "score nan is not a finite number"),
         ({"q": {"a": "x"}}, "t", "score 'x'"),
         ({"q": ["a"]}, "t", "a hit is str"),
-        ([("q", {"a": 1.0}), ("q", {"b": 1.0})], "t", "'q' comes twice"),
+        ([("q", {"a": 1.0}), ("q", {"b": 1.0})], "t", "'q' occurs twice"),
     ],
 )
 def test_what_a_trec_file_cannot_hold_is_refused_and_no_file_is_left(

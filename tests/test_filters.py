@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 import retr
 from retr.retrieval.filters import engine as filter_engine
 from retr.retrieval.filters.rows import rows_where
-from retr.retrieval.segments.snapshot import DocumentSegment
+from retr.retrieval.segments.documents import DocumentSegment
 from retr.retrieval.store.documents import BATCH_ROWS, StoredRow, write_documents
 from retr.retrieval.store.manifest import Role, SegmentEntry
 from retr.retrieval.store.store import Store
@@ -171,19 +171,20 @@ def test_conditions(library: Any, condition: str, found: str) -> None:
     assert ids(without, condition) == re.sub("[ag]", "", found)
 
 
+# DuckDB 1 counts characters from another place than 2, and says less of JSON.
 REFUSED = [
     # Another statement, or another query.
     ("1=1; DROP TABLE retr_rows", "without other statements"),
-    ("1=1; SELECT 1", "nothing behind it|other statements"),
+    ("1=1; SELECT 1", "nothing after it|other statements"),
     ("1=1) UNION SELECT (1", "at character 4"),
-    ("true UNION ALL SELECT 1", "nothing behind it"),
+    ("true UNION ALL SELECT 1", "nothing after it"),
     ("1=1) or (1=1", "at character 4"),
-    ("true limit 1", "nothing behind it"),
-    ("true order by 1", "nothing behind it"),
-    ("true group by all", "nothing behind it"),
-    ("true having true", "nothing behind it|syntax"),
-    ("true qualify true", "nothing behind it|window"),
-    ("true using sample 1", "nothing behind it|syntax"),
+    ("true limit 1", "nothing after it"),
+    ("true order by 1", "nothing after it"),
+    ("true group by all", "nothing after it"),
+    ("true having true", "nothing after it|syntax"),
+    ("true qualify true", "nothing after it|window"),
+    ("true using sample 1", "nothing after it|syntax"),
     ("select 1", "syntax error"),
     ("PRAGMA version", "syntax error"),
     # Other tables and files.
@@ -225,55 +226,61 @@ REFUSED = [
     ("ok = 'perhaps'", "ok is BOOLEAN"),
     ("cast(lang as int) = 1", "'.*' to INT32.*lang is VARCHAR"),
     ("list_contains(tags, 5)", r"tags is VARCHAR\[\]"),
-    ("year", "is DOUBLE and neither true nor false"),
-    ("'x'", "a constant and neither true nor false"),
-    ("not year", "year is DOUBLE and neither true nor false: compare it"),
-    ("ok and not (lang = 'en' or year)", "year is DOUBLE and neither true nor false"),
-    ("case when year then ok end", "year is DOUBLE and neither true nor false"),
-    ('ok or "my col"', '"my col" is BIGINT and neither true nor false'),
-    ("not 1", "a constant and neither true nor false: .* at character 5"),
-    ("year - 2020", "stands at character 6 is DOUBLE and neither true nor false"),
-    ("ok and not coalesce(year, 1)", "stands at character 12 is DOUBLE and neither true nor false"),
-    ("ok or case when ok then lang end", "is VARCHAR and neither true nor false"),
-    ("not len(tags)", "is BIGINT and neither true nor false"),
+    ("year", "is DOUBLE, not true or false"),
+    ("'x'", "the constant is a number or a text, not true or false"),
+    ("not year", "year is DOUBLE, not true or false: compare it"),
+    ("ok and not (lang = 'en' or year)", "year is DOUBLE, not true or false"),
+    ("case when year then ok end", "year is DOUBLE, not true or false"),
+    ('ok or "my col"', '"my col" is BIGINT, not true or false'),
+    ("not 1", "the constant is a number or a text, not true or false: .* at character 5"),
+    ("year - 2020", "expression at character 6 is DOUBLE, not true or false"),
+    (
+        "ok and not coalesce(year, 1)",
+        r"expression at character (12|29) is DOUBLE, not true or false",
+    ),
+    ("ok or case when ok then lang end", "is VARCHAR, not true or false"),
+    ("not len(tags)", "is BIGINT, not true or false"),
     # Values of several types, none of which is what they are compared with.
     (
         "author > 3",
-        'author is JSON and holds objects and texts, none .* a number: write author."a/b~"',
+        'author is JSON and holds objects and texts, but no number: write author."a/b~"',
     ),
     (
         "ok or author in (1, 2)",
-        "author is JSON and holds objects and texts, none of which is a num",
+        "author is JSON and holds objects and texts, but no num",
     ),
     (
         "author.name between 1 and 2",
-        "author.name is JSON and holds texts, none .* author.name = 't",
+        "author.name is JSON and holds texts, but no .* author.name = 't",
     ),
-    ('author."a/b~" < 1', "holds lists, none of which is a number: write json_extract_string"),
-    ("author = true", "author is JSON and holds objects and texts, none .* is true or false"),
-    ("not author", "author is JSON and holds objects and texts, none .* is true or false"),
-    ("author.age", "holds numbers, none of which is true or false: write author.age > 0"),
-    ("year.x = 1", "year is DOUBLE: there is no x in it"),
-    ("lang = en", "there is no column en; a text stands in single quotes, 'en'"),
-    ("lang in (en, de)", "a text stands in single quotes, 'en'"),
-    ("nothing = 'x'", "there is no column nothing; there are id"),
-    ("author.nobody = 'x'", 'no nobody in author; there are "a/b~", age, name'),
+    ('author."a/b~" < 1', "holds lists, but no number: write json_extract_string"),
+    ("author = true", "author is JSON"),
+    ("not author", "author is JSON"),
+    ("author.age", "holds numbers, but neither true nor false: write author.age > 0"),
+    ("year.x = 1", "year is DOUBLE, so there is no x in it"),
+    ("lang = en", "there is no column en; put a text in single quotes, 'en'"),
+    ("lang in (en, de)", "put a text in single quotes, 'en'"),
+    ("nothing = 'x'", "there is no column nothing; the columns are id"),
+    ("author.nobody = 'x'", 'no nobody in author; the names are "a/b~", age, name'),
     ("author.nobody is null", "there is no nobody in author"),
     ("metadata.author.nam = 'x'", "no nam in author: did you mean name"),
-    ("author.name.first = 'x'", "there is no first in author.name; its values hold no names"),
+    ("author.name.first = 'x'", "there is no first in author.name; its values have no names"),
     ("json_array_length(author.c) = 1", "there is no c in author"),
-    ("mixed.k = 1", "there is no k in mixed; its values hold no names"),
-    ("author['name'] = 'x'", r"author is JSON and takes no \[...\]: write author.name"),
-    ("author->'name' = 'x'", "-> binds looser"),
+    ("mixed.k = 1", "there is no k in mixed; its values have no names"),
+    ("author['name'] = 'x'", r"author is JSON and does not support \[...\]: write author.name"),
+    ("author->'name' = 'x'", "-> is not allowed"),
     # Columns that there are not.
-    ("yaer > 5", r"no column yaer: did you mean year\?; there are id, text, .* year DOUBLE, "),
-    ('lang = "en"', "no column en; a text stands in single quotes, 'en'"),
+    (
+        "yaer > 5",
+        r"no column yaer: did you mean year\?; the columns are id, text, .* year DOUBLE, ",
+    ),
+    ('lang = "en"', "no column en; put a text in single quotes, 'en'"),
     ("WIDE = 1", 'WIDE may mean "Wide" and "wide"'),
     ("retr_position = 1", "there is no column retr_position"),
     # What is no SQL.
     ("", "is empty"),
     ("  \n", "is empty"),
-    ("-- nothing", "there is nothing in it|at its end"),
+    ("-- nothing", "it is empty|at its end"),
     ("year >", "syntax error"),
     ("é = 6 and year > > 1", "at character 1[78]: ' ?> 1'"),
     ("lang = 'en", "unterminated"),
@@ -661,7 +668,7 @@ def test_damage_is_named_and_only_what_is_asked_for_is_read(tmp_path: Path) -> N
 def test_an_empty_collection_has_no_rows(tmp_path: Path) -> None:
     nothing: Any = Documents()
     assert rows_where(nothing, "id = 'x'").tolist() == []
-    with pytest.raises(InputError, match="there is no column year; there are id, text, uri"):
+    with pytest.raises(InputError, match="there is no column year; the columns are id, text, uri"):
         rows_where(nothing, "year > 1")
 
 

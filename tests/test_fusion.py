@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from retr.retrieval.search.rankers import EachItsOwn, Ranking, best
-from retr.retrieval.search.words import FusedSide
+from retr.retrieval.search.rankers import merged
+from retr.retrieval.search.ranking import Ranking, best
+from retr.retrieval.search.words import Fused
 from retr.retrieval.values.fusion import POOL, Fusion, default_fusion, normalised, normalised_words
+from retr.retrieval.values.settings import Settings
 
 Scores = NDArray[np.float64]
 HALF = Fusion(0.5)
@@ -53,11 +56,15 @@ def test_what_scores_usually_span_takes_the_place_of_what_they_do() -> None:
     assert normalised(scores_of(0.5, 0.4), scores_of(0.5), 0.2).tolist() == [0, 0]
 
 
+def stored(fusion: Fusion) -> Any:
+    return json.loads(json.dumps(Settings(fusion=fusion).to_json()))
+
+
 def test_a_spread_is_stored_and_that_of_the_newer_encoder_holds() -> None:
     usual = Fusion(0.25, feedback=1.0, spread=0.22)
-    assert Fusion.of({"fusion": json.loads(json.dumps(usual.to_json()))}, "st") == usual
+    assert Settings.of(stored(usual)).fusion == usual
     before = {"weight": 0.25, "fitted": "default", "feedback": 0.75}  # as collections have it
-    assert Fusion.of({"fusion": before}, "static") == Fusion(0.25, feedback=0.75)
+    assert Settings.of({"fusion": before}).fusion == Fusion(0.25, feedback=0.75)
     assert usual.blended(Fusion(0.5, feedback=0.5), 0.5).spread == 0.22
     assert Fusion(0.5).blended(usual, 0.5).spread is None
 
@@ -70,9 +77,9 @@ def test_no_words_in_common_leaves_the_encoder_to_rank() -> None:
 
 def test_weights() -> None:
     assert (default_fusion("static").weight, default_fusion("st").weight) == (0.25, 0.5)
-    stored = Fusion(0.31, "judged queries")
-    assert Fusion.of({"fusion": json.loads(json.dumps(stored.to_json()))}, "static") == stored
-    assert Fusion.of({}, "static") == default_fusion("static")
+    fitted = Fusion(0.31, "judged queries")
+    assert Settings.of(stored(fitted)).fusion == fitted
+    assert Settings.of({}).fusion is None
     dense, words = scores_of(1, 0), scores_of(0, 1)
     pools = scores_of(1, 0), scores_of(1)
     assert Fusion(0.3).fuse(dense, pools[0], words, pools[1]) == pytest.approx([0.3, 0.7])
@@ -93,25 +100,57 @@ def test_fused_scores_are_numbers(dense: list[float], words: list[float], weight
     assert ((fused >= -1e-9) & (fused <= 1 + 1e-9)).all()
 
 
-# --- sides
+# --- two rankers fused
 
 
 class Known:
-    """A side whose score of each row is known; a row with none is never a hit."""
+    """A ranker of one segment whose score of each row is known; a row with none is never a hit."""
+
+    segments = (None,)
 
     def __init__(self, scores: Scores, missing: float) -> None:
         self._scores = scores
         self._missing = missing
 
-    def hits(self, queries: Sequence[int], k: int) -> list[Ranking]:
+    def rank(
+        self, segment: None, queries: Sequence[int], k: int, before: Sequence[list[Ranking]]
+    ) -> list[Ranking]:
         there = np.flatnonzero(self._scores != self._missing)
         return [best(there, self._scores[there], k) for _ in queries]
+
+    def merge(
+        self, found: Sequence[list[Ranking]], queries: Sequence[int], k: int
+    ) -> list[Ranking]:
+        (only,) = found
+        return only
 
     def scores(self, query: int, rows: NDArray[np.int64]) -> Scores:
         return self._scores[rows]
 
+    def near(self, query: int, row: int, rows: NDArray[np.int64]) -> None:
+        return None
 
-def sides(seed: int, rows: int, in_words: float) -> tuple[Known, Known]:
+    def pool_of(self, ranking: Ranking) -> Scores:
+        return ranking.scores[:POOL]
+
+    def wordless(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return np.zeros(len(rows), bool)
+
+    def held(self, query: int, row: int) -> list[str]:
+        return []
+
+    def found_by(self, query: int, rows: NDArray[np.int64]) -> list[str | None]:
+        return [None] * len(rows)
+
+
+def hits(answer: Fused, k: int) -> Ranking:
+    """Rank, merge and fuse for one query, as the search path does."""
+    found = [merged(ranker, [0], answer.depth(k)) for ranker in answer.rankers]
+    (ranking,) = answer.fuse([0], found, k)
+    return ranking
+
+
+def known(seed: int, rows: int, in_words: float) -> tuple[Known, Known]:
     random = np.random.default_rng(seed)
     dense = random.normal(0.3, 0.2, rows).round(2)
     words = random.exponential(3, rows).round(1) * (random.random(rows) < in_words)
@@ -130,13 +169,11 @@ def sides(seed: int, rows: int, in_words: float) -> tuple[Known, Known]:
 def test_fewer_hits_are_the_first_of_more(
     seed: int, rows: int, in_words: float, weight: float, k: int, further: int
 ) -> None:
-    side = FusedSide(*sides(seed, rows, in_words), Fusion(weight))
-    (few,), (more,) = side.hits([0], k), side.hits([0], k + further)
+    fused = Fused(*known(seed, rows, in_words), Fusion(weight))
+    few, more = hits(fused, k), hits(fused, k + further)
     assert few.rows.tolist() == more.rows[:k].tolist()
     assert few.scores.tolist() == more.scores[:k].tolist()
     assert len(few.rows) == min(k, rows)
-    first = few.rows[:POOL]
-    assert side.scores(0, first).tolist() == few.scores[:POOL].tolist()
     assert (np.diff(few.scores) <= 0).all()
 
 
@@ -146,12 +183,12 @@ def test_few_rows_are_ranked_by_the_formula(seed: int, rows: int, weight: float)
     """Where the pools hold all rows there is nothing to miss."""
     random = np.random.default_rng(seed)
     dense, words = random.normal(size=rows), random.exponential(size=rows)
-    side = FusedSide(Known(dense, -np.inf), Known(words, 0.0), Fusion(weight))
+    fused = Fused(Known(dense, -np.inf), Known(words, 0.0), Fusion(weight))
     spread = dense.max() - dense.min()
     expected = (1 - weight) * words / words.max()
     if spread:
         expected += weight * (dense - dense.min()) / spread
-    (found,) = side.hits([0], POOL)
+    found = hits(fused, POOL)
     assert found.scores == pytest.approx(expected[found.rows], abs=1e-12)
     assert found.scores == pytest.approx(-np.sort(-expected), abs=1e-12)
 
@@ -161,9 +198,9 @@ def test_few_rows_are_ranked_by_the_formula(seed: int, rows: int, weight: float)
 def test_the_units_of_a_side_do_not_matter(seed: int, scale: float, shift: float) -> None:
     random = np.random.default_rng(seed)
     dense, words = random.normal(size=500), random.exponential(size=500)
-    plain = FusedSide(Known(dense, -np.inf), Known(words, 0.0), HALF)
-    other = FusedSide(Known(scale * dense + shift, -np.inf), Known(scale * words, 0.0), HALF)
-    (one,), (two,) = plain.hits([0], 50), other.hits([0], 50)
+    plain = Fused(Known(dense, -np.inf), Known(words, 0.0), HALF)
+    other = Fused(Known(scale * dense + shift, -np.inf), Known(scale * words, 0.0), HALF)
+    one, two = hits(plain, 50), hits(other, 50)
     assert one.scores == pytest.approx(two.scores, abs=1e-9)
 
 
@@ -172,19 +209,7 @@ def test_rows_without_a_vector_are_found_by_their_words() -> None:
     dense = np.array([0.9, 0.1, -np.inf, 0.5])
     words = np.array([0.0, 1.0, 5.0, 1.0])
     for weight in (0.0, 0.5, 1.0):
-        side = FusedSide(Known(dense, -np.inf), Known(words, 0.0), Fusion(weight))
-        (found,) = side.hits([0], 10)
+        fused = Fused(Known(dense, -np.inf), Known(words, 0.0), Fusion(weight))
+        found = hits(fused, 10)
         assert not np.isnan(found.scores).any()
         assert sorted(found.rows.tolist()) == [0, 1, 2, 3]
-
-
-def test_each_query_has_a_side_of_its_own() -> None:
-    first, second = sides(1, 50, 1.0)
-    mixed = EachItsOwn([first, second, first, second, second])
-    asked = [4, 0, 3, 2]
-    for query, found in zip(asked, mixed.hits(asked, 5), strict=True):
-        side = first if query in (0, 2) else second
-        (alone,) = side.hits([query], 5)
-        assert found.rows.tolist() == alone.rows.tolist()
-        rows = np.arange(50)
-        assert mixed.scores(query, rows).tolist() == side.scores(query, rows).tolist()

@@ -143,9 +143,9 @@ def test_the_command_line_searches_by_image(
     assert len(Page(target.read_text()).images) == 1 + len(COLOURS)
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith("tmp")] == []
     for wrong, message in (
-        (["search", "--without", "x", *index], "nothing to look for"),
+        (["search", "--without", "x", *index], "no query is given"),
         (["search", "x", "--weight", "image", *index], "write text=W"),
-        (["search", "x", "--weight", "colour=1", *index], "there is no weight 'colour'"),
+        (["search", "x", "--weight", "colour=1", *index], "unknown weight 'colour'"),
         (["search", "x", "--html", str(tmp_path), *index], "is a folder"),
         (["search", "x", "--html", str(tmp_path / "no" / "x"), *index], "make it first"),
         (["search", "--image", str(tmp_path), *index], "cannot be read"),
@@ -183,7 +183,7 @@ def test_a_terminal_that_is_not_known_is_said(monkeypatch: pytest.MonkeyPatch) -
     assert choose(None) is None and choose(False) is None
     with pytest.raises(InputError, match="RETR_THUMBNAILS=kitty"):
         choose(True)
-    with pytest.raises(InputError, match="'braille'; it can be"):
+    with pytest.raises(InputError, match="'braille'; use kitty"):
         protocol_of({"RETR_THUMBNAILS": "braille"})
 
 

@@ -152,7 +152,7 @@ def test_an_image_that_kills_its_process_is_skipped_alone(
         )
         assert pipeline.report.crashes >= 3
     assert {tag for tag, made in found.items() if isinstance(made, Unreadable)} == deadly_ones
-    assert found[7] == Unreadable("stops the process that decodes it (signal 11)")
+    assert found[7] == Unreadable("crashes the process that decodes it (signal 11)")
 
 
 def test_an_image_that_cannot_be_sent_is_opened_here() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import retr
 from retr.cli import run_command
-from retr.commands import rendering
+from retr.commands import hits, rendering
 from retr.retrieval.search.plan import Mode
 from retr.retrieval.store.manifest import Role
 from retr.retrieval.store.store import Store
@@ -81,7 +81,7 @@ def test_filters_and_explanations(mixed: retr.Collection, tmp_path: Path) -> Non
     assert hit.why.by in ("image", "text") and hit.to_dict()["why"]["by"] == hit.why.by
     (hit,) = c.search(Query(image=picture("green")), k=1, explain=True)
     assert hit.id == "1" and hit.why is not None and hit.why.lexical is None
-    assert hit.why.by == "image" and rendering.why_text(hit.why).startswith("image ")
+    assert hit.why.by == "image" and hits.why_text(hit.why).startswith("image ")
 
 
 def test_reranking_reads_captions_and_keeps_images_without_one(mixed: retr.Collection) -> None:

@@ -83,7 +83,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked() -> None:
     assert len(data) < 30_000
     with pytest.raises(UnreadableImageError, match=r"pixels"):
         open_image(data)
-    with pytest.raises(UnreadableImageError, match=r"more pixels than the 2,399"):
+    with pytest.raises(UnreadableImageError, match=r"more than 2,399 pixels"):
         open_image(GOOD["plain.png"], max_pixels=2399)
     assert open_image(GOOD["plain.png"], max_pixels=2400).size == (60, 40)
 
@@ -92,7 +92,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "folder.jpg").mkdir()
     for name, part in (
-        ("pipe.jpg", "no file"),
+        ("pipe.jpg", "not a file"),
         ("folder.jpg", "directory"),
         ("nothing.jpg", "no such file"),
         ("a\0b.jpg", "no such file"),

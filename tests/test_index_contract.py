@@ -429,7 +429,7 @@ def test_the_file_of_other_vectors_is_refused(name: str, tmp_path: Path) -> None
         ArraySource(np.ascontiguousarray(vectors[:, :8]), Metric.IP),
         ArraySource(vectors, Metric.L2),
     ):
-        with pytest.raises(IndexFileError, match="not the one of these vectors") as caught:
+        with pytest.raises(IndexFileError, match="not the index of these vectors") as caught:
             kind(name).load(path, other, IndexSpec(name))
         assert "\n" not in str(caught.value)
 

@@ -23,7 +23,7 @@ from retr.indexes.exact import scan
 from retr.indexes.kinds import _shortlist
 from retr.indexes.tuning import tune as tuning
 from retr.retrieval.store.store import Store
-from retr.retrieval.values.settings import IndexWish
+from retr.retrieval.values.settings import Settings
 
 pytest.importorskip("faiss")
 
@@ -259,7 +259,7 @@ def test_the_same_work_twice_at_once(collection: retr.Collection) -> None:
         raise ZeroDivisionError
     with store.staging(work) as fourth:
         assert fourth.note == {"a": 1}
-    assert IndexWish.of(wish.settings).is_open
+    assert Settings.of(wish.settings).keeps_indexes
 
 
 def test_searches_go_on_while_an_index_is_built(

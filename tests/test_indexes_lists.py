@@ -114,14 +114,14 @@ def test_every_wrong_number_in_the_table_is_found(file: Path) -> None:
             spoiled = bytearray(content)
             struct.pack_into("<Q", spoiled, at + 8 * field, wrong)
             sealed(file, bytes(spoiled))
-            with pytest.raises(IndexFileError, match="has not all of its lists"):
+            with pytest.raises(IndexFileError, match="some of its lists are missing"):
                 opened(file)
 
 
 def test_a_file_that_lacks_its_last_lists_is_found(file: Path) -> None:
     content = file.read_bytes()[:-20]
     sealed(file, content[:-200])
-    with pytest.raises(IndexFileError, match="has not all of its lists"):
+    with pytest.raises(IndexFileError, match="some of its lists are missing"):
         opened(file)
 
 
@@ -162,7 +162,7 @@ def test_a_faiss_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch) -> No
 
     load_faiss.cache_clear()
     monkeypatch.setattr(faiss, "__version__", "1.13.2")
-    with pytest.raises(MissingFaissError, match=r"FAISS 1\.14 or later, and 1\.13\.2 is"):
+    with pytest.raises(MissingFaissError, match=r"FAISS 1\.14 or later, but 1\.13\.2 is"):
         load_faiss()
     monkeypatch.setattr(faiss, "__version__", "1.14.0+cuda")
     assert load_faiss() is faiss

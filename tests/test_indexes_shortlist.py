@@ -153,7 +153,7 @@ def test_points_are_given_back_to_a_loaded_index(text: str, tmp_path: Path) -> N
     assert_same(loaded.search(queries, 10), chosen.search(queries, 10))
     with pytest.raises(ValueError, match="effort 3: give 0 to 2"):
         loaded.search(queries, 10, effort=3)
-    with pytest.raises(ValueError, match="does not set just the knobs"):
+    with pytest.raises(ValueError, match="must set exactly the knobs"):
         index.with_points([OperatingPoint.of(no_such_knob=3)])
 
 
@@ -326,11 +326,11 @@ class Short(ArraySource):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("hnsw(m=3)", "m is an integer from 4 to 128"),
-        ("hnsw(m=true)", "m is an integer"),
-        ("hnsw(codes=int4)", "codes is int8 or fp16"),
-        ("ivfpq(rotation=1)", "rotation is true or false"),
-        ("flat@16/32(rotation=true)", "a funnel re-ranks"),
+        ("hnsw(m=3)", "m must be an integer from 4 to 128"),
+        ("hnsw(m=true)", "m must be an integer"),
+        ("hnsw(codes=int4)", "codes must be int8 or fp16"),
+        ("ivfpq(rotation=1)", "rotation must be true or false"),
+        ("flat@16/32(rotation=true)", "several prefixes re-rank"),
         ("binary@64", "shorter than all 64 dimensions"),
         ("flat@100", "shorter than all 64 dimensions"),
         ("flat(rotation=true)", "takes no parameters"),

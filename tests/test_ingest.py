@@ -18,7 +18,7 @@ from retr.retrieval.store.store import Store
 from retr.retrieval.values.errors import InputError
 from retr.retrieval.values.progress import Silent
 from retr.retrieval.values.report import Skipped
-from retr.retrieval.writing.commits import Birth
+from retr.retrieval.writing.commits import NewCollection
 from retr.retrieval.writing.ingest import WINDOW_BATCHES, Ingest
 
 from .toys import ToyEncoder, words_to_vector
@@ -150,8 +150,8 @@ def committing_at_once(source: object, path: Path, encoder: ToyEncoder) -> None:
     """Build as `retr.build` does, with a commit after every window."""
     store = Store(path)
     snapshot = Snapshot(store, store.read()[0]) if store.exists() else None
-    birth = Birth(encoder.space, {"name": encoder.name, "options": {}})
-    run = Ingest(store, birth, encoder, snapshot, Silent(), flush_seconds=0)
+    new = NewCollection(encoder.space, {"name": encoder.name, "options": {}})
+    run = Ingest(store, new, encoder, snapshot, Silent(), flush_seconds=0)
     run.run(open_source(source, retr.SourceOptions()), vanish=True)
 
 
@@ -241,7 +241,7 @@ def test_a_wrong_line_keeps_what_came_before(tmp_path: Path) -> None:
     [
         ([1.0, 2.0], "2 dimensions"),
         ([1.0, float("nan"), 0.0], "nan"),
-        ([0.0, 0.0, 0.0], "zero, which has no cosine"),
+        ([0.0, 0.0, 0.0], "zero, so it has no cosine"),
     ],
 )
 def test_bad_vectors_are_refused(tmp_path: Path, vector: list[float], message: str) -> None:

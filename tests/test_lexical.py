@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from retr.retrieval.evaluation.measures import evaluate
-from retr.retrieval.segments.lexical import LexicalSegment, Scoring, Terms, idf, search_all
+from retr.retrieval.search.rankers import merged
+from retr.retrieval.search.words import LexicalRanker
+from retr.retrieval.segments.lexical import LexicalSegment, Scoring, Terms, idf
 from retr.retrieval.text.analysis import analyzer
 from retr.retrieval.values.settings import Bm25, TermSettings
 
@@ -51,15 +53,11 @@ def search(
     only: Sequence[int] | None = None,
 ) -> Hits:
     """Search segments and merge, as a collection does."""
-    scoring = Scoring(segments, terms, constants)
     dead = np.array(sorted(deleted), np.int64)
     never = {segment.entry.id: segment.positions(dead) for segment in segments}
-    allowed = None
-    if only is not None:
-        wanted = np.array(sorted(only), np.int64)
-        allowed = {segment.entry.id: segment.positions(wanted) for segment in segments}
-    rows, scores = search_all(segments, scoring, k, allowed, never)
-    return list(zip(rows.tolist(), scores.tolist(), strict=True))
+    allowed = None if only is None else np.array(sorted(only), np.int64)
+    (found,) = merged(LexicalRanker(segments, [terms], constants, allowed, never), [0], k)
+    return list(zip(found.rows.tolist(), found.scores.tolist(), strict=True))
 
 
 def split(make: Segments, texts: Sequence[str | None], cuts: Sequence[int]) -> list[LexicalSegment]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -24,7 +25,7 @@ def python(code: str, cwd: Path) -> str:
 
 
 def test_import_beside_decoys(tmp_path: Path) -> None:
-    for folder in ("indexes", "benchmarks", "retrieval", "tests"):
+    for folder in ("indexes", "benchmarks", "commands", "retrieval", "tests", "training"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "__init__.py").write_text("raise RuntimeError('the decoy')")
     (tmp_path / "cli.py").write_text("raise RuntimeError('the decoy')")
@@ -37,10 +38,18 @@ def test_import_beside_decoys(tmp_path: Path) -> None:
     assert python(code, tmp_path).strip() == "a"
 
 
+@pytest.mark.parametrize(
+    "path", ["evaluation.evaluate", "encoders.resolve", "images.open_image", "sources.open_source"]
+)
+def test_import_paths_of_before_keep_working(path: str) -> None:
+    module, _, name = path.rpartition(".")
+    assert callable(getattr(importlib.import_module(f"retr.retrieval.{module}"), name))
+
+
 def test_nothing_generic_is_installed() -> None:
     code = (
         "import importlib.util as u, json\n"
-        "names = ['indexes', 'benchmarks', 'retrieval', 'cli', 'tests']\n"
+        "names = 'indexes benchmarks commands retrieval training cli tests'.split()\n"
         "print(json.dumps([n for n in names if u.find_spec(n)]))"
     )
     root = Path(retr.__file__).resolve().parent

@@ -142,9 +142,9 @@ def test_small_cells_go_together() -> None:
 
 
 def test_bad_arguments_are_refused() -> None:
-    with pytest.raises(InputError, match="0 characters"):
+    with pytest.raises(InputError, match="passage size 0"):
         split("text", "text", 0)
-    with pytest.raises(ValueError, match="no such kind of text: 'prose'"):
+    with pytest.raises(ValueError, match="there is no kind of text 'prose'"):
         split("text", "prose")
 
 

@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from retr.commands import console, rendering
+from retr.commands import console, hits, rendering
 from retr.retrieval.results.results import Results
+from retr.retrieval.values import shown
 from retr.retrieval.values.errors import DamagedError, InputError, StorageError
 from retr.retrieval.values.report import IngestReport, Skipped
 from retr.retrieval.values.shown import one_line, plain, shorter_path
@@ -109,7 +110,7 @@ def test_a_json_line_has_plain_values_for_what_json_lacks() -> None:
 
 def test_a_hit_is_written_with_its_rank_and_every_digit_of_its_score() -> None:
     results = Results(Query("q", id="q7"), [hit("a", score=0.1 + 0.2), hit("b", "t", row=4)], 1)
-    records = [json.loads(console.json_line(r)) for r in rendering.hit_records(results)]
+    records = [json.loads(console.json_line(r)) for r in hits.hit_records(results)]
     assert records == [
         {"query": "q7", "rank": 1, "id": "a", "score": 0.1 + 0.2, "metadata": {}, "row": 0},
         {"query": "q7", "rank": 2, "id": "b", "score": 0.5, "text": "t", "metadata": {}, "row": 4},
@@ -120,7 +121,7 @@ def test_a_hit_is_written_with_its_rank_and_every_digit_of_its_score() -> None:
 
 
 def printed(capsys: pytest.CaptureFixture[str], results: Results) -> list[str]:
-    rendering.print_hits(results)
+    hits.print_hits(results)
     return capsys.readouterr().out.splitlines()
 
 
@@ -181,10 +182,10 @@ def test_a_record_shows_its_id_and_its_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert rendering.where(hit("d1", uri=str(tmp_path / "a.jsonl"))) == "d1  a.jsonl"
-    assert rendering.where(hit("d1")) == "d1"
-    assert rendering.where(hit("x/a.md", uri="/other/x/a.md")) == "/other/x/a.md"
-    assert rendering.where(hit("http://h/a", uri="http://h/a")) == "http://h/a"
+    assert hits.where(hit("d1", uri=str(tmp_path / "a.jsonl"))) == "d1  a.jsonl"
+    assert hits.where(hit("d1")) == "d1"
+    assert hits.where(hit("x/a.md", uri="/other/x/a.md")) == "/other/x/a.md"
+    assert hits.where(hit("http://h/a", uri="http://h/a")) == "http://h/a"
 
 
 def test_a_path_is_relative_where_that_is_shorter(
@@ -204,19 +205,19 @@ def test_several_queries_are_counted_together(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     answers = [Results(Query("one", id="q1"), [hit()], 1), Results(Query("two", id="q2"), [], 1)]
-    rendering.print_results(iter(answers), 1234, table=True, quiet=False)
+    hits.print_results(iter(answers), 1234, table=True, quiet=False)
     out = capsys.readouterr().out.splitlines()
     assert out[:3] == ["q1  one", "1  0.5000  a", "q2  two"]
     assert out[3].startswith("2 queries, 1 of 1,234 documents in ")
-    rendering.print_results(iter(answers), 1234, table=True, quiet=False, passages=True)
+    hits.print_results(iter(answers), 1234, table=True, quiet=False, passages=True)
     assert " of 1,234 passages in " in capsys.readouterr().out
 
 
 def test_no_hits_are_said_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     for table in (True, False):
-        rendering.print_results([Results(Query("q"), [], 1)], 0, table=table, quiet=False)
+        hits.print_results([Results(Query("q"), [], 1)], 0, table=table, quiet=False)
         assert capsys.readouterr() == ("", "no hits\n")
-    rendering.print_results([Results(Query("q"), [], 1)], 0, table=False, quiet=True)
+    hits.print_results([Results(Query("q"), [], 1)], 0, table=False, quiet=True)
     assert capsys.readouterr() == ("", "")
 
 
@@ -248,7 +249,7 @@ def test_the_next_command_can_be_typed_as_it_stands() -> None:
      (3_237_022, "3.24 MB"), (10**15, "1e+03 TB")],
 )  # fmt: skip
 def test_sizes(count: int, text: str) -> None:
-    assert rendering.size(count) == text
+    assert shown.size(count) == text
 
 
 @pytest.mark.parametrize(
@@ -258,7 +259,7 @@ def test_sizes(count: int, text: str) -> None:
      (7260, "2 h 01 min")],
 )  # fmt: skip
 def test_durations(seconds: float, text: str) -> None:
-    assert rendering.duration(seconds) == text
+    assert shown.duration(seconds) == text
 
 
 # --- how a command ends

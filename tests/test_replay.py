@@ -22,7 +22,7 @@ from retr.retrieval.values.errors import CollectionNotFoundError
 from retr.retrieval.values.progress import Silent
 from retr.retrieval.values.settings import TermSettings
 from retr.retrieval.values.types import Document
-from retr.retrieval.writing.commits import Birth
+from retr.retrieval.writing.commits import NewCollection
 from retr.retrieval.writing.ingest import Ingest
 
 from .disks import Operation, RecordingDisk, RecordingStore, Variant, every_prefix, lay_out
@@ -61,8 +61,8 @@ class Recording:
         self.held: list[tuple[int, Contents]] = [(0, {})]
 
     def build(self, ids: range) -> retr.Collection:
-        birth = Birth(ENCODER.space, {"name": ENCODER.name, "options": {}})
-        run = Ingest(self.store, birth, ENCODER, None, Silent())
+        new = NewCollection(ENCODER.space, {"name": ENCODER.name, "options": {}})
+        run = Ingest(self.store, new, ENCODER, None, Silent())
         run.run(open_source(documents(ids)), vanish=False)
         collection = retr.open(self.path)
         collection._store = self.store

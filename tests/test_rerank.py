@@ -280,8 +280,8 @@ def test_a_model_that_ranks_nothing_is_refused(
     (tmp_path / "empty").mkdir()
     for name, said in (
         (str(three), "gives 3 scores for a text"),
-        (str(plain), "is no cross-encoder: it lacks the weights classifier"),
-        (str(tmp_path / "empty"), "holds no model"),
+        (str(plain), "is not a cross-encoder: it lacks the weights classifier"),
+        (str(tmp_path / "empty"), "so no model"),
         (str(tmp_path / "none"), "there is no folder"),
         ("cross-encoder/nothing", "not in the local cache"),
         ("nothing", "not in the local cache"),

@@ -185,7 +185,7 @@ def test_embedded_images_are_no_text(tmp_path: Path) -> None:
      '{"cells": ' + "[" * 100_000],
 )  # fmt: skip
 def test_broken_notebooks_are_skipped(tmp_path: Path, content: str) -> None:
-    assert reason(tmp_path / "a.ipynb", content) == "not a notebook: no JSON with cells"
+    assert reason(tmp_path / "a.ipynb", content) == "not a notebook: it is not JSON with cells"
 
 
 @pytest.mark.parametrize("content", ["", '{"cells": []}', notebook(("code", ""), ("raw", " "))])
@@ -235,12 +235,12 @@ def test_a_pdf_is_its_pages(tmp_path: Path) -> None:
 def test_broken_pdfs_are_skipped(tmp_path: Path) -> None:
     pytest.importorskip("pypdfium2")
     path = tmp_path / "a.pdf"
-    assert "no text; one that was scanned needs OCR" in reason(path, pdf([[], []]))
+    assert "no text; run OCR on a scanned PDF" in reason(path, pdf([[], []]))
     for content in (b"", b"not a pdf", b"%PDF-1.4\n", pdf([["text"]])[:100]):
         assert reason(path, content).startswith("a damaged PDF (")
     locked = "/Encrypt << /Filter /Standard /V 1 /R 2 /P -44 /O <{0}> /U <{0}> >> /ID [<00> <00>]"
     content = pdf([["secret"]], locked.format("ab" * 32))
-    assert reason(path, content) == "an encrypted PDF; take its password off"
+    assert reason(path, content) == "an encrypted PDF; remove its password"
     found = one(path)
     assert isinstance(found, Skipped) and found.id == "a.pdf"
 

@@ -136,14 +136,14 @@ def test_a_collection_is_no_source(tmp_path: Path, name: str) -> None:
     [
         ("a.txt", b"\x00\x01\x02", "binary"),
         ("a.txt", b"x" * 100_000 + b"\x00", "binary"),
-        ("a.png", b"no zero byte", "an image, and the encoder takes only texts"),
+        ("a.png", b"no zero byte", "an image, but the encoder takes only texts"),
         ("a.zip", b"PK", "binary"),
         ("a.txt", b"caf\xe9", "not UTF-8 (byte 0xe9 at 3); convert it to UTF-8"),
         ("a.txt", b"\xff\xfeabc", "not UTF-16-LE (byte 0x63 at 2); convert it to UTF-8"),
-        ("a.jsonl", b'{"text": "x"}', "a file of data"),
-        ("a.json", b"{}", "a file of data"),
-        ("a.CSV", b"id,text", "a file of data"),
-        ("a.parquet", b"PAR1", "a file of data"),
+        ("a.jsonl", b'{"text": "x"}', "a data file"),
+        ("a.json", b"{}", "a data file"),
+        ("a.CSV", b"id,text", "a data file"),
+        ("a.parquet", b"PAR1", "a data file"),
     ],
 )
 def test_what_cannot_be_read_is_skipped(
@@ -204,7 +204,7 @@ def test_pipes_sockets_and_devices_are_never_opened(tmp_path: Path) -> None:
         documents, skipped = read(tmp_path)
     assert [d.text for d in documents] == ["kept"]
     assert not skipped
-    with pytest.raises(InputError, match="is no file or folder; pipe into retr"):
+    with pytest.raises(InputError, match="is not a file or folder; pipe it into retr"):
         open_source(tmp_path / "pipe.txt")
 
 
@@ -340,16 +340,16 @@ def test_formats_are_checked(tmp_path: Path) -> None:
         SourceOptions(format="xml")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="is a folder; format=csv is for a file"):
         read(tmp_path, format="csv")
-    with pytest.raises(InputError, match=r"is no BEIR folder: it has no corpus.jsonl"):
+    with pytest.raises(InputError, match=r"is not a BEIR folder: it has no corpus.jsonl"):
         read(tmp_path, format="beir")
     with pytest.raises(InputError, match="is a file; format=beir is for a folder"):
         read(tmp_path / "a.txt", format="beir")
-    with pytest.raises(InputError, match="one record a line"):
+    with pytest.raises(InputError, match="one record per line"):
         read(tmp_path / "b.json")
     for name in ("c.tar.gz", "d.gz"):
         with pytest.raises(InputError, match="unpack it first"):
             read(tmp_path / name)
-    with pytest.raises(InputError, match="name='x' is for Python objects"):
+    with pytest.raises(InputError, match="name='x' is only for Python objects"):
         read(tmp_path, name="x")
 
 

@@ -157,5 +157,5 @@ def test_include_and_exclude_narrow(tmp_path: Path) -> None:
 
 def test_a_pattern_that_is_none_is_refused(tmp_path: Path) -> None:
     for option in ("include", "exclude"):
-        with pytest.raises(InputError, match=rf"{option}='!' is no pattern"):
+        with pytest.raises(InputError, match=rf"{option}='!' is not a pattern"):
             open_source(tmp_path, SourceOptions(**{option: ("*.md", "!")}))

@@ -80,7 +80,7 @@ def test_for_texts_alone_a_folder_is_as_it_was(photos: Path) -> None:
     texts = [each.id for each in found if isinstance(each, Document)]
     assert texts == ["photos/notes.md", "photos/trip/captioned.txt"]
     reasons = {s.reason for s in skips(found) if Path(s.where).suffix != ".json"}
-    assert reasons == {"an image, and the encoder takes only texts; clip:MODEL takes both"}
+    assert reasons == {"an image, but the encoder takes only texts; clip:MODEL takes both"}
 
 
 def test_links_do_not_lead_out_of_the_folder(photos: Path, tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_python_records_with_pictures(tmp_path: Path) -> None:
     again = ToyImageEncoder()
     c = retr.build(records, tmp_path / "c.retr", encoder=again, progress=False)
     assert (again.images, c.report.unchanged) == (0, 5)
-    with pytest.raises(InputError, match=r"item 0: 'image' is a int"):
+    with pytest.raises(InputError, match=r"item 0: 'image' is of type int"):
         read([{"image": 3}])
 
 
@@ -350,7 +350,7 @@ def test_a_tar_that_is_cut_short_gives_what_it_has(tmp_path: Path) -> None:
     ):
         (folder / "00001.tar").write_bytes(damaged)
         found = read(str(folder))
-        (skip,) = [s for s in skips(found) if "damaged or cut short" in s.reason]
+        (skip,) = [s for s in skips(found) if "damaged or truncated" in s.reason]
         assert skip.id == "laion/00001.tar/"
         # Its documents cannot be seen, which does not say that they have vanished.
         c = retr.build(folder, tmp_path / "c.retr", encoder=ToyImageEncoder(), progress=False)
@@ -375,7 +375,7 @@ def test_karpathys_splits(data: Path, tmp_path: Path) -> None:
     assert isinstance(first.image, ImageAt) and Path(first.image.path).is_file()
     assert first.id == Path(first.image.path).name
     (tmp_path / "dataset_x.json").write_text('{"images": [{"sentences": 3, "filename": "a"}]}')
-    with pytest.raises(InputError, match="'sentences' is no list"):
+    with pytest.raises(InputError, match="'sentences' is not a list"):
         read(str(tmp_path))
     with pytest.raises(InputError, match="no list 'images'"):
         (tmp_path / "y.json").write_text("{}")

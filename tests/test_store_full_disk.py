@@ -22,7 +22,7 @@ from retr.retrieval.values.errors import CollectionNotFoundError, StorageError
 from retr.retrieval.values.progress import Silent
 from retr.retrieval.values.settings import TermSettings
 from retr.retrieval.values.types import Document
-from retr.retrieval.writing.commits import Birth
+from retr.retrieval.writing.commits import NewCollection
 from retr.retrieval.writing.ingest import Ingest
 
 from .disks import FullDisk
@@ -118,11 +118,11 @@ def test_a_full_disk_at_every_operation(
 
 
 def test_a_full_disk_at_every_operation_of_the_first_build(tmp_path: Path) -> None:
-    birth = Birth(ENCODER.space, {"name": ENCODER.name, "options": {}})
+    new = NewCollection(ENCODER.space, {"name": ENCODER.name, "options": {}})
     for fail_at in range(1000):
         path = tmp_path / str(fail_at) / "c.retr"
         disk = FullDisk(fail_at)
-        run = Ingest(Store(path, disk), birth, ENCODER, None, Silent())
+        run = Ingest(Store(path, disk), new, ENCODER, None, Silent())
         try:
             run.run(open_source(documents(range(5))), vanish=False)
         except StorageError as error:

@@ -16,7 +16,7 @@ from retr.retrieval.store.store import Store
 from retr.retrieval.values.errors import InputError
 from retr.retrieval.values.progress import Silent
 from retr.retrieval.values.types import Document
-from retr.retrieval.writing.commits import Birth
+from retr.retrieval.writing.commits import NewCollection
 from retr.retrieval.writing.ingest import CHUNK_DOCUMENTS, WINDOW_BATCHES, Ingest
 from retr.retrieval.writing.merging import MERGE_FACTOR
 
@@ -29,8 +29,8 @@ def ingest(path: Path, documents: list[Document], batch_size: int) -> Ingest:
     encoder.batch_size = batch_size
     store = Store(path)
     snapshot = Snapshot(store, store.read()[0]) if store.exists() else None
-    birth = Birth(encoder.space, {"name": encoder.name, "options": {}})
-    run = Ingest(store, birth, encoder, snapshot, Silent(), flush_seconds=0)
+    new = NewCollection(encoder.space, {"name": encoder.name, "options": {}})
+    run = Ingest(store, new, encoder, snapshot, Silent(), flush_seconds=0)
     run.run(open_source(documents), vanish=False)
     return run
 
@@ -93,8 +93,8 @@ def test_large_metadata_does_not_wait_in_memory(tmp_path: Path) -> None:
     )
     encoder = ToyEncoder(dim=3)
     encoder.batch_size = 1
-    birth = Birth(encoder.space, {"name": encoder.name, "options": {}})
-    run = Ingest(Store(tmp_path / "c.retr"), birth, encoder, None, Silent(), flush_seconds=1e9)
+    new = NewCollection(encoder.space, {"name": encoder.name, "options": {}})
+    run = Ingest(Store(tmp_path / "c.retr"), new, encoder, None, Silent(), flush_seconds=1e9)
     run.run(open_source(documents), vanish=False)
     assert run.snapshot is not None
     assert run.snapshot.manifest.generation == 2

@@ -238,7 +238,7 @@ def test_a_memory_that_no_index_fits_is_said(
     retr.build(rows, tmp_path / "a.retr", recall=0.9, memory="1MB", progress=False)
     assert "memory" not in caplog.text
     retr.build(rows, tmp_path / "b.retr", recall=0.9, memory="10kB", progress=False)
-    assert "no index is as small as the 10,000 bytes of memory asked for: binary" in caplog.text
+    assert "no index fits in the 10,000 bytes of memory asked for: binary" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from retr.retrieval.values.errors import InputError, SpaceMismatchError
 from retr.retrieval.values.fusion import default_fusion
 from retr.retrieval.values.progress import Silent
 from retr.retrieval.values.types import Document
-from retr.retrieval.writing.commits import Birth
+from retr.retrieval.writing.commits import NewCollection
 from retr.retrieval.writing.ingest import Ingest
 
 from .upgrades import (
@@ -218,7 +218,7 @@ def test_the_message_of_another_space_names_the_command(built: Path) -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda c: c.map_upgrade(), "no upgrade is under way; begin one with: retr upgrade start"),
+        (lambda c: c.map_upgrade(), "no upgrade is under way; start one with: retr upgrade start"),
         (lambda c: c.backfill(), "every row has its vector of model:old; there is nothing"),
         (lambda c: c.finish_upgrade(), "no upgrade is under way"),
         (lambda c: c.rollback_upgrade(), "no upgrade is under way"),
@@ -227,7 +227,7 @@ def test_the_message_of_another_space_names_the_command(built: Path) -> None:
         (lambda c: c.upgrade(new_encoder(), sample="many"), "the sample is 'many'"),
         (lambda c: c.upgrade("nope:x"), "there is no encoder 'nope:x'"),
         (lambda c: c.upgrade("vectors:8"), "encodes no text"),
-        (lambda c: c.upgrade(new_encoder(), qrels={"q": {"d1": 1}}), "come with their queries"),
+        (lambda c: c.upgrade(new_encoder(), qrels={"q": {"d1": 1}}), "need their queries"),
     ],
 )
 def test_what_is_refused(collection: retr.Collection, call: object, message: str) -> None:
@@ -405,9 +405,11 @@ def test_orders(upgrading: retr.Collection) -> None:
     assert {texts[text] for text in new.seen[-3:]} <= set(chosen) | done
     report = upgrading.backfill(rows=3, order="random")
     assert report.order == "random"
-    with pytest.raises(InputError, match="needs a file of them"):
+    with pytest.raises(InputError, match="needs a file of clicks"):
         upgrading.backfill(order="clicks")
-    with pytest.raises(InputError, match="no order 'best'; there is clicks, residual, random"):
+    with pytest.raises(
+        InputError, match="no order 'best'; the orders are clicks, residual, random"
+    ):
         upgrading.backfill(order="best")
 
 
@@ -424,19 +426,19 @@ def test_the_residual_order_begins_with_what_the_map_misses(
     )
     upgrading.backfill(rows=len(residual) // 2)
     (first,) = [s for s in snapshot_of(upgrading).dense if s.entry.space == "s3"]
-    done = snapshot_of(upgrading).superseded(first)
+    done = snapshot_of(upgrading).marked(first)
     values = np.array([residual[row] for row in first.rows.tolist()])
     assert values[done].mean() > values[~done].mean()
 
 
 def test_finish_is_refused_while_rows_await(upgrading: retr.Collection) -> None:
-    with pytest.raises(InputError, match=r"400 rows have no vector of model:new yet; go on with"):
+    with pytest.raises(InputError, match=r"400 rows have no vector of model:new yet; continue"):
         upgrading.finish_upgrade()
     with pytest.raises(InputError, match="400 rows have neither a new vector nor a mapped one"):
         upgrading.finish_upgrade(keep_mapped=True)
     upgrading.map_upgrade()
     upgrading.add(documents(range(3)))
-    with pytest.raises(InputError, match=r"of them a mapped one, which --keep-mapped keeps"):
+    with pytest.raises(InputError, match=r"of them have a mapped one; --keep-mapped keeps it"):
         upgrading.finish_upgrade()
     assert upgrading.upgrade_status()["state"] == "under way"
 
@@ -451,10 +453,10 @@ def test_mapped_vectors_that_are_kept_can_be_embedded_later(
     assert [(hit.id, hit.score) for hit in after] == [(hit.id, hit.score) for hit in before]
     assert upgrading.upgrade_status()["state"] == "finished, mapped vectors kept"
     upgrading.compact()
-    with pytest.raises(InputError, match="vectors mapped from another encoder's are kept"):
+    with pytest.raises(InputError, match="vectors mapped from an earlier encoder"):
         upgrading.upgrade(old_encoder(), sample=SAMPLE)
     assert upgrading.backfill(rows=100).order == "random"
-    upgrading.compact()  # now superseded rows go with it
+    upgrading.compact()  # now the marked rows go, too
     assert sum(len(s) for s in snapshot_of(upgrading).dense) == ROWS
     upgrading.backfill()
     assert_same_answers(upgrading, fresh)
@@ -514,7 +516,7 @@ def test_what_came_since_stays_until_the_old_encoder_has_embedded_it(
     assert upgrading.upgrade_status()["state"] == "rolled back"
     with pytest.raises(InputError, match="being rolled back already"):
         upgrading.rollback_upgrade()
-    with pytest.raises(InputError, match="is being rolled back, and nothing maps"):
+    with pytest.raises(InputError, match="is being rolled back, and there is no map"):
         upgrading.map_upgrade()
     with pytest.raises(InputError, match="an upgrade is being rolled back"):
         upgrading.upgrade(new_encoder(), sample=SAMPLE)
@@ -590,8 +592,8 @@ def test_a_writer_that_began_before_goes_on(built: Path, tmp_path: Path) -> None
     """An ingest with the old encoder does not stop: its rows await the new vectors."""
     collection = retr.open(copied(built, tmp_path), encoder=old_encoder())
     snapshot = snapshot_of(collection)
-    birth = Birth(collection.space, snapshot.manifest.encoder, snapshot.manifest.settings)
-    ingest = Ingest(Store(collection.path), birth, old_encoder(), snapshot, Silent())
+    new = NewCollection(collection.space, snapshot.manifest.encoder, snapshot.settings)
+    ingest = Ingest(Store(collection.path), new, old_encoder(), snapshot, Silent())
     collection.upgrade(new_encoder(), sample=SAMPLE)
     ingest.run(open_source(documents(range(ROWS, ROWS + 10))), vanish=False)
     collection.refresh()
@@ -599,7 +601,7 @@ def test_a_writer_that_began_before_goes_on(built: Path, tmp_path: Path) -> None
     assert ids_found(collection) == {f"d{i}" for i in range(ROWS + 10)}
     collection.backfill()
     collection.finish_upgrade()
-    ingest = Ingest(Store(collection.path), birth, old_encoder(), snapshot, Silent())
+    ingest = Ingest(Store(collection.path), new, old_encoder(), snapshot, Silent())
     with pytest.raises(SpaceMismatchError):
         ingest.run(open_source(documents(range(ROWS + 10, ROWS + 12))), vanish=False)
 
@@ -610,7 +612,7 @@ def test_the_weight_goes_over_with_the_vectors(collection: retr.Collection) -> N
     manifest = snapshot_of(collection).manifest
     from retr.retrieval.writing.commits import change_settings
 
-    change_settings(store, {"fusion": fitted.to_json()}, manifest.encoder, snapshot_of(collection))
+    change_settings(store, {"fusion": fitted}, manifest.encoder, snapshot_of(collection))
     collection.refresh()
     collection.upgrade(new_encoder(), sample=SAMPLE)
     own = default_fusion("model")

@@ -115,7 +115,7 @@ def test_a_reader_without_the_old_encoder_is_told_once(
             assert len(reader.search(query, k=5)) == 5
     (record,) = caplog.records
     assert "the old encoder model:old cannot be loaded" in record.getMessage()
-    assert "through a bridge alone" in record.getMessage()
+    assert "through the bridge only" in record.getMessage()
 
 
 def test_at_the_end_the_old_encoder_is_not_asked(

@@ -138,7 +138,7 @@ def test_what_is_misplaced_among_others_is_more_useful_than_what_is_so_alone() -
     forward = with_residuals(forward, pairs, [(held, forward)])
     assert isinstance(forward.documents, Hubless)
     useful = forward.usefulness(old[500:], size=123)
-    near = forward.documents.usual(old[500:])
+    near = forward.documents.neighbour_scores(old[500:])
     moved = np.sqrt(forward.predicted_residuals(old[500:]))
     assert useful == pytest.approx(moved * near**2, rel=1e-3)
     # Of rows that are expected to move alike, those with company come first.

@@ -125,16 +125,18 @@ def test_it_shows_and_asks_on_a_terminal(built: Path, tmp_path: Path) -> None:
     shown = on_a_terminal(start, "n\n")
     assert f"{OLD} → {NEW}" in shown
     assert "agreement with the new model's own ranking" in shown
-    assert re.search(r"at once, by the bridge \(\w+\) +0\.\d{3}  \[0\.\d{3}, [01]\.\d{3}\]", shown)
-    assert "begin? [y/N]" in shown
+    assert re.search(
+        r"at once, with the bridge \(\w+\) +0\.\d{3}  \[0\.\d{3}, [01]\.\d{3}\]", shown
+    )
+    assert "start? [y/N]" in shown
     assert "nothing was changed" in shown
     assert json.loads(ran("upgrade", "status", "--index", path).stdout)["state"] == "none"
     shown = on_a_terminal(start, "y\n")
-    assert f"queries are encoded by {NEW} from now on" in shown
+    assert f"queries are now encoded by {NEW}" in shown
     assert f"retr upgrade backfill --index {path}" in shown
     shown = on_a_terminal(["upgrade", "status", "--index", path], "")
-    assert "50.0% of 120 rows turned over" in shown
-    assert "60 with new vectors, 0 mapped, 60 as they were" in shown
+    assert "50.0% of 120 rows re-embedded" in shown
+    assert "60 with new vectors, 0 mapped, 60 with old vectors only" in shown
     assert f"next: retr upgrade backfill --index {path}" in shown
     shown = on_a_terminal(["upgrade", "backfill", "--index", path], "")
     assert "embedded 60 rows in" in shown
@@ -164,16 +166,19 @@ def test_quality_where_queries_are_judged(built: Path, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["start"], "no encoder is given: name the new one with --to NAME"),
-        (["start", "--to", NEW], "there is no terminal to ask on: give --yes"),
+        (["start", "--to", NEW], "stdin is not a terminal, so retr cannot ask: give --yes"),
         (["start", "--to", "nope", "--yes"], "there is no encoder 'nope'"),
         (["start", "--to", OLD, "--yes"], "its vectors are of static:1@32 already"),
         (["start", "--to", NEW, "--sample", "2", "--yes"], "a sample of 2 rows is too small"),
         (["start", "--to", NEW, "--queries", "NOWHERE", "--yes"], "NOWHERE"),
         (["start", "--to", "splade:x", "--max-length", "0", "--yes"], "max length of 0"),
         (["backfill", "--time", "soon"], "--time 'soon': give a time such as"),
-        (["backfill", "--rows", "0"], "--rows 0: give a number above 0"),
-        (["backfill", "--clicks", "NOWHERE"], "NOWHERE: cannot be read as clicks"),
-        (["map"], "no upgrade is under way; begin one with: retr upgrade start --to ENCODER"),
+        (["backfill", "--rows", "0"], "--rows 0: give a number of rows"),
+        (
+            ["backfill", "--clicks", "NOWHERE"],
+            "--clicks NOWHERE: cannot be read (No such file or directory)",
+        ),
+        (["map"], "no upgrade is under way; start one with: retr upgrade start --to ENCODER"),
         (["finish"], "no upgrade is under way"),
         (["rollback"], "no upgrade is under way"),
         (["backfill"], "every row has its vector"),

@@ -87,5 +87,5 @@ def test_a_text_encoder_embeds_no_images(tmp_path: Path) -> None:
         encoder=ToyImageEncoder(),
         progress=False,
     )
-    with pytest.raises(InputError, match="encodes no image, so nothing could be embedded anew"):
+    with pytest.raises(InputError, match="encodes no image, so it cannot re-embed"):
         c.upgrade(new_encoder(), sample=20, progress=False)

@@ -146,7 +146,7 @@ def test_two_starts_at_once(collection: retr.Collection) -> None:
         collection.upgrade(new_encoder(), sample=SAMPLE)
         return True
 
-    with pytest.raises(InputError, match="another writer has changed its encoder meanwhile"):
+    with pytest.raises(InputError, match="another writer has changed the encoder meanwhile"):
         other.upgrade(ModelEncoder("third", 16, 0.1), sample=SAMPLE, confirm=confirm)
     assert collection.refresh() == 2
     assert list((collection.path / "staging").iterdir()) == []

@@ -16,7 +16,7 @@ from retr.retrieval.sources import open_source
 from retr.retrieval.store.store import Store
 from retr.retrieval.values.progress import Silent
 from retr.retrieval.values.types import Document
-from retr.retrieval.writing.commits import Birth
+from retr.retrieval.writing.commits import NewCollection
 from retr.retrieval.writing.ingest import Ingest
 
 
@@ -99,8 +99,8 @@ def build_without_words(
     documents: Sequence[Document], path: Path, encoder: Encoder
 ) -> retr.Collection:
     """Build a collection as retr did before it kept the words of texts."""
-    birth = Birth(encoder.space, {"name": encoder.name, "options": {}})
-    Ingest(Store(path), birth, encoder, None, Silent()).run(
+    new = NewCollection(encoder.space, {"name": encoder.name, "options": {}})
+    Ingest(Store(path), new, encoder, None, Silent()).run(
         open_source(list(documents)), vanish=False
     )
     return retr.open(path, encoder=encoder)

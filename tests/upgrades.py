@@ -142,8 +142,8 @@ def assert_same_answers(one: retr.Collection, other: retr.Collection, mode: str 
 def expected_scores(collection: retr.Collection, query: str) -> dict[int, float]:
     """Return what every row scores, from vectors and bridges alone, by brute force.
 
-    New vectors count for more than mapped ones, and those for more than old ones; what the
-    collection says of superseded rows is not looked at.
+    New vectors count for more than mapped ones, and those for more than old ones; the marks of the
+    collection are ignored.
     """
     snapshot = collection._snapshot
     manifest = snapshot.manifest

@@ -1,4 +1,4 @@
-"""How the shipped encoders `static:1` and `static:2` were made; nothing here runs in a search.
+"""How the shipped encoders `static:1` and `static:2` were trained; no search uses this code.
 
 May import retrieval and indexes.
 """

@@ -1,4 +1,4 @@
-"""`retr bench ann`: indexes beside other systems, over the same vectors.
+"""`retr bench ann`: retr's indexes and other systems, compared over the same vectors.
 
-May import retrieval, indexes and `benchmarks.beir`.
+May import retrieval, indexes, `benchmarks.beir` and the modules of `benchmarks`.
 """

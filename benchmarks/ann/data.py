@@ -1,9 +1,9 @@
-"""The vectors of `retr bench ann`: read from what people have, and made ready once.
+"""The vectors of `retr bench ann`: read from the files that people have, and prepared once.
 
-Read are the test data's MiniLM vectors (`minilm`), HDF5 files of ann-benchmarks (train, test,
-neighbors, attribute distance), and pairs of .npy, .fvecs or .bvecs files, with the nearest rows in
-an .ivecs or .npy file where there is one, as texmex has them. Every system gets the same float32
-rows, of unit length for cosine, mapped from one .npy file.
+It reads the test data's MiniLM vectors (`minilm`), HDF5 files of ann-benchmarks (train, test,
+neighbors, attribute distance), and pairs of .npy, .fvecs or .bvecs files, if given with the nearest
+rows in an .ivecs or .npy file, as texmex has them. Every system gets the same float32 rows, of unit
+length for cosine, mapped from one .npy file.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Vectors:
     """Vectors as they were found.
 
     base, queries: f or u8[n, dim], sliceable; HDF5's are read as they are sliced.
-    neighbours:    i[q, m], the nearest rows by whoever made the file; None where it says nothing.
+    neighbours:    i[q, m], the nearest rows by whoever made the file; None if it does not say.
     """
 
     name: str
@@ -97,8 +97,8 @@ def read(
 ) -> Vectors:
     """Return the vectors that `data` names: `minilm`, an HDF5 file, or a file of base vectors.
 
-    queries:    the file of queries, where `data` is a file without any.
-    metric:     cosine, ip or l2, where the file does not say; else cosine.
+    queries:    the file of queries, if `data` is a file without any.
+    metric:     cosine, ip or l2, if the file does not say; cosine if not given.
     neighbours: a file of the nearest rows, i[q, m], beside such files.
 
     Raises:
@@ -141,14 +141,14 @@ def prepare(
     seed: int = 0,
     note: Note = lambda _: None,
 ) -> Prepared:
-    """Return the vectors made ready in a folder of the cache; there already, they are used.
+    """Return the vectors prepared in a folder of the cache, which later runs use again.
 
-    rows:    how many the base shall have: fewer are drawn, more are grown (see `grow`).
+    rows:    how many the base is to have: fewer are drawn, more are grown (see `grow`).
     queries: how many are searched for; of the others up to 1000 are kept for tuning.
-    dim:     lift all vectors to so many dimensions (see `grow.lifted`).
+    dim:     lift all vectors to this many dimensions (see `grow.lifted`).
 
     Raises:
-        InputError: these vectors cannot have so many rows, queries or dimensions.
+        InputError: these vectors do not allow that many rows, queries or dimensions.
         StorageError: the disk is full or the folder cannot be written.
     """
     rows = rows or len(vectors.base)
@@ -180,7 +180,7 @@ def prepare(
     return prepared
 
 
-def test_data() -> Path:
+def data_folder() -> Path:
     """Return the folder of the test data: that of RETR_TEST_DATA, or one beside the checkout."""
     default = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
     return Path(os.environ.get("RETR_TEST_DATA", default))
@@ -192,7 +192,7 @@ def minilm() -> Vectors:
     Raises:
         InputError: there is no test data.
     """
-    folder = test_data() / "vectors"
+    folder = data_folder() / "vectors"
     if not folder.is_dir():
         raise InputError(
             "there are no test vectors: set RETR_TEST_DATA to the folder of the test data, or "
@@ -286,8 +286,8 @@ def _file(path: Path) -> Path:
 def _check_wanted(vectors: Vectors, rows: int, queries: int, dim: int | None) -> None:
     if rows < 1 or not 0 < queries <= len(vectors.queries):
         raise InputError(
-            f"{vectors.name}: has {len(vectors.queries)} queries; {rows} rows and {queries} "
-            "queries cannot be had"
+            f"{vectors.name}: has {len(vectors.queries)} queries; choose at least one row and "
+            f"1 to {len(vectors.queries)} queries, not {rows} and {queries}"
         )
     if rows > len(vectors.base) and vectors.metric is Metric.IP:
         raise InputError(f"{vectors.name}: only vectors of unit length or for l2 can be grown")
@@ -314,7 +314,7 @@ def _write_base(
     shape = (rows, dim or source.shape[1])
     with whole(folder / "base.npy") as part:
         out = np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=shape)
-        # Read as it lies: picking single rows of an HDF5 file takes for ever.
+        # In file order: picking single rows of an HDF5 file takes far too long.
         for start in range(0, len(source), _BLOCK):
             first, last = np.searchsorted(chosen, (start, start + _BLOCK))
             block = np.asarray(source[start : start + _BLOCK])[chosen[first:last] - start]
@@ -344,7 +344,7 @@ def _ready(rows: NDArray[Any], unit: bool, dim: int | None, seed: int) -> Floats
 
 
 def _agreement(vectors: Vectors, prepared: Prepared, seed: int) -> float | None:
-    """Return the recall of the neighbours the file names, None where it names none of these."""
+    """Return the recall of the neighbours that the file names; None if they are of other rows."""
     count = prepared.about["queries"]
     if vectors.neighbours is None or prepared.about["rows"] != len(vectors.base):
         return None

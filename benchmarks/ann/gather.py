@@ -1,6 +1,6 @@
 """What the runs of `retr bench ann` left in a folder, as one value: all that they measured.
 
-The value is what `python -m retr.benchmarks.ann.keep` keeps in one file:
+The value is what `python -m retr.benchmarks.ann.report` keeps in one file:
 
     {"datasets": [{"about": …, "systems": [SYSTEM, …]}], "environment": that of the newest build}
 

@@ -21,7 +21,7 @@ _POOLS = (
 
 
 def variables(threads: int) -> dict[str, str]:
-    """Return the environment that holds every library to so many threads.
+    """Return the environment that limits every library to this many threads.
 
     Threads of OpenMP sleep while they wait, or what they burn would count as work.
     """
@@ -29,7 +29,7 @@ def variables(threads: int) -> dict[str, str]:
 
 
 def pin(threads: int) -> list[int] | None:
-    """Hold this process to so many cores; return which, None where the system cannot.
+    """Pin this process to this many cores; return which, None if the system cannot.
 
     Called before a library has started threads, for those that run keep their cores.
     """

@@ -1,7 +1,7 @@
 """What the runs of `retr bench ann` say: points, who is ahead at a recall, and Matryoshka's ratios.
 
-Nothing is interpolated: what a system takes for a recall is the cheapest setting measured whose
-recall is that or more. Figures of several rounds are the median over them.
+Nothing is interpolated: a system at a recall is the cheapest setting measured that has at least
+that recall. Figures of several rounds are the median over them.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class System:
     """A system over one base; with `failed` set there is nothing else.
 
     anonymous, mapped: resident bytes after all searches, less those of the process before; None
-                       where the operating system does not say.
+                       if the operating system does not say.
     disk:              bytes of the index and of the vectors that it reads.
     flaws:             answers that were no row of the base, or stood twice.
     """
@@ -104,7 +104,7 @@ class System:
 
     @property
     def spec(self) -> IndexSpec | None:
-        """The index, where it is ours."""
+        """The index, if it is ours."""
         if not self.ours or not self.parameters:
             return None
         try:
@@ -113,7 +113,7 @@ class System:
             return None
 
     def at(self, recall: float, measure: Measure) -> Point | None:
-        """Return the cheapest setting that has the recall, None where none does."""
+        """Return the cheapest setting that has the recall, None if none does."""
         reached = [point for point in self.points if point.of(measure)[0] >= recall]
         return min(reached, key=lambda p: measure.cost(p.of(measure)[1]), default=None)
 
@@ -144,7 +144,7 @@ class Winner:
     """Who is ahead at a recall, in one measure.
 
     best:   the best system that is not ours; None if none has the recall.
-    auto:   what `auto` chose for this recall, with the recall it has, be it too low.
+    auto:   what `auto` chose for this recall, with the recall it has, even if that is too low.
     fixed:  the best of our fixed specs.
     ratio:  how many times better `auto` is than `best`; None if it misses the recall.
     fixed_ratio: the same of `fixed`.

@@ -53,7 +53,7 @@ class Settings:
     """How a run is made.
 
     k:       how many neighbours are asked for.
-    threads: those of a build and of a batch; one query is asked on one.
+    threads: of a build and of a batch; a single query has one.
     rounds:  how often each system is opened and searched.
     timeout: seconds that one process may take.
     seconds: for how long a batch is repeated at each setting, at least.
@@ -89,8 +89,8 @@ def run(
 ) -> Path:
     """Measure the systems over the vectors; return the folder with the results.
 
-    cache: where indexes lie until they have been measured; then they are removed,
-           unless the settings keep them.
+    cache: where indexes are until they have been measured; then they are removed, unless the
+           settings keep them.
 
     Raises:
         InputError: there is no such system, or k is above the number of rows.
@@ -106,14 +106,13 @@ def run(
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_json(data.about, folder / ABOUT)
-        truth = data.truth(settings.k)
-        with whole(folder / TRUTH.format(settings.k)) as part:
-            shutil.copyfile(truth, part)
         runs = [_Run(system, data, folder, cache, settings) for system in systems]
         for each in runs:
             each.prepare()
         if not settings.searches:
             return folder
+        with whole(folder / TRUTH.format(settings.k)) as part:
+            shutil.copyfile(data.truth(settings.k), part)
         for number in range(settings.rounds):
             for phase, threads in (("single", 1), ("batch", settings.threads)):
                 for start in range(0, len(runs), settings.together):
@@ -133,7 +132,7 @@ def _in_turns(runs: Sequence[_Run], phase: str, threads: int, name: str) -> None
                 worker = each.start(phase, threads, each.folder / f"{Path(name).stem}.npy")
                 own[worker] = each
                 worker.turn()  # until it is open and warm
-        # Kept as soon as it is there, in case that the run is interrupted.
+        # Kept at once, in case the run is interrupted.
         take_turns([*own], lambda one: own[one].finish(phase, str(one.ended), name))
     finally:
         for worker in own:
@@ -240,7 +239,7 @@ class _Run:
         return self._result(phase, str(worker.ended))
 
     def start(self, phase: str, threads: int, answers: Path | None = None) -> Worker:
-        """Start the process of a phase; answers: where it leaves them."""
+        """Start the process of a phase; answers: the file for them."""
         about, job = self.data.about, self.folder / f"{phase}.job"
         result = self.folder / f"{phase}.result"
         result.unlink(missing_ok=True)

@@ -12,17 +12,16 @@ from .results import RECALLS, Cell, Comparison, Dataset, Measure, Point, System,
 _Value = Callable[[Point], float]
 
 HOW = (
-    "Recall is worked out from the row numbers a system answers with and the true scores, ties "
-    "counted as found; nothing a system says of itself is used. One query: the median over "
-    "queries of the CPU time of the whole process on one pinned thread, after a warm-up; settings "
-    "take turns of a hundred queries, each other ones than the setting before it. All systems of "
-    "a round are open at once and take turns of a quarter of a second, for the speed of a machine "
-    "changes with what its neighbours do. Batch: all queries in one call, on all threads. A "
-    "figure at a recall is that of the cheapest setting measured which has that recall or more, "
-    "never interpolated. Other systems are swept "
-    "over their own knob and take their best setting in hindsight; `auto` was tuned on other "
-    "queries and answers at the one operating point it chose. A ratio above 1 means that retr is "
-    "ahead."
+    "Recall is computed from the row numbers a system returns and their true scores; ties count "
+    "as found, and nothing a system claims is used. One query: the median over queries of the CPU "
+    "time of the whole process on one pinned thread, after a warm-up; settings take turns of a "
+    "hundred queries, never the ones that the setting before was just asked. All systems of a "
+    "round are open at once and take turns of a quarter of a second, because other work changes "
+    "the speed of a machine. Batch: all queries in one call, on all threads. The figure at a "
+    "recall is that of the cheapest measured setting with at least that recall, never "
+    "interpolated. Other systems are swept over their own parameters and shown at their best "
+    "setting in hindsight; `auto` was tuned on other queries and runs at the one operating point "
+    "it chose. A ratio above 1 means that retr is ahead."
 )
 MATRYOSHKA = (
     "CPU time of one query. Against exact search: the faster of FAISS's flat index and a BLAS "

@@ -3,7 +3,7 @@
 Recall is worked out from the rows that a system names, never from the scores it claims. A row
 counts as found if its true score is that of the k-th nearest or better, less a tolerance of
 1e-6: of rows that are equally near, any will do (the definition of ann-benchmarks, with a
-thousandth of its tolerance). A number that is no row, or stands twice, finds nothing. True scores
+thousandth of its tolerance). A number that is no row, or is repeated, finds nothing. True scores
 are kept beside the rows, so that recall is worked out again without the vectors.
 """
 
@@ -140,7 +140,7 @@ def judge(answers: NDArray[np.integer], scores: Exact, kth: Exact, rows: int) ->
 
 
 def _repeated(numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return which numbers stand earlier in their row, bool[q, k]."""
+    """Return which numbers occur earlier in their row, bool[q, k]."""
     order = np.argsort(numbers, axis=1, kind="stable")
     ordered = np.take_along_axis(numbers, order, axis=1)
     later = np.zeros(numbers.shape, bool)

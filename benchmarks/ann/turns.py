@@ -28,7 +28,7 @@ _WORKER: Final = "retr.benchmarks.ann.worker"
 class Turn:
     """The side of the process that works.
 
-    pipe: the descriptor on which to say that it rests; None where it works by itself.
+    pipe: the descriptor on which to say that it rests; None if it works by itself.
     """
 
     def __init__(self, pipe: int | None = None) -> None:
@@ -36,7 +36,7 @@ class Turn:
         self._began = time.monotonic()
 
     def rest(self, *, at_once: bool = False) -> bool:
-        """Let others work where the turn is over, and return whether that was so."""
+        """Let others work if the turn is over, and return whether it was."""
         if self._pipe is None or not (at_once or time.monotonic() - self._began >= _SECONDS):
             return False
         os.write(self._pipe, b".")
@@ -98,7 +98,7 @@ class Worker:
         return False
 
     def end(self, how: str = "was ended") -> None:
-        """End it where it has not, with all that it may have started."""
+        """End it if it has not ended, with all processes it started."""
         if self.ended is not None:
             return
         self.ended = how

@@ -18,7 +18,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -29,22 +28,24 @@ from numpy.typing import NDArray
 from ...indexes.base import Floats, Metric
 from ...indexes.tuning.curve import turns
 from .peers import name_of, peer
-from .peers.base import Peer, Setting, Task
+from .peers.base import Peer, Rows, Setting, Task
 from .process import Spent, measured, memory, peak_memory, pin
 from .turns import Turn
 
+Job = dict[str, Any]
+
 _TURN = 100  # queries searched for at one setting before it is another's turn
 _WARM = 20  # others are searched for before the clock runs, each time
-_COLD = 100  # and so many where another process has worked before
+_COLD = 100  # and this many if another process has worked since
 _WARMING = 5.0  # seconds in which all queries are searched for, before the first turn
 _REPEATS = 3  # of a batch, at least
-_SLOW = 10.0  # but not where it took so many seconds at once
+_SLOW = 10.0  # but once if that takes this many seconds
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Do the job; exit with 0 where a result was written, be it that the system failed."""
+    """Do the job; exit with 0 if a result was written, even if it is that the system failed."""
     given, *pipe = sys.argv[1:] if arguments is None else arguments
-    job: dict[str, Any] = json.loads(Path(given).read_bytes())
+    job: Job = json.loads(Path(given).read_bytes())
     turn = Turn(int(pipe[0])) if pipe else Turn()
     faulthandler.enable()
     cores = pin(job["threads"])
@@ -61,7 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
     Path(job["out"]).write_text(json.dumps(result))
 
 
-def tune(job: dict[str, Any], _: Turn) -> dict[str, Any]:
+def tune(job: Job, _: Turn) -> dict[str, Any]:
     """Let the system choose what is to be built."""
     system, base = _system(job), _base(job)
     queries: Floats = np.load(Path(job["data"]) / "tuning.npy")
@@ -71,7 +72,7 @@ def tune(job: dict[str, Any], _: Turn) -> dict[str, Any]:
     return {"chosen": chosen, "cpu_s": spent.cpu, "wall_s": spent.wall}
 
 
-def build(job: dict[str, Any], _: Turn) -> dict[str, Any]:
+def build(job: Job, _: Turn) -> dict[str, Any]:
     """Build and save; the vectors are in the page cache before the clock runs."""
     system, base, folder = _system(job), _base(job), Path(job["index"])
     before = _size(folder)
@@ -90,20 +91,20 @@ def build(job: dict[str, Any], _: Turn) -> dict[str, Any]:
     }
 
 
-def single(job: dict[str, Any], turn: Turn) -> dict[str, Any]:
+def single(job: Job, turn: Turn) -> dict[str, Any]:
     """Search for one query after the other at each setting, on one thread."""
-    return _searched(job, turn, partial(_one_by_one, least=job["least"]))
+    return _searched(job, turn, _one_by_one)
 
 
-def batch(job: dict[str, Any], turn: Turn) -> dict[str, Any]:
+def batch(job: Job, turn: Turn) -> dict[str, Any]:
     """Search for all queries at once at each setting."""
-    return _searched(job, turn, partial(_at_once, seconds=job["seconds"], least=job["least"]))
+    return _searched(job, turn, _at_once)
 
 
-Measure = Callable[[Peer, list[Setting], Floats, NDArray[np.int64], Turn], list[dict[str, Any]]]
+Measure = Callable[[Peer, list[Setting], Floats, Rows, Turn, Job], list[dict[str, Any]]]
 
 
-def _searched(job: dict[str, Any], turn: Turn, measure: Measure) -> dict[str, Any]:
+def _searched(job: Job, turn: Turn, measure: Measure) -> dict[str, Any]:
     system = _system(job)
     queries: Floats = np.load(Path(job["data"]) / "queries.npy")
     before = memory()
@@ -113,7 +114,7 @@ def _searched(job: dict[str, Any], turn: Turn, measure: Measure) -> dict[str, An
     settings: list[Setting] = list(system.settings())
     answers = np.empty((len(settings), len(queries), job["k"]), np.int64)
     gc.disable()
-    found = measure(system, settings, queries, answers, turn)
+    found = measure(system, settings, queries, answers, turn, job)
     gc.enable()
     after = memory()
     np.save(job["answers"], answers)
@@ -128,12 +129,7 @@ def _searched(job: dict[str, Any], turn: Turn, measure: Measure) -> dict[str, An
 
 
 def _one_by_one(
-    system: Peer,
-    settings: list[Setting],
-    queries: Floats,
-    answers: NDArray[np.int64],
-    turn: Turn,
-    least: float,
+    system: Peer, settings: list[Setting], queries: Floats, answers: Rows, turn: Turn, job: Job
 ) -> list[dict[str, Any]]:
     one, cpu_clock, wall_clock = system.one, time.process_time_ns, time.perf_counter_ns
     asked = [queries[i : i + 1] for i in range(len(queries))]
@@ -141,7 +137,7 @@ def _one_by_one(
     turn.rest(at_once=True)
     passes: list[NDArray[np.int64]] = []
     spent = [Spent() for _ in settings]
-    while not passes or sum(each.wall for each in spent) < least:
+    while not passes or sum(each.wall for each in spent) < job["least"]:
         times = np.empty((len(settings), 2, len(asked)), np.int64)
         # In turns, so that what else the machine does falls on all settings alike, and of unlike
         # queries, so that none finds in the cache what the setting before it has read: a system
@@ -187,30 +183,26 @@ def _summary(times: NDArray[np.float64], spent: Spent, count: int) -> dict[str, 
 
 
 def _at_once(
-    system: Peer,
-    settings: list[Setting],
-    queries: Floats,
-    answers: NDArray[np.int64],
-    turn: Turn,
-    seconds: float,
-    least: float,
+    system: Peer, settings: list[Setting], queries: Floats, answers: Rows, turn: Turn, job: Job
 ) -> list[dict[str, Any]]:
     rates: list[list[float]] = [[] for _ in settings]
     cpu: list[list[float]] = [[] for _ in settings]
     total = 0.0
-    while total < least or not rates[-1]:
+    while total < job["least"] or not rates[-1]:
         for number, setting in enumerate(settings):
             turn.rest()
             system.use(setting)
             with measured(Spent()) as first:
                 answers[number] = system.batch(queries)
             own, times = 0.0, 0
-            while not times or (first.wall + own < _SLOW and times < _REPEATS) or own < seconds:
+            few = first.wall < _SLOW
+            while not times or few or own < job["seconds"]:
                 with measured(Spent()) as spent:
                     system.batch(queries)
                 cpu[number].append(spent.cpu)
                 rates[number].append(len(queries) / spent.wall)
                 own, times = own + spent.wall, times + 1
+                few = times < _REPEATS and first.wall + own < _SLOW
             total += own
     return [
         {
@@ -222,12 +214,12 @@ def _at_once(
     ]
 
 
-def _system(job: dict[str, Any]) -> Peer:
+def _system(job: Job) -> Peer:
     task = Task(job["rows"], job["dim"], Metric(job["metric"]), job["k"], job["threads"])
     return peer(job["system"])(task, name_of(job["system"])[1])
 
 
-def _base(job: dict[str, Any]) -> Floats:
+def _base(job: Job) -> Floats:
     base: Floats = np.load(Path(job["data"]) / "base.npy", mmap_mode="r")
     return base.view(np.ndarray)
 

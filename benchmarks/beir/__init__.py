@@ -1,4 +1,4 @@
-"""`retr bench beir`: data sets, runs, judgments, and the report of them.
+"""`retr bench beir`: data sets, runs, judgments and their report.
 
-May import retrieval, indexes and the modules of `benchmarks`, and no other package of benchmarks.
+May import retrieval, indexes and the modules of `benchmarks`, but none of its other packages.
 """

@@ -33,7 +33,7 @@ from ...retrieval.values.errors import (
     InputError,
     missing_extra,
 )
-from ...retrieval.values.settings import TermSettings
+from ...retrieval.values.settings import Settings
 from ..files import write_json
 from .folders import Prepared
 from .systems import fusion_of_new, space_key, words_of_new
@@ -53,12 +53,12 @@ def exact_collection(
 ) -> tuple[Collection, Mapping[str, Any]]:
     """Return the collection of a data set in the encoder's space, without an index.
 
-    One that is there already is compared with its checksums, and made again where it is damaged.
+    One that is there already is compared with its checksums, and made again if it is damaged.
 
     checked: the collections of this run that were compared before; this one joins them.
 
     Also returns what is known of its making: {"documents", "rows", "encoded", "skipped",
-    "seconds", "bytes"}; seconds is None where it took more than one run.
+    "seconds", "bytes"}; seconds is None if it took more than one run.
     """
     folder = _folder(dataset, encoder.space, cache)
     path = folder / "exact.retr"
@@ -183,12 +183,12 @@ def _up_to_date(collection: Collection, made: Mapping[str, Any], done: Path) -> 
 
 def _settle(collection: Collection) -> bool:
     """Give a collection the words and fusion of a new one; return whether it had others."""
-    words, fusion = words_of_new(), fusion_of_new(collection.space).to_json()
-    known = TermSettings.of(collection.settings)
-    if known == words and collection.settings.get("fusion") == fusion:
+    words, fusion = words_of_new(), fusion_of_new(collection.space)
+    known = Settings.of(collection.settings)
+    if known.terms == words and known.fusion == fusion:
         return False
     log.info("%s: is brought up to date, words %s, fusion %s", collection.path, words, fusion)
-    if known not in (None, words):
+    if known.terms not in (None, words):
         _drop_words(collection)
     collection.settle({"fusion": fusion}, words)
     return True
@@ -202,8 +202,8 @@ def _drop_words(collection: Collection) -> None:
         if newest is None:
             return None
         kept = tuple(each for each in newest.segments if each.role is not Role.LEXICAL)
-        settings = {name: value for name, value in newest.settings.items() if name != "lexical"}
-        return replace(newest.with_segments(kept, newest.deletes, {}), settings=settings)
+        settings = replace(Settings.of(newest.settings), terms=None)
+        return replace(newest.with_segments(kept, newest.deletes, {}), settings=settings.to_json())
 
     with store.staging() as staging:
         store.commit(staging, without)
@@ -211,7 +211,7 @@ def _drop_words(collection: Collection) -> None:
 
 
 def _whole(path: Path, encoder: Encoder, checked: set[Path] | None) -> Collection | None:
-    """Return a cached collection, None where it is gone or damaged."""
+    """Return a cached collection, None if it is gone or damaged."""
     try:
         collection = Collection(path, encoder=encoder)
         if checked is not None and path in checked:

@@ -1,4 +1,4 @@
-"""Downloading a data set: resumed where it broke off, checked, unpacked safely.
+"""Downloading a data set: resumed after a break, checked, unpacked safely.
 
 What a server sends is not trusted: the archive counts only when its checksum is right, and only
 the files that a data set consists of are taken out of it, into names that are made here.
@@ -10,8 +10,7 @@ import contextlib
 import hashlib
 import http.client
 import logging
-import os
-import re
+import math
 import shutil
 import time
 import urllib.error
@@ -22,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from ...retrieval.store.disk import storage_errors
-from ...retrieval.store.lock import try_flock
+from ...retrieval.store.lock import writer_lock
 from ...retrieval.values.errors import InputError, RetrError, StorageError
 from ...retrieval.values.progress import Progress, Silent
 from ...retrieval.values.version import __version__
@@ -33,7 +32,6 @@ TIMEOUT = 30.0  # seconds without a byte
 RETRIES = 5  # attempts in a row that bring nothing new
 PAUSE = 0.5  # seconds before the first new attempt; doubled from one to the next
 BLOCK = 1 << 20
-_LOCK_PAUSE = 0.2  # seconds between two attempts to get a lock
 # Of all BEIR sets the largest unpacks to some 9 GB; more is no data set but an attack or a mistake.
 UNPACKED_LIMIT = 64 << 30
 RATIO_LIMIT = 200
@@ -59,7 +57,7 @@ def download(
     """Fetch a file whose checksum is known; return `path`.
 
     What was fetched lies in `path`.part until it is whole and right, and a later call goes on
-    from there. A file that is there already is checked, and fetched again where it is wrong.
+    from there. A file that is there already is checked, and fetched again if it is wrong.
 
     md5:     of the whole file, in hex.
     timeout: seconds without a byte after which a connection counts as broken.
@@ -79,35 +77,17 @@ def download(
 def _alone(path: Path) -> Iterator[None]:
     """Hold the lock of an archive: two processes, or forums, never write the same part of it."""
     lock = path.with_name(path.name + ".lock")
-    told = False
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(
             f"{path.parent}: cannot be made ({error.strerror}); choose another folder with --data"
         ) from error
-    with storage_errors(path.parent):
-        while True:
-            fd = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-            try:
-                # Its holder removes it: only a lock that still has the name counts.
-                if try_flock(fd) and lock.exists() and lock.stat().st_ino == os.fstat(fd).st_ino:
-                    break
-            except FileNotFoundError:
-                pass  # removed between the two looks at it
-            except BaseException:
-                os.close(fd)
-                raise
-            os.close(fd)
-            if not told:
-                log.info("%s: another process downloads it, waiting", path)
-                told = True
-            time.sleep(_LOCK_PAUSE)
-    try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
-        os.close(fd)
+    with writer_lock(lock, math.inf):
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)  # whoever waits for it sees that it is gone
 
 
 def _download(
@@ -146,7 +126,8 @@ def unpack(archive: Path, into: Path, *, limit: int = UNPACKED_LIMIT) -> list[Pa
     """Take the BEIR folders out of a zip file; return them.
 
     Only `corpus.jsonl`, `queries.jsonl` and `qrels/*.tsv` are written, each folder whole or not
-    at all; a folder that is there already is kept. Links, absolute paths and `..` are refused.
+    at all; a folder that is there already is kept. Links, absolute paths and `..` are refused. One
+    process at a time may unpack into a folder: `fetch_dataset` holds a lock.
 
     limit: bytes that may be written at most.
 
@@ -211,14 +192,13 @@ def _take_out(
     target = into.joinpath(*root.parts)
     if (target / "corpus.jsonl").is_file():
         return target
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
-    _remove_left_over(target)
+    temporary = target.with_name(f".{target.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)  # of a process that died while it unpacked
     try:
-        (temporary / "qrels").mkdir(parents=True, exist_ok=True)
+        (temporary / "qrels").mkdir(parents=True)
         for its_root, name, info in members:
             if its_root == root:
                 _write(opened, archive, info, temporary / name, limit)
-        # Another process may have been faster; its folder is as good.
         if target.exists() and not any(target.iterdir()):
             target.rmdir()
         if not target.exists():
@@ -226,27 +206,6 @@ def _take_out(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
-
-
-def _remove_left_over(target: Path) -> None:
-    """Remove what processes left that died while they unpacked this folder."""
-    if not target.parent.is_dir():
-        return
-    pattern = re.compile(re.escape(f".{target.name}.") + r"(\d+)\.part")
-    for path in target.parent.iterdir():
-        found = pattern.fullmatch(path.name)
-        if found and not _runs(int(found[1])):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _write(
@@ -273,7 +232,7 @@ def _fetch(
     retries: int,
     pause: float,
 ) -> None:
-    """Fetch until the server says that it is all, going on where a connection broke."""
+    """Fetch until the server says that it is all, going on after a connection broke."""
     failures = 0
     while True:
         before = part.stat().st_size if part.exists() else 0
@@ -306,7 +265,7 @@ def _fetch(
 def _attempt(url: str, part: Path, have: int, progress: Progress, timeout: float) -> bool | None:
     """Fetch what is missing behind the first `have` bytes; return whether it is all there.
 
-    None where the server does not say how much there is.
+    None if the server does not say how much there is.
     """
     headers = {"User-Agent": f"retr/{__version__}", "Accept-Encoding": "identity"}
     if have:
@@ -343,7 +302,7 @@ def _attempt(url: str, part: Path, have: int, progress: Progress, timeout: float
 
 
 def _content_range(value: str) -> tuple[int, int | None]:
-    """Return first byte and total of a Content-Range such as `bytes 5-9/10`; -1 where unusable."""
+    """Return first byte and total of a Content-Range such as `bytes 5-9/10`; -1 if unusable."""
     unit, _, rest = value.partition(" ")
     span, _, total = rest.partition("/")
     first, _, _ = span.partition("-")
@@ -360,7 +319,7 @@ def _md5(path: Path) -> str:
 def fetch_dataset(
     url: str, md5: str, folder: Path, into: Path, *, progress: Progress | None = None
 ) -> Path:
-    """Return `folder`, a BEIR folder inside `into`, downloaded and unpacked where it is missing.
+    """Return `folder`, a BEIR folder inside `into`, downloaded and unpacked if it is missing.
 
     The archive is removed once it is unpacked.
 

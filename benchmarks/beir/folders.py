@@ -63,7 +63,7 @@ def prepare(
     split: str | None = None,
     progress: Progress | None = None,
 ) -> Prepared:
-    """Return a data set, downloaded into `data` where it is a published one and missing there.
+    """Return a data set, downloaded into `data` if it is a published one that is missing there.
 
     wanted: a published data set, or a folder in BEIR's layout. A folder that has the name, the
             number of documents and of judged queries of a published set is taken for it.
@@ -146,7 +146,7 @@ def prepare_folders(
 
 
 def check_names(datasets: Iterable[Prepared | Dataset]) -> None:
-    """Raise InputError where two data sets would have one folder in the output."""
+    """Raise InputError if two data sets would have one folder in the output."""
     folders: dict[str, str] = {}
     for each in datasets:
         where = str(each.folder) if isinstance(each, Prepared) else f"BEIR's {each.name}"

@@ -16,7 +16,7 @@ TOLERANCE = 1e-5
 
 
 def recall(exact: Scores, found: Scores, k: int) -> float:
-    """Return the recall of one query, 1 where there was nothing to find.
+    """Return the recall of one query, 1 if there was nothing to find.
 
     exact: the exact hits, at least k of them or all there are, best first.
     found: the hits of the index, best first.

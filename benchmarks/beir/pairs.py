@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...retrieval.evaluation import Evaluation, compare
 from ...retrieval.evaluation.significance import Difference
@@ -47,15 +47,10 @@ def losses(entries: Sequence[Entry], judged: Judged, configured: Configured) -> 
                 dataset=str(entry.dataset["name"]),
                 configuration=configured[str(entry.folder)].letter,
                 system=str(entry.system["label"]),
-                measure=d.measure,
                 exact=d.base,
                 indexed=d.other,
-                difference=_with_bounds(d),
-                p=d.randomisation.p,
-                wins=d.wins,
-                losses=d.losses,
-                ties=d.ties,
                 ann=entry.ann or {},
+                **_paired(d),
             )
 
 
@@ -76,14 +71,9 @@ def gains(entries: Sequence[Entry], judged: Judged, configured: Configured) -> I
                 dataset=str(entry.dataset["name"]),
                 over=(),
                 configuration=letter,
-                measure=d.measure,
                 words=d.base,
                 hybrid=d.other,
-                difference=_with_bounds(d),
-                p=d.randomisation.p,
-                wins=d.wins,
-                losses=d.losses,
-                ties=d.ties,
+                **_paired(d),
             )
     for letter, each in pairs.items():
         yield from _mean_gains(letter, each, judged)
@@ -110,8 +100,17 @@ def _differences(base: Entry, other: Entry, judged: Judged) -> tuple[Difference,
     ).differences
 
 
-def _with_bounds(d: Difference) -> Figure:
-    return Figure(d.difference, *((d.interval.low, d.interval.high) if d.interval else ()))
+def _paired(d: Difference) -> dict[str, Any]:
+    """Return what a gain and a loss have in common."""
+    bounds = (d.interval.low, d.interval.high) if d.interval else ()
+    return {
+        "measure": d.measure,
+        "difference": Figure(d.difference, *bounds),
+        "p": d.randomisation.p,
+        "wins": d.wins,
+        "losses": d.losses,
+        "ties": d.ties,
+    }
 
 
 def _mean_gains(

@@ -28,7 +28,7 @@ class Published:
     source:   its address.
     values:   data set -> nDCG@10.
     model:    for dense rows, the encoder (a name of `known_model`); else None.
-    sources:  data set -> address, where one has another than `source`.
+    sources:  data set -> address, if it is another than `source`.
     """
 
     system: str
@@ -105,7 +105,7 @@ def published_for(dataset: str, row: str, model: str | None) -> tuple[tuple[Publ
 
 
 def figure(published: Published, dataset: str) -> float | None:
-    """Return the published figure for a data set, None where there is none."""
+    """Return the published figure for a data set, None if there is none."""
     if dataset in published.values:
         return published.values[dataset]
     if dataset == "cqadupstack" and all(forum in published.values for forum in FORUMS):

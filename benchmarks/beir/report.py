@@ -205,40 +205,41 @@ def _curve(means: Mapping[str, float]) -> tuple[tuple[int, float], ...]:
 
 def _forum_rows(rows: Sequence[Row], configurations: Mapping[str, Configuration]) -> Iterable[Row]:
     """Yield the mean of the twelve forums for each system that has them all."""
-    for (configuration, system), forums in _grouped(rows, Group.CQADUPSTACK).items():
+    for (configuration, _), forums in _grouped(rows, Group.CQADUPSTACK).items():
         if {row.dataset for row in forums} != set(FORUMS):
             continue
         first = forums[0]
-        means = {
-            name: Figure(sum(row.figures[name].value for row in forums) / len(forums))
-            for name in first.figures
-            if all(name in row.figures for row in forums)
-        }
-        value = means[MEASURE].value
-        yield Row(
+        figures = _averages(forums)
+        ann = None
+        if first.ann is not None:
+            ann = {k: sum((row.ann or {})[k] for row in forums) / len(forums) for k in first.ann}
+        yield replace(
+            first,
             dataset=FORUMS_NAME,
             title="CQADupStack",
-            group=str(Group.CQADUPSTACK),
-            split=first.split,
             documents=sum(row.documents or 0 for row in forums),
             queries=sum(row.queries for row in forums),
-            configuration=configuration,
-            system=system,
-            row=first.row,
-            spec=first.spec,
-            figures=means,
-            curve=_curve({name: each.value for name, each in means.items()}),
-            ann=None
-            if first.ann is None
-            else {k: sum((r.ann or {})[k] for r in forums) / len(forums) for k in first.ann},
+            figures=figures,
+            curve=_curve({name: each.value for name, each in figures.items()}),
+            ann=ann,
             published=_beside(
-                FORUMS_NAME, first.row, first.spec, value, configurations[configuration]
+                FORUMS_NAME,
+                first.row,
+                first.spec,
+                figures[MEASURE].value,
+                configurations[configuration],
             ),
-            trained=first.trained,
-            drop_self=first.drop_self,
             notes=("the unweighted mean of its 12 forums",),
             path=None,
         )
+
+
+def _averages(rows: Sequence[Row]) -> dict[str, Figure]:
+    """Return the unweighted mean of each measure that all of some rows have."""
+    names = [name for name in rows[0].figures if all(name in row.figures for row in rows)]
+    return {
+        name: Figure(sum(row.figures[name].value for row in rows) / len(rows)) for name in names
+    }
 
 
 def _grouped(rows: Iterable[Row], group: Group | None = None) -> dict[tuple[str, str], list[Row]]:
@@ -256,18 +257,18 @@ def _means(rows: Sequence[Row]) -> Iterable[Mean]:
         public = [name for name in PUBLIC if name in by_name]
         forums = [FORUMS_NAME] if FORUMS_NAME in by_name else []
         own = [row.dataset for row in each if row.group == Group.OWN]
+        over: dict[str, list[str]] = {}
         if len(public) == len(PUBLIC):
-            yield _mean("BEIR, the 13 public sets", configuration, system, public, by_name)
+            over["BEIR, the 13 public sets"] = public
             if forums:
-                both = [*public, *forums]
-                name = "BEIR, the 13 public sets and CQADupStack"
-                yield _mean(name, configuration, system, both, by_name)
-        elif len(public) + len(forums) > 1:
-            several = [*public, *forums]
-            name = f"{len(several)} of BEIR's sets"
-            yield _mean(name, configuration, system, several, by_name)
-        if len(own) > 1:
-            yield _mean(f"{len(own)} other sets", configuration, system, own, by_name)
+                over["BEIR, the 13 public sets and CQADupStack"] = [*public, *forums]
+        else:
+            over[f"{len(public + forums)} of BEIR's sets"] = [*public, *forums]
+        over[f"{len(own)} other sets"] = own
+        for name, sets in over.items():
+            if len(sets) > 1:
+                figures = _averages([by_name[dataset] for dataset in sets])
+                yield Mean(name, configuration, system, tuple(sets), figures)
 
 
 def _told_apart(means: Sequence[Mean]) -> Iterable[Mean]:
@@ -286,17 +287,6 @@ def _told_apart(means: Sequence[Mean]) -> Iterable[Mean]:
             if each.over == mean.over
         ]
         yield replace(mean, name=f"{mean.name} ({'; '.join(dict.fromkeys(whose))})")
-
-
-def _mean(
-    name: str, configuration: str, system: str, over: Sequence[str], rows: Mapping[str, Row]
-) -> Mean:
-    measures = [m for m in rows[over[0]].figures if all(m in rows[n].figures for n in over)]
-    figures = {
-        measure: Figure(sum(rows[n].figures[measure].value for n in over) / len(over))
-        for measure in measures
-    }
-    return Mean(name, configuration, system, tuple(over), figures)
 
 
 def _references(rows: Sequence[Row]) -> Iterable[Reference]:

@@ -38,7 +38,7 @@ class Entry:
                 "corpus_digest", "documents", "queries"}.
     system:     {"name", "label", "row", "mode", "spec"}, see `systems.System`.
     encoder:    {"name", "options", "query_prompt", "space"}; None for words alone.
-    k:          how many hits were evaluated; one more is searched where `drop_self`.
+    k:          how many hits were evaluated; one more is searched if `drop_self`.
     limit:      the number of queries kept, None for all.
     evaluation: `Evaluation.to_dict` without the values of each query.
     base:       for a system with an index, the folder name of the exact one it is compared with.
@@ -144,7 +144,7 @@ def plain(entry: Entry) -> dict[str, Any]:
 
 
 def load(folder: Path) -> Entry | None:
-    """Return the entry in a folder, None where there is none that is whole."""
+    """Return the entry in a folder, None if there is none that is whole."""
     try:
         values = json.loads((folder / ENTRY).read_bytes())
     except (OSError, ValueError):

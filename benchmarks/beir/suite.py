@@ -19,12 +19,13 @@ from ...retrieval.encoders import resolve
 from ...retrieval.encoders.base import Encoder, EncoderOptions
 from ...retrieval.evaluation import Qrels, Run, evaluate, read_run, write_qrels, write_run
 from ...retrieval.search.path import MAX_K
+from ...retrieval.segments.opening import check_settings
 from ...retrieval.store.disk import storage_errors
 from ...retrieval.values.errors import InputError, RetrError, StorageError
 from ...retrieval.values.progress import Progress, choose_progress
+from ...retrieval.values.settings import Settings as CollectionSettings
 from ...retrieval.values.settings import check_spec
 from ...retrieval.values.types import Query
-from ...retrieval.writing.commits import check_settings
 from .. import environment
 from ..files import write_json
 from .cache import exact_collection, indexed_collection
@@ -63,13 +64,13 @@ def run(
     encoder:  a name, or an `Encoder`.
     spec:     also search with an index of this spec, and measure what it loses.
     k:        how many hits are judged, at least 10; recall is reported up to it.
-    limit:    only the first so many judged queries; such figures compare with no others.
+    limit:    at most this many judged queries, the first ones; such figures compare with no others.
     data:     where the published sets lie or are downloaded to; the user's cache folder.
     cache:    where collections are kept between runs; the user's cache folder.
-    split:    the judgments, where they are not the published ones or `test`.
+    split:    the judgments, if not the published ones or `test`.
     progress: show it on stderr; None does on a terminal.
 
-    Local folders are read and all names compared before anything is run. Where a later data set
+    Local folders are read and all names compared before anything is run. If a later data set
     fails, the report of those that are done is written before the error is raised.
 
     Raises:
@@ -87,7 +88,7 @@ def run(
     data = data or cache_folder() / "datasets"
     chosen = resolve(encoder, options or EncoderOptions())
     if spec is not None:
-        check_settings(chosen.space, {"spec": spec})
+        check_settings(chosen.space, CollectionSettings(spec=spec))
     # Before hours of work: what lies here is read whole, and nothing may have another's name.
     local = prepare_folders(wanted, data, split)
     check_names([*local.values(), *(each for each in wanted if isinstance(each, Dataset))])
@@ -123,7 +124,7 @@ def run(
 def measures(k: int, qrels: Qrels) -> list[str]:
     """Return what is evaluated on k hits: nDCG@10, RR@10, AP@k, recall up to k.
 
-    Recall capped at 100 is among them where a query has more relevant documents than that.
+    Recall capped at 100 is among them if a query has more relevant documents than that.
     """
     names = ["nDCG@10", "RR@10", f"AP@{k}"]
     names += [f"R@{cutoff}" for cutoff in curve(k)]
@@ -139,7 +140,7 @@ def curve(k: int) -> list[int]:
 
 
 def evaluation_is_there() -> None:
-    """Raise MissingExtraError before hours of work where it could not be judged after them."""
+    """Raise MissingExtraError before hours of work that could not be judged."""
     from ...retrieval.evaluation import parse_measures
 
     parse_measures("nDCG@10")
@@ -160,7 +161,7 @@ class _Task:
     checked: set[Path]  # the collections that were compared with their checksums
 
     def entry(self, system: System) -> Entry:
-        """Return the entry of a system, made where it is not there yet."""
+        """Return the entry of a system, made if it is not there yet."""
         settings = Settings.of(system, self.encoder)
         key = self._key(system, settings)
         folder = self.out / self.dataset.slug / self._name(system, settings)
@@ -314,7 +315,7 @@ class _Task:
 
 def _check(k: int, limit: int | None, out: Path) -> None:
     if not LEAST_K <= k < MAX_K:
-        raise InputError(f"k is {k}: give {LEAST_K} (nDCG@10 needs so many) to {MAX_K - 1:,}")
+        raise InputError(f"k is {k}: give {LEAST_K} (for nDCG@10) to {MAX_K - 1:,}")
     if limit is not None and limit < 1:
         raise InputError(f"limit is {limit}: give a number of queries above 0")
     if out.exists() and not out.is_dir():

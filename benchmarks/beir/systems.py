@@ -12,7 +12,7 @@ from typing import Any
 from ...retrieval.encoders.base import Encoder, Space
 from ...retrieval.search.plan import Mode
 from ...retrieval.text.analysis import analyzer
-from ...retrieval.values.fusion import Fusion
+from ...retrieval.values.fusion import Fusion, default_fusion
 from ...retrieval.values.settings import DEFAULT_LANGUAGE, TermSettings
 
 
@@ -116,7 +116,7 @@ def words_of_new() -> TermSettings:
 
 def fusion_of_new(space: Space) -> Fusion:
     """Return how the two sides of a collection that is built now are weighed."""
-    return Fusion.of({}, space.family)
+    return default_fusion(space.family)
 
 
 def space_key(space: Space) -> str:

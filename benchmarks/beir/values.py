@@ -16,7 +16,7 @@ SEED = 0
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A mean over queries, with its bootstrap interval where there is one."""
+    """A mean over queries, with its bootstrap interval if there is one."""
 
     value: float
     low: float | None = None
@@ -50,9 +50,9 @@ class Beside:
 class Configuration:
     """Settings, and what a run was told; reports call it by a letter.
 
-    encoder: None where words alone were searched.
-    words:   how texts become terms and how those are scored; None where vectors alone were.
-    fusion:  how the two are weighed; None where there is only one of them.
+    encoder: None if words alone were searched.
+    words:   how texts become terms and how those are scored; None if vectors alone were.
+    fusion:  how the two are weighed; None if there is only one of them.
     model:   the published model that the encoder is, untouched.
     trained: the model whose training data marks sets: the encoder or its teacher.
     """
@@ -195,6 +195,6 @@ class Report:
 
 
 def main_recall(measures: Iterable[str]) -> str:
-    """Return the recall that tables show: R@100, or at the highest cutoff where k is smaller."""
+    """Return the recall that tables show: R@100, or at the highest cutoff if k is smaller."""
     cutoffs = [int(n[2:]) for n in measures if n.startswith("R@") and n[2:].isdigit()]
     return "R@100" if 100 in cutoffs else f"R@{max(cutoffs)}"

@@ -1,4 +1,4 @@
-"""`retr bench coco`, and what else is measured with images.
+"""`retr bench coco`, and the other measurements that use images.
 
-May import retrieval, indexes, `benchmarks.beir` and `benchmarks.ann`.
+May import retrieval, indexes, `benchmarks.beir`, `benchmarks.ann` and the modules of `benchmarks`.
 """

@@ -32,7 +32,8 @@ from ...retrieval.encoders import resolve
 from ...retrieval.encoders.base import ImageEncoder
 from ...retrieval.sources import SourceOptions, open_source
 from ...retrieval.values.errors import InputError
-from ...retrieval.values.fusion import Fusion
+from ...retrieval.values.fusion import default_fusion
+from ...retrieval.values.settings import Settings
 from ...retrieval.values.types import Document, ImageAt, Query
 from ..environment import describe
 from .train_clip import Recipe, of_karpathy, train
@@ -180,7 +181,7 @@ def _by_collection(
     with tempfile.TemporaryDirectory() as folder:
         c = build(documents, Path(folder) / "c.retr", encoder=encoder, progress=False)
         found = {mode: c.search(queries, k=K, mode=mode) for mode in ("dense", "hybrid")}
-        weight = Fusion.of(c.settings, c.space.family).weight
+        weight = (Settings.of(c.settings).fusion or default_fusion(c.space.family)).weight
     expected = np.argsort(-standardised(asked, gallery), axis=1, kind="stable")[:, :K]
     out: dict[str, Any] = {"fusion weight": weight}
     for mode, answers in found.items():

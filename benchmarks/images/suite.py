@@ -23,15 +23,15 @@ from ...retrieval.build import build
 from ...retrieval.collection import Collection
 from ...retrieval.encoders import resolve
 from ...retrieval.encoders.base import Encoder, EncoderOptions, ImageEncoder
+from ...retrieval.segments.opening import check_settings
 from ...retrieval.segments.snapshot import Snapshot
 from ...retrieval.store.disk import storage_errors
 from ...retrieval.store.store import Store
 from ...retrieval.values.errors import InputError, missing_extra
 from ...retrieval.values.progress import choose_progress
 from ...retrieval.values.report import IngestReport
-from ...retrieval.values.settings import check_spec
+from ...retrieval.values.settings import Settings, check_spec
 from ...retrieval.values.types import Document, Query
-from ...retrieval.writing.commits import check_settings
 from .. import environment
 from ..beir.cache import share
 from ..beir.datasets import cache_folder
@@ -97,7 +97,7 @@ def run(
             f"encoder {chosen.name!r} makes nothing of images; use one such as {DEFAULT_ENCODER}"
         )
     if spec is not None:
-        check_settings(chosen.space, {"spec": spec})
+        check_settings(chosen.space, Settings(spec=spec))
     cache = cache or cache_folder()
     with choose_progress(progress) as shown:
         found = read(dataset, data or cache_folder() / "datasets", split=split, progress=shown)

@@ -1,4 +1,4 @@
-"""Single questions of speed and memory, each run by `python -m retr.benchmarks.studies.NAME`.
+"""Single measurements of speed and memory, each run by `python -m retr.benchmarks.studies.NAME`.
 
-May import retrieval, indexes, `benchmarks.beir` and `benchmarks.ann`.
+May import retrieval, indexes, `benchmarks.beir`, `benchmarks.ann` and the modules of `benchmarks`.
 """

@@ -81,6 +81,7 @@ def build(base: Path, text: str, checkpoint: Path) -> dict[str, Any]:
     cpu, wall = time.process_time() - cpu, time.monotonic() - wall
     ended.set()
     thread.join()
+    seen.append(memory())  # a short build has no sample
     assert before is not None
     index.save(checkpoint)
     return {

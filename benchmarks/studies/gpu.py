@@ -97,7 +97,7 @@ def filtered(source: ArraySource, queries: Floats) -> list[dict[str, Any]]:
 def searched(
     source: ArraySource, queries: Floats, allowed: Bitmap | None = None, *, most: int = 3
 ) -> dict[str, Any]:
-    """Return the seconds of a search on the CPU, timed at most so often, and on the GPU."""
+    """Return the seconds of a search on the CPU, timed up to `most` times, and on the GPU."""
     cpu, wanted = _timed(lambda: exact.scan(source, queries, K, allowed=allowed), most=most)
     there = devices.gpu()
     assert there is not None

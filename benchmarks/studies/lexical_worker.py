@@ -49,12 +49,13 @@ class Retr:
         from ...retrieval.encoders.base import Space
         from ...retrieval.segments.snapshot import Snapshot
         from ...retrieval.store.store import Store
+        from ...retrieval.values.settings import Settings
         from ...retrieval.writing import merging
-        from ...retrieval.writing.commits import Birth
+        from ...retrieval.writing.commits import NewCollection
         from ...retrieval.writing.ingest import FLUSH_ROWS
 
         space = Space("none:0", "none", "0", dim=1, normalised=True, metric="cosine")
-        birth = Birth(space, {}, {"lexical": _terms().to_json()})
+        birth = NewCollection(space, {}, Settings(terms=_terms()))
         store = Store(folder)
         snapshot: Snapshot | None = None
         while part := list(islice(texts, FLUSH_ROWS)):
@@ -77,12 +78,14 @@ class Retr:
         """Search as a collection does in the mode `lexical`, to the rows."""
         from collections import Counter
 
-        from ...retrieval.search.words import LexicalSide
+        from ...retrieval.search.rankers import merged
+        from ...retrieval.search.words import LexicalRanker
 
         asked = Counter(self._analyzer.query_terms(text))
         segments = self._snapshot.lexical
-        side = LexicalSide(self._snapshot, segments, [asked], self._terms.bm25, None)
-        rows: list[int] = side.hits([0], K)[0].rows.tolist()
+        dead = self._snapshot.dead_words
+        ranker = LexicalRanker(segments, [asked], self._terms.bm25, None, dead)
+        rows: list[int] = merged(ranker, [0], K)[0].rows.tolist()
         return rows
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...indexes.base import Floats, Metric
-from ..ann.data import minilm, test_data
+from ..ann.data import data_folder, minilm
 from ..ann.grow import grow, lifted, unit_rows
 
 KEPT: Final = 1000
@@ -101,7 +101,7 @@ def _documents(work: Path) -> RecallSet:
             [
                 " ".join(filter(None, (record.get("title"), record["text"])))
                 for name in _BEIR
-                for record in _records(test_data() / "beir" / name / f"{part}.jsonl")
+                for record in _records(data_folder() / "beir" / name / f"{part}.jsonl")
             ]
             for part in ("corpus", "queries")
         )

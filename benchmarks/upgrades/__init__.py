@@ -1,4 +1,4 @@
-"""`retr bench upgrades`, BT²'s protocol, and maps that an upgrade does not choose from.
+"""`retr bench upgrades`, the protocol of BT², and maps that an upgrade does not choose from.
 
-May import retrieval, indexes, `benchmarks.beir` and `benchmarks.ann`.
+May import retrieval, indexes, `benchmarks.beir`, `benchmarks.ann` and the modules of `benchmarks`.
 """

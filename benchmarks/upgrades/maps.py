@@ -38,7 +38,9 @@ class LowRank(Map):
 
     def apply(self, vectors: Floats) -> Floats:
         """Return f32[n, target_dim]."""
-        out: Floats = vectors @ self.left @ self.right + self.bias
+        inner: Floats = vectors @ self.left
+        out: Floats = inner @ self.right
+        out += self.bias
         return unit_rows(out, inplace=True) if self.unit else out
 
 

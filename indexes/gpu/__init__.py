@@ -1,4 +1,4 @@
-"""GPUs: which one is meant, what FAISS keeps there, and exact search of vectors that lie on it.
+"""GPUs: which one is used, what FAISS keeps on it, and exact search of the vectors there.
 
-May import the modules of `indexes`, and none of its packages.
+May import the modules of `indexes`, but none of its packages.
 """

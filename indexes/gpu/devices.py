@@ -1,8 +1,8 @@
-"""GPUs: which one is meant, and what FAISS keeps there.
+"""GPUs: which one to use, and what FAISS keeps on it.
 
-Two things are done on one: exact search of many queries (`scanning`, with `_card`) and the
-clustering of vectors, which takes most of the training of `ivfpq`. FAISS has no GPU form of the
-graph, of 4-bit codes for SIMD, of int8 and of sign bits, so that all else is done on the CPU
+A GPU does two things: exact search for many queries (`scanning`, with `GpuVectors`), and the
+clustering of vectors, which takes most of the training of `ivfpq`. FAISS has no GPU version of the
+graph, of 4-bit codes for SIMD, of int8 and of sign bits, so everything else runs on the CPU,
 whatever is installed.
 """
 
@@ -32,7 +32,7 @@ _DEVICE: ContextVar[str | None] = ContextVar("retr_device", default=None)
 
 @contextmanager
 def on_device(device: str | None) -> Iterator[None]:
-    """Build and search on a device: "cpu", "cuda", "cuda:1"; None is the first GPU there is."""
+    """Build and search on a device: "cpu", "cuda", "cuda:1"; None is the first GPU, if any."""
     token = _DEVICE.set(device)
     try:
         yield
@@ -41,7 +41,7 @@ def on_device(device: str | None) -> Iterator[None]:
 
 
 def gpu_number(device: str | None, there: int) -> int | None:
-    """Return the number of the GPU that is meant, of so many there are; None where it is none."""
+    """Return the number of the GPU called `device`, of `there` GPUs; None if it is not one."""
     found = re.fullmatch(r"cuda(?::(\d+))?", device or "cuda")
     number = int(found[1] or 0) if found else there
     return number if number < there else None
@@ -51,8 +51,8 @@ def gpu_number(device: str | None, there: int) -> int | None:
 class Gpu:
     """A GPU that FAISS can use.
 
-    resources: FAISS's streams and scratch memory there; they take more than a gigabyte.
-    vectors:      the vectors that lie there.
+    resources: FAISS's streams and scratch memory on it; they take more than a gigabyte.
+    vectors:   the vectors that are kept on it.
     """
 
     number: int
@@ -61,10 +61,9 @@ class Gpu:
 
 
 def gpu() -> Gpu | None:
-    """Return the GPU that the device of `on_device` means; None where FAISS has no such one."""
-    if (
-        _is_forked() or _driver() is None
-    ):  # to look for a driver takes far less than to import FAISS
+    """Return the GPU that `on_device` chose; None if FAISS cannot use it."""
+    # Looking for a driver takes far less time than importing FAISS.
+    if _is_forked() or _driver() is None:
         return None
     try:
         number = gpu_number(_DEVICE.get(), _count())
@@ -78,12 +77,12 @@ def _is_forked() -> bool:
 
 
 def is_started() -> bool:
-    """Return whether a GPU is in use already: to begin takes a second."""
+    """Return whether a GPU is already in use; starting one takes a second."""
     return bool(_OPENED)
 
 
 def train(clustering: Any, rows: Any, index: Any) -> None:
-    """Train a FAISS clustering, comparing on the GPU where there is one.
+    """Train a FAISS clustering, with the comparisons on the GPU if there is one.
 
     index: an empty flat index on the CPU.
     """
@@ -137,7 +136,7 @@ def _close() -> None:
 
 
 def _before_fork() -> None:
-    """Note whether this process uses CUDA: a child can use, and even free, nothing of it then."""
+    """Record whether this process uses CUDA, because a child can then neither use nor free it."""
     cuda: Any = getattr(sys.modules.get("torch"), "cuda", None)
     used = bool(_OPENED) or (_driver.cache_info().currsize > 0 and _driver() is not None)
     if used or (hasattr(cuda, "is_initialized") and cuda.is_initialized()):
@@ -166,7 +165,7 @@ def _driver() -> Any:
 
 
 def _memory(number: int) -> int:
-    """Return the bytes of memory that a GPU has; 0 where it does not say."""
+    """Return a GPU's memory in bytes; 0 if unknown."""
     driver, device, size = _driver(), ctypes.c_int(), ctypes.c_size_t()
     if driver is None or driver.cuDeviceGet(ctypes.byref(device), number):
         return 0

@@ -1,15 +1,14 @@
-"""The vectors that lie on a GPU, and exact search of them.
+"""Vectors kept on a GPU, and exact search of them.
 
-FAISS compares in float32, with rounding of its own, and finds a few more candidates than asked
-for. They are scored once more as `exact.scan` does it, on the CPU, so that scores and order are
-those of a scan to the last bit. How far a score in float32 can be from the true one is known
-(`exact.score_slack`): where no vector that was not fetched can be among the best, the answer is
-proved, and else the query is one of those that the caller scans.
+FAISS compares in float32, with its own rounding, and finds a few more candidates than requested.
+They are scored again on the CPU as `exact.scan` does it, so that scores and order match a scan to
+the last bit. The error of a float32 score is bounded (`exact.score_slack`): if no vector that was
+not fetched can be among the best, the answer is proved; otherwise the query is scanned on the CPU.
 
-FAISS takes one caller at a time on a GPU, so there is a lock for each.
+FAISS allows one caller at a time on a GPU, so each has a lock.
 
-Which vectors may be found is no argument that FAISS takes on a GPU. Where most may, more are
-fetched, and those that may not are left out; where few may, only they are brought there.
+On a GPU, FAISS cannot restrict a search to allowed vectors. If most vectors are allowed, more are
+fetched and the others are dropped; if few are allowed, only those are copied to the GPU.
 """
 
 from __future__ import annotations
@@ -46,15 +45,15 @@ from ..topk import merge_hits
 log = logging.getLogger("retr.indexes")
 
 MOST_FETCHED: Final = 2048
-"""So many candidates of a query does FAISS find on a GPU."""
+"""The maximum number of candidates per query that FAISS finds on a GPU."""
 
 _MORE: Final = 16
-_MOSTLY: Final = 0.5  # from this share of allowed vectors on, the others are left out afterwards
-_SPARE: Final = 1.5  # so many times as many are fetched as would do if the others lay evenly
-_TILE: Final = 1 << 28  # values of one FAISS index: 1 GB, for it is moved when it grows
-_BLOCK: Final = 1 << 24  # values brought there at once: 64 MB
+_MOSTLY: Final = 0.5  # above this share of allowed vectors, the others are dropped afterwards
+_SPARE: Final = 1.5  # factor on what would suffice if forbidden vectors were spread evenly
+_TILE: Final = 1 << 28  # values of one FAISS index: 1 GB, because it is moved when it grows
+_BLOCK: Final = 1 << 24  # values copied at once: 64 MB
 _FOUND: Final = 1 << 22  # candidates of all queries at a time: 48 MB
-_REST: Final = 60.0  # seconds in which a GPU that failed is not asked again
+_REST: Final = 60.0  # seconds during which a GPU that failed is not used
 
 Key = tuple[int, bytes]
 Flags = NDArray[np.bool_]
@@ -62,10 +61,10 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Lot:
-    """Vectors that lie on the card.
+    """Vectors kept on the GPU.
 
-    source: whose they are.
-    tiles:  FAISS indexes, one after the other.
+    source: the source of the vectors.
+    tiles:  FAISS indexes over consecutive vectors.
     size:   the bytes that they take.
     """
 
@@ -75,11 +74,11 @@ class _Lot:
 
 
 class GpuVectors:
-    """The vectors that lie on a GPU, the longest unused of which make room for others.
+    """The vectors kept on a GPU; the least recently used make room for others.
 
-    make: returns an empty flat FAISS index there, for vectors of a dimension and a FAISS metric.
-    room: the bytes that vectors may take for good; more of them are brought there each time.
-    alone: to be held by who uses the GPU.
+    make: returns an empty flat FAISS index on the GPU, for a dimension and a FAISS metric.
+    room: the bytes that kept vectors may take; a larger set is copied for every search.
+    alone: the lock to hold while using the GPU.
     """
 
     def __init__(self, make: Callable[[int, int], Any], room: int) -> None:
@@ -91,9 +90,9 @@ class GpuVectors:
         self._failed_at = -_REST
 
     def attempt(self, what: str, run: Callable[[], None]) -> bool:
-        """Do something there; return False, having said why, where it cannot be done.
+        """Call `run` on the GPU; if that fails, log why and return False.
 
-        That is where its memory does not suffice, say. It is left alone for a minute then.
+        It fails if memory does not suffice, for example. The GPU is then not used for a minute.
         """
         if time.monotonic() - self._failed_at < _REST:
             return False
@@ -109,21 +108,21 @@ class GpuVectors:
 
     @property
     def held(self) -> int:
-        """The bytes of vectors that lie there."""
+        """The bytes of the vectors on the GPU."""
         return sum(lot.size for lot in list(self._lots.values()))
 
     def holds(self, source: VectorSource, allowed: Bitmap | None) -> bool:
-        """Return whether a search would have to bring nothing there."""
+        """Return whether a search would need to copy nothing to the GPU."""
         lot = self._lots.get(_key(source, _brought(len(source), allowed)))
         return lot is not None and lot.source() is source
 
     def clear(self) -> None:
-        """Leave nothing there."""
+        """Remove all vectors from the GPU."""
         with self.alone:
             self._lots.clear()
 
     def abandon(self) -> None:
-        """Forget what is there without freeing it."""
+        """Forget all vectors without freeing their memory."""
         for lot in self._lots.values():
             for tile in lot.tiles:
                 tile.this.disown()
@@ -131,7 +130,7 @@ class GpuVectors:
 
     @staticmethod
     def can_search(source: VectorSource, queries: Floats, k: int) -> bool:
-        """Return whether float32 can hold the scores, and FAISS can find so many."""
+        """Return whether float32 can hold the scores, and FAISS can find enough candidates."""
         if min(k, len(source)) + _more(k) > MOST_FETCHED:
             return False
         norms = np.sqrt(np.einsum("ij,ij->i", queries, queries, dtype=np.float64))
@@ -141,10 +140,10 @@ class GpuVectors:
     def scan(
         self, source: VectorSource, queries: Floats, k: int, allowed: Bitmap | None
     ) -> Hits | None:
-        """Return what `exact.scan` returns; None where the GPU cannot do it.
+        """Return what `exact.scan` returns; None if the GPU cannot do it.
 
         queries: f32[q, dim], checked, for which `can_search` holds.
-        allowed: allows one position at least.
+        allowed: allows at least one position.
         """
         answers: list[tuple[Hits, Flags]] = []
         if not self.attempt(
@@ -160,10 +159,10 @@ class GpuVectors:
     def search(
         self, source: VectorSource, queries: Floats, k: int, allowed: Bitmap | None
     ) -> tuple[Hits, Flags]:
-        """Return the best k positions for each query, and which queries have to be scanned.
+        """Return the best k positions for each query, and which queries must be scanned instead.
 
         queries: f32[q, dim], for which `can_search` holds.
-        allowed: allows one position at least.
+        allowed: allows at least one position.
 
         Raises:
             RuntimeError: the GPU cannot do it.
@@ -198,7 +197,7 @@ class GpuVectors:
         brought: Bitmap | None,
         rows: Positions | None,
     ) -> Hits:
-        """Return the best by scores in float32, as FAISS computes them."""
+        """Return the best by FAISS's own float32 scores."""
         parts: list[Hits] = []
         first = 0
         with self.alone:
@@ -219,7 +218,7 @@ class GpuVectors:
     def _tiles(
         self, source: VectorSource, brought: Bitmap | None, rows: Positions | None
     ) -> Iterator[Any]:
-        """Return FAISS indexes over the vectors, kept where there is room for all of them."""
+        """Return FAISS indexes over the vectors; they are kept if there is room for all."""
         self._let_go()
         key = _key(source, brought)
         lot = self._lots.get(key)
@@ -233,7 +232,7 @@ class GpuVectors:
             self._lots.popitem(last=False)
         try:
             tiles = list(self._made(source, rows))
-        except (RuntimeError, MemoryError):  # others use the memory, too
+        except (RuntimeError, MemoryError):  # other programs use the memory too
             if not self._lots:
                 raise
             self._lots.clear()
@@ -253,9 +252,9 @@ class GpuVectors:
         yield tile
 
     def _forget(self, key: Key) -> None:
-        """Let go of what nobody can search any more, at once or when the card is free again."""
+        """Free vectors whose source is gone, now or when the GPU is free again."""
         self._gone.append(key)
-        # This is called wherever an object goes, in the midst of a search, too.
+        # Python calls this wherever it collects the source, even during a search.
         if self.alone.acquire(blocking=False):
             try:
                 self._let_go()
@@ -278,18 +277,18 @@ def _proved(
     left_out: Bitmap | None,
     is_all: bool,
 ) -> tuple[Hits, Flags]:
-    """Return the best of what was found, f32[q, kept], and of which queries that is not proved.
+    """Return the best of what was found, f32[q, kept], and which queries are not proved.
 
-    found:    by scores in float32, best first.
-    left_out: allows what may be found of that; None allows all.
-    is_all:   nothing else is there.
+    found:    the candidates by float32 scores, best first.
+    left_out: the bitmap of allowed positions among them; None allows all.
+    is_all:   whether every vector on the GPU was fetched.
 
     Raises:
-        RuntimeError: scores are further off than float32 can be.
+        RuntimeError: scores are off by more than float32 explains.
     """
     norms = np.sqrt(np.einsum("ij,ij->i", queries, queries, dtype=np.float64))
     slack = score_slack(source.metric, norms, largest_norm(source), source.dim)
-    # What was not fetched scores no more than this, in the float32 of the card.
+    # No vector that was not fetched scores higher than this, in the GPU's float32.
     last = np.where(found.positions[:, -1] >= 0, found.scores[:, -1].astype(np.float64), np.inf)
     found = found if left_out is None else _without(found, left_out, len(source))
     bar = found.scores[:, kept - 1].astype(np.float64) - 2 * slack
@@ -308,7 +307,7 @@ def _proved(
 
 
 def _without(found: Hits, allowed: Bitmap, n: int) -> Hits:
-    """Return what was found without positions that are not allowed, as long, best first."""
+    """Return what was found with forbidden positions replaced by padding at the end."""
     out = (found.positions < 0) | ~allowed_between(allowed, 0, n)[found.positions]
     order = np.argsort(out, axis=1, kind="stable")
     scores, positions = np.where(out, -np.inf, found.scores), np.where(out, -1, found.positions)
@@ -319,7 +318,7 @@ def _without(found: Hits, allowed: Bitmap, n: int) -> Hits:
 
 
 def _brought(n: int, allowed: Bitmap | None) -> Bitmap | None:
-    """Return which of n vectors a search needs on the card; None is all of them."""
+    """Return which of n vectors a search needs on the GPU; None is all of them."""
     if allowed is None or count_allowed(allowed, n) >= _MOSTLY * n:
         return None
     return allowed

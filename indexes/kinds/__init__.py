@@ -1,9 +1,9 @@
-"""The kinds of index, one file each, and what they share: `matryoshka` and the `_` files.
+"""The kinds of index, one file each, and what they share (the files with an underscore).
 
 A kind is one file: `flat.py` is the kind `flat`, and the `Index` subclass in it says
-`kind = "flat"`. There is nothing else to register.
+`kind = "flat"`. There is no other registration.
 
-May import the modules of `indexes` and `indexes.gpu`. No kind imports another; `_flat_prefix` is a
+May import the modules of `indexes` and `indexes.gpu`. No kind imports another; `_flat_prefix` is
 part of `flat`.
 """
 
@@ -22,7 +22,7 @@ __all__ = ["kind", "kinds"]
 
 
 def kinds() -> list[str]:
-    """Return the names of all kinds, sorted. Imports numpy, but no index library."""
+    """Return the names of all kinds, sorted. Imports numpy, but not FAISS."""
     return sorted(name for name in _modules() if _class_in(name) is not None)
 
 
@@ -30,11 +30,11 @@ def kind(name: str) -> type[Index]:
     """Return the class of the kind called `name`.
 
     Raises:
-        SpecError: there is no such kind; the message names those there are.
+        SpecError: there is no such kind; the message lists the kinds.
     """
     found = _class_in(name) if name in _modules() else None
     if found is None:
-        raise SpecError(f"there is no index kind {name!r}; there are {', '.join(kinds())}")
+        raise SpecError(f"there is no index kind {name!r}; use {', '.join(kinds())}")
     return found
 
 

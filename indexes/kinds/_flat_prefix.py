@@ -1,7 +1,7 @@
-"""The kind `flat` with a prefix, `flat@64`: int8 prefixes of all vectors compared, then re-ranked.
+"""The kind `flat` with a prefix, `flat@64`: compares int8 prefixes of all vectors, then re-ranks.
 
-Matryoshka adaptive retrieval: no graph and no clusters, so it builds at the speed of the disk,
-and what it misses it misses only because of the prefix.
+This is Matryoshka adaptive retrieval. Without a graph or clusters it builds at the speed of the
+disk, and it misses a vector only because of the prefix.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from ..spec import IndexSpec
 from ._shortlist import ShortlistIndex
 
 _SHORTLISTS = (15, 25, 40, 80, 150, 300, 600)
-# A vector of the source costs so many times what its int8 prefix costs.
+# Comparing a vector of the source costs this many times as much as its int8 prefix.
 _RATIO = 8
 
 
 class FlatPrefixIndex(ShortlistIndex):
-    """Prefixes as int8, all compared; `shortlist` is the one knob."""
+    """Compares all prefixes as int8; `shortlist` is the only knob."""
 
     kind: ClassVar[str] = "flat"
 
     @classmethod
     def default_points(cls, n: int, dim: int, spec: IndexSpec) -> tuple[OperatingPoint, ...]:
-        """Return points from a shortlist of 15 to one of 600."""
+        """Return points with shortlists from 15 to 600."""
         return tuple(
             OperatingPoint.of(
                 shortlist=shortlist,

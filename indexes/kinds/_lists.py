@@ -1,11 +1,11 @@
-"""Inverted lists of fast-scan codes that stay in the file, and are mapped.
+"""Inverted lists of fast-scan codes that stay in the file and are memory-mapped.
 
-FAISS copies such lists into memory when it reads them: of a hundred million vectors, gigabytes
-before the first query. Here they are written behind everything else in the file, in the layout of
-its `OnDiskInvertedLists`: of each list the blocks of codes as they are scanned, then the ids.
-Before them stands what FAISS writes of an index whose lists lie in a file of this name, so that
-plain FAISS reads it with `IO_FLAG_ONDISK_SAME_DIR | IO_FLAG_READ_ONLY`. Here the name does not
-count, for the path is known.
+FAISS copies such lists into memory when it reads them: for a hundred million vectors, gigabytes
+before the first query. Here they are written after everything else in the file, in the layout of
+FAISS's `OnDiskInvertedLists`: for each list, the blocks of codes as they are scanned, then the
+ids. Before them is what FAISS writes for an index whose lists are in a file of this name, so that
+plain FAISS reads it with `IO_FLAG_ONDISK_SAME_DIR | IO_FLAG_READ_ONLY`. retr ignores the name,
+because it knows the path.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from numpy.typing import NDArray
 from ..base import IndexFileError
 from ..faiss import add_trailer, load_faiss, reason, write_plain
 
-_ALIGNED: Final = 64  # a list starts at a multiple of so many bytes
-_ID: Final = 8  # bytes of one
+_ALIGNED: Final = 64  # every list starts at a multiple of this many bytes
+_ID: Final = 8  # bytes of an id
 _NOWHERE: Final = np.iinfo(np.uint64).max
 
-# Of each list how many vectors it has, how many there is room for, and where it starts: u64[n, 3].
+# For each list, its number of vectors, its capacity, and its offset: u64[n, 3].
 _Table = NDArray[np.uint64]
 
 
 def write_mapped(index: Any, path: Path) -> None:
-    """Write an `IndexPreTransform` over an index of fast-scan lists, to be mapped.
+    """Write an `IndexPreTransform` over an index of fast-scan lists so that it can be mapped.
 
     Raises:
         OSError: it cannot be written.
@@ -42,7 +42,7 @@ def write_mapped(index: Any, path: Path) -> None:
     whole = faiss.IndexPreTransform(twin)
     for number in reversed(range(index.chain.size())):
         whole.prepend_transform(index.chain.at(number))
-    # Twice, for what stands before the lists is as long wherever they are.
+    # Written twice: what precedes the lists has the same length wherever they are.
     write_plain(whole, path)
     start = -(-path.stat().st_size // _ALIGNED) * _ALIGNED
     outside.totsize = _place(table, start, structure.code_size)
@@ -57,10 +57,10 @@ def write_mapped(index: Any, path: Path) -> None:
 
 
 def map_lists(structure: Any, path: Path) -> None:
-    """Map the lists of an index that was read from `path`; nothing where it holds them already.
+    """Map the lists of an index read from `path`; do nothing if it already holds them.
 
     Raises:
-        IndexFileError: they are not all in the file.
+        IndexFileError: some of them are missing from the file.
     """
     faiss = load_faiss()
     lists = faiss.downcast_InvertedLists(structure.invlists)
@@ -68,7 +68,7 @@ def map_lists(structure: Any, path: Path) -> None:
         return
     end = path.stat().st_size
     if lists.totsize > end or not _is_inside(_table(lists), end, structure):
-        raise IndexFileError(f"the index file {path} is damaged: it has not all of its lists")
+        raise IndexFileError(f"the index file {path} is damaged: some of its lists are missing")
     lists.filename, lists.read_only = str(path), True
     try:
         lists.do_mmap()
@@ -77,7 +77,7 @@ def map_lists(structure: Any, path: Path) -> None:
 
 
 def like(structure: Any, lists: Any) -> Any:
-    """Return an index like `structure` over other lists, or the same; both have to be held."""
+    """Return an index like `structure` over `lists`; the caller must keep both alive."""
     faiss = load_faiss()
     twin = faiss.IndexIVFPQFastScan(
         structure.quantizer, structure.d, structure.nlist, structure.pq.M, structure.pq.nbits,
@@ -92,7 +92,7 @@ def like(structure: Any, lists: Any) -> Any:
 
 
 def _outside(structure: Any, name: str) -> tuple[Any, _Table]:
-    """Return lists that lie in the file `name`, and their table, still without places."""
+    """Return lists for the file `name`, and their table, still without offsets."""
     faiss = load_faiss()
     count, block = structure.nlist, structure.bbs
     outside = faiss.OnDiskInvertedLists()
@@ -106,9 +106,9 @@ def _outside(structure: Any, name: str) -> tuple[Any, _Table]:
 
 
 def _place(table: _Table, start: int, code_size: int) -> int:
-    """Fill in where the lists lie from `start` on, one behind the other; return where they end.
+    """Set the offsets of consecutive lists from `start` on; return where they end.
 
-    They have whole blocks of 32 vectors, so each starts at a multiple of `_ALIGNED` as well.
+    Lists consist of whole blocks of 32 vectors, so each also starts at a multiple of `_ALIGNED`.
     """
     lengths = table[:, 1] * np.uint64(code_size + _ID)
     ends = start + np.cumsum(lengths)
@@ -125,7 +125,7 @@ def _write_list(file: Any, structure: Any, number: int, size: int, capacity: int
 
 
 def _is_inside(table: _Table, end: int, structure: Any) -> bool:
-    """Return whether all lists lie before `end`; the numbers of a damaged file may be any."""
+    """Return whether all lists are before `end`; a damaged file may hold any numbers."""
     size, capacity, offset = table[table[:, 0] > 0].T
     row, block = structure.code_size + _ID, structure.bbs
     return bool(
@@ -139,7 +139,7 @@ def _is_inside(table: _Table, end: int, structure: Any) -> bool:
 
 
 def _table(lists: Any) -> _Table:
-    """Return the table of `OnDiskInvertedLists`, as a view that writes through."""
+    """Return the table of `OnDiskInvertedLists` as a writable view."""
     count = lists.lists.size()
     first = ctypes.c_uint64 * (3 * count)
     return np.ctypeslib.as_array(first.from_address(int(lists.lists.data().this))).reshape(-1, 3)

@@ -1,12 +1,13 @@
-"""The last step of an approximate search: shortlists, scored on the vectors of the source.
+"""The last step of an approximate search: scores shortlists on the vectors of the source.
 
-Candidates are scored in float32 by FAISS, straight from where the vectors lie; the best k of them
-once more as `exact.scan` does it. Every thread keeps the arrays for one query and their
-addresses, for asking for them would take longer than filling them.
+FAISS scores the candidates in float32, straight from the memory of the vectors; the best k are
+scored again as `exact.scan` does it. Every thread keeps the arrays for one query and their
+addresses, because looking those up would take longer than filling the arrays.
 
-Each candidate lies in a page of its own, which the processor has to find before it can read it.
-Their first values are read ahead of the rest, one after the other without any work between, so
-that it looks for several pages at a time: a quarter off the time of a shortlist.
+Each candidate is in a different memory page, which the processor must look up before it can read
+it. The first values of all candidates are read ahead, one after the other without any work
+between, so that several pages are looked up at a time: this takes a quarter off the time of a
+shortlist.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from ..exact import best_of, best_of_one, rerank
 from ..faiss import load_faiss
 from . import matryoshka
 
-_AHEAD: Final = 512  # candidates of a batch whose pages are looked for at a time
+_AHEAD: Final = 512  # candidates of a batch whose pages are looked up at a time
 
 
 class Buffers:
-    """The arrays of one search for one query in one thread, and their addresses."""
+    """The arrays for searching one query in one thread, and their addresses."""
 
     def __init__(self, projected: int, shortlist: int, k: int) -> None:
         faiss = load_faiss()
@@ -45,9 +46,9 @@ class Buffers:
 
 
 class ShortlistScorer:
-    """Re-ranks shortlists over one source.
+    """Scores shortlists on the vectors of one source, and returns the best.
 
-    prefixes: the longer prefixes of the vectors that a shortlist is re-ranked on before.
+    prefixes: the longer prefixes of the vectors on which a shortlist is re-ranked first.
     """
 
     def __init__(self, source: VectorSource, prefixes: Sequence[int]) -> None:
@@ -64,14 +65,15 @@ class ShortlistScorer:
         if isinstance(source, ArraySource) and source.vectors.dtype == np.float32:
             vectors = source.vectors.view(np.float32)
             if vectors.flags.c_contiguous and vectors.flags.aligned:
-                self._vectors = vectors  # held, for FAISS has only its address
+                self._vectors = vectors  # held, because FAISS has only its address
                 self._values = vectors.reshape(-1)
                 self._vectors_at = faiss.swig_ptr(vectors)
 
     def one(self, buffers: Buffers, kept: Sequence[int]) -> Callable[[Floats, Any], Hits]:
-        """Return what re-ranks the shortlist in `buffers`, for a query f32[1, dim] and its address.
+        """Return a function that re-ranks the shortlist in `buffers`.
 
-        It holds on to all that it needs, for the way to an attribute is long beside what it does.
+        The function takes a query f32[1, dim] and its address. It keeps everything it needs in
+        local variables, because attribute look-ups would cost much of its time.
         """
         source, positions, k, length = self._source, buffers.positions, buffers.k, buffers.shortlist
         if kept or self._vectors_at is None:
@@ -98,7 +100,7 @@ class ShortlistScorer:
         return rerank_one
 
     def many(self, queries: Floats, shortlists: Positions, k: int, kept: Sequence[int]) -> Hits:
-        """Return the best k of each shortlist, i64[q, c]; -1 ends one that is shorter."""
+        """Return the best k of each shortlist, i64[q, c]; a shorter one is padded with -1."""
         if kept or self._vectors_at is None:
             return self._slowly(queries, shortlists, k, kept)
         ptr = self._faiss.swig_ptr
@@ -115,14 +117,14 @@ class ShortlistScorer:
         return best_of(self._source, queries, best)
 
     def _read_ahead(self, shortlists: Positions, starts: Positions, firsts: Floats) -> None:
-        """Read the first value of each candidate; `starts` and `firsts` are written over."""
+        """Read the first value of each candidate; overwrites `starts` and `firsts`."""
         np.multiply(shortlists, self._source.dim, out=starts)
         self._values.take(starts, out=firsts, mode="clip")
 
     def _knn(
         self, queries: Any, shortlists: Any, n: int, length: int, k: int, scores: Any, best: Any
     ) -> None:
-        """Write the best k of each shortlist by float32 scores; addresses come in."""
+        """Write the best k of each shortlist by float32 scores; the arguments are addresses."""
         source = self._source
         self._knn_by_idx(
             queries,
@@ -135,13 +137,13 @@ class ShortlistScorer:
             k,
             scores,
             best,
-            length,  # the stride, which FAISS 1.15 gets wrong where it is left out
+            length,  # the stride, which FAISS 1.15 gets wrong if it is left out
         )
 
     def _slowly(self, queries: Floats, shortlists: Positions, k: int, kept: Sequence[int]) -> Hits:
-        """Re-rank through longer prefixes, or from a source that is no float32 matrix."""
+        """Re-rank through longer prefixes, or on a source that is not a float32 matrix."""
         outside = (shortlists < 0) | (shortlists >= len(self._source))
-        shortlists = np.where(outside, -1, shortlists)  # what a damaged file may hold
+        shortlists = np.where(outside, -1, shortlists)  # a damaged file may hold such
         if not kept:
             return rerank(self._source, queries, shortlists, k)
         left = np.full((len(queries), kept[-1]), -1, np.int64)

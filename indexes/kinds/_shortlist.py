@@ -1,13 +1,12 @@
 """What the approximate kinds share: a shortlist from short codes, re-ranked on stored vectors.
 
-An index is a FAISS `IndexPreTransform`: a projection to a prefix (matryoshka.py), and behind it
-the structure of the kind over what the projection gives. Its candidates are scored in float32
-straight from the vectors of the source; the best of them are scored once more as `exact.scan`
-does it, so that a score is a function of the query and the vector alone.
+An index is a FAISS `IndexPreTransform`: a projection to a prefix (matryoshka.py), followed by the
+kind's structure over the projected vectors. Its candidates are scored in float32 directly on the
+vectors of the source; the best are scored again as `exact.scan` does it, so that a score is a
+function of the query and the vector alone.
 
-One query costs a few calls into FAISS and no more: each thread keeps its arrays, their addresses
-and search parameters in a function made once (`_one`). A batch is cut into pieces for all
-cores.
+One query costs only a few calls into FAISS: each thread keeps its arrays, their addresses and the
+search parameters in a function made once (`_one`). A batch is split into pieces for all cores.
 """
 
 from __future__ import annotations
@@ -48,15 +47,15 @@ from . import matryoshka
 from ._rerank import Buffers, ShortlistScorer
 from .matryoshka import Projection
 
-TOP: Final = 10  # what operating points are made for; a longer answer takes a longer shortlist
+TOP: Final = 10  # the k of operating points; a larger k takes a longer shortlist
 
 _SAMPLE_VALUES: Final = 1 << 24  # 64 MB
 _BLOCK_VALUES: Final = 1 << 23
-# Queries of a batch that a thread takes at a time, so that those that scan a list share it.
+# Queries of a batch that a thread takes at a time, so that queries scanning a list share it.
 _PIECE: Final = 512
 _LEAST_PIECE: Final = 64
 _KEPT_PLANS: Final = 64
-_MOST_ALLOWED: Final = 0.9  # where more is allowed, a filter is none
+_MOST_ALLOWED: Final = 0.9  # above this share of allowed vectors, a filter changes little
 _AROUND: Final = 64
 _FAR: Final = 0.25
 
@@ -65,10 +64,10 @@ Choices = range | tuple[Value, ...]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """How one search is run.
+    """How to run one search.
 
-    shortlist:  how many candidates the structure gives.
-    kept:       how many of them each longer prefix leaves.
+    shortlist:  how many candidates the structure returns.
+    kept:       how many of them remain after each longer prefix.
     parameters: FAISS search parameters; they hold a reference to the bitmap of allowed positions.
     """
 
@@ -78,7 +77,7 @@ class Plan:
 
 
 class _Known(threading.local):
-    """The searches for one query that this thread has made before, by effort and k."""
+    """The single-query searches that this thread has made before, by effort and k."""
 
     def __init__(self) -> None:
         self.searches: dict[tuple[int, int], Callable[[Floats], Hits]] = {}
@@ -88,11 +87,12 @@ class ShortlistIndex(Index):
     """A kind that makes a shortlist with FAISS and re-ranks it on the stored vectors.
 
     parameters:  the values that each parameter of a spec may have.
-    knobs:       the kind's own, beside `shortlist` and one `keepDIM` for each longer prefix.
-    added_knobs: those of them that points stored by an older version lack, and what they had.
-    rotates:     whether vectors are rotated where the spec does not say; None measures it.
-    least_dim:   vectors of fewer dimensions are compared themselves: codes of them say too little.
-    step:        what the number of stored values is a multiple of.
+    knobs:       the kind's own knobs, besides `shortlist` and one `keepDIM` per longer prefix.
+    added_knobs: the knobs that points stored by older versions lack, with their values.
+    rotates:     whether vectors are rotated by default; None measures which is better.
+    least_dim:   vectors with fewer dimensions are compared directly, because codes of them are
+                 too coarse.
+    step:        the number of stored values is a multiple of this.
     """
 
     recall_floor: ClassVar[float] = 0.9
@@ -117,8 +117,8 @@ class ShortlistIndex(Index):
         self._faiss = faiss
         self._index = index
         self._structure = faiss.downcast_index(index.index)
-        # The position in the source of each vector of the structure, and -1 for none at its end;
-        # None where they are the same.
+        # The position in the source of each vector of the structure, with -1 for "none" at the
+        # end; None if they are the same.
         self._order: Positions | None = None
         self._source = source
         self._projection = projection
@@ -133,7 +133,7 @@ class ShortlistIndex(Index):
     @classmethod
     @abstractmethod
     def default_points(cls, n: int, dim: int, spec: IndexSpec) -> tuple[OperatingPoint, ...]:
-        """Return points for an index that nobody has measured, fastest first."""
+        """Return points for an index that has not been measured, fastest first."""
 
     @classmethod
     @abstractmethod
@@ -142,7 +142,7 @@ class ShortlistIndex(Index):
     @classmethod
     @abstractmethod
     def _make(cls, spec: IndexSpec, dim: int, metric: int, n: int, sample: Floats) -> Any:
-        """Return the structure, trained and empty, over `dim` values; sample: f32[m, dim]."""
+        """Return the trained, empty structure over `dim` values; sample: f32[m, dim]."""
 
     @abstractmethod
     def _parameters(
@@ -150,20 +150,20 @@ class ShortlistIndex(Index):
     ) -> Any:
         """Return FAISS search parameters.
 
-        stretch:  how many positions there are for each allowed one.
+        stretch:  the number of positions per allowed one.
         selector: a FAISS selector of the allowed positions; None allows all.
         """
 
     @abstractmethod
     def _scan_below(self, point: OperatingPoint) -> float:
-        """Return below how many allowed positions comparing them all costs less."""
+        """Return the number of allowed positions below which comparing them all costs less."""
 
     @classmethod
     def check(cls, spec: IndexSpec) -> None:
-        """Refuse parameters and prefixes that mean nothing here.
+        """Refuse parameters and prefixes that do not apply to this kind.
 
         Raises:
-            SpecError: there are such.
+            SpecError: the spec has such.
         """
         choices: dict[str, Choices] = {"rotation": (True, False), **cls.parameters}
         for name, value in spec.params:
@@ -171,14 +171,14 @@ class ShortlistIndex(Index):
             if known is None:
                 raise SpecError(
                     f"index spec '{spec}': {cls.kind} has no parameter {name}; "
-                    f"it has {', '.join(sorted(choices))}"
+                    f"use {', '.join(sorted(choices))}"
                 )
             if type(value) is not type(known[0]) or value not in known:
-                raise SpecError(f"index spec '{spec}': {name} is {_written(known)}")
+                raise SpecError(f"index spec '{spec}': {name} must be {_written(known)}")
         if len(spec.dims) > 1 and spec.get("rotation"):
             raise SpecError(
-                f"index spec '{spec}': a funnel re-ranks on prefixes of the vectors as they are "
-                "stored, so it takes one prefix or rotation=false"
+                f"index spec '{spec}': several prefixes re-rank on prefixes of the stored "
+                "vectors; give one prefix or rotation=false"
             )
 
     @classmethod
@@ -192,7 +192,7 @@ class ShortlistIndex(Index):
     ) -> Self:
         """Build over every vector of `source`; see `Index.build`.
 
-        Beside the index it takes the memory of a sample, 64 MB, and of a block.
+        Besides the index, it takes the memory of a sample, 64 MB, and of a block.
         """
         cls.check(spec)
         n = len(source)
@@ -200,7 +200,7 @@ class ShortlistIndex(Index):
             raise ValueError("an index needs at least one vector")
         if spec.dims and spec.dims[-1] >= source.dim:
             raise SpecError(
-                f"index spec '{spec}': a prefix is shorter than all {source.dim} dimensions"
+                f"index spec '{spec}': a prefix must be shorter than all {source.dim} dimensions"
             )
         index = None if checkpoint is None else checkpoint.read(source, "IndexPreTransform")
         if index is None:
@@ -227,12 +227,12 @@ class ShortlistIndex(Index):
 
     @classmethod
     def _finished(cls, index: Any, projection: Projection) -> Any:
-        """Return the index as it is saved, once every vector is in it."""
+        """Return the index in the form to save, once it holds every vector."""
         return index
 
     @classmethod
     def _trained(cls, source: VectorSource, spec: IndexSpec) -> Any:
-        """Return the FAISS index without vectors, fitted and trained on a sample."""
+        """Return an empty FAISS index, fitted and trained on a sample."""
         faiss = load_faiss()
         sample = source.sample(max(1000, _SAMPLE_VALUES // source.dim), 0)
         projection = matryoshka.fit(
@@ -298,7 +298,7 @@ class ShortlistIndex(Index):
 
     @classmethod
     def _opened(cls, structure: Any, path: Path) -> None:
-        """Do what is left to do of a structure that was read from `path`."""
+        """Finish opening a structure that was read from `path`."""
 
     @classmethod
     @abstractmethod
@@ -374,8 +374,8 @@ class ShortlistIndex(Index):
     ) -> NDArray[np.bool_]:
         """Return which queries have few allowed vectors around them, bool[q].
 
-        A filter that goes against the query leaves vectors that are all about as far away: a
-        graph or a cluster does not lead there, and codes do not tell them apart.
+        A filter at odds with the query leaves only vectors that are all about equally far away: a
+        graph or a cluster does not lead to them, and codes do not tell them apart.
         """
         projected = self._projected(queries)
         plan = Plan(_AROUND, (), self._parameters(point, _AROUND, 1.0, None))
@@ -384,7 +384,7 @@ class ShortlistIndex(Index):
         ptr = self._faiss.swig_ptr
         self._find(len(queries), ptr(projected), plan, ptr(scores), ptr(around))
         self._in_source(around)
-        outside = (around < 0) | (around >= len(self._source))  # the latter in a damaged file
+        outside = (around < 0) | (around >= len(self._source))  # too large only in a damaged file
         around[outside] = 0
         bits = (allowed[around >> 3] >> (around & 7)) & 1
         bits[outside] = 0
@@ -392,7 +392,7 @@ class ShortlistIndex(Index):
         return far
 
     def _plan(self, effort: int, k: int, count: int, allowed: Bitmap | None) -> Plan | None:
-        """Return how to search, or None where comparing every allowed vector costs less."""
+        """Return how to search, or None if comparing every allowed vector costs less."""
         if allowed is None:
             plan = self._plans.get((effort, k))
             if plan is not None:
@@ -400,7 +400,7 @@ class ShortlistIndex(Index):
         point = self.points[effort]
         more = max(1.0, k / TOP) ** 0.8
         stretch = len(self._source) / count
-        # Allowed vectors may be far from the query, where codes tell less.
+        # Allowed vectors may be far from the query, where codes are less precise.
         more *= math.sqrt(stretch)
         shortlist = min(count, max(k, round(point["shortlist"] * more)))
         few = count <= self._scan_below(point) or self._source.dim < self.least_dim
@@ -416,9 +416,9 @@ class ShortlistIndex(Index):
         return plan
 
     def _one(self, k: int, plan: Plan) -> Callable[[Floats], Hits]:
-        """Return what searches for one query f32[1, dim], in the fewest steps and in one thread.
+        """Return a function that searches one query f32[1, dim], fast and in one thread.
 
-        It holds the buffers, whose addresses alone others have.
+        The function keeps the buffers alive; FAISS has only their addresses.
         """
         matrix = self._projection.matrix
         buffers = Buffers(len(matrix), plan.shortlist, k)
@@ -450,14 +450,14 @@ class ShortlistIndex(Index):
         return hits
 
     def _projected(self, queries: Floats) -> Floats:
-        """Return what is compared with what is stored, f32[q, out]."""
+        """Return queries in the form to compare with stored values, f32[q, out]."""
         out = np.empty((len(queries), self._projection.dim), np.float32)
         ptr = self._faiss.swig_ptr
         multiply(self._linear, len(queries), ptr(queries), ptr(out))
         return self._fitted(out)
 
     def _fitted(self, projected: Floats) -> Floats:
-        """Bring queries to what codes are compared with, in place."""
+        """Convert projected queries to the form that codes are compared with, in place."""
         return self._projection.fit_queries(projected)
 
     def _search_piece(self, queries: Floats, projected: Floats, k: int, plan: Plan) -> Hits:
@@ -470,14 +470,14 @@ class ShortlistIndex(Index):
         return self._scorer.many(queries, positions, k, plan.kept)
 
     def _in_source(self, positions: Positions) -> None:
-        """Turn positions in the structure into those of the source, in place."""
+        """Convert positions in the structure to positions in the source, in place."""
         if self._order is not None:
             positions[...] = self._order[positions]
 
     def _find_one(self, buffers: Buffers, plan: Plan) -> Callable[[], None]:
-        """Return what writes the shortlist of the query whose projection is in `buffers`.
+        """Return a function that writes the shortlist of the query projected in `buffers`.
 
-        It does not hold the index, which would then hold itself.
+        It holds no reference to the index, which would be a reference cycle.
         """
         projection, order, positions = self._projection, self._order, buffers.positions
         search, shortlist, parameters = self._structure.search_c, plan.shortlist, plan.parameters
@@ -503,15 +503,16 @@ class ShortlistIndex(Index):
 
 
 def multiply(linear: Any, n: int, vectors: Any, out: Any) -> None:
-    """Apply a FAISS transform to n vectors with the BLAS of FAISS, on one thread.
+    """Apply a FAISS transform to n vectors with FAISS's BLAS, on one thread.
 
-    That of numpy would start threads of its own in each thread, which wait by spinning.
+    numpy's BLAS would start its own threads in each thread, which spin while they wait.
+
     vectors, out: addresses.
     """
     faiss = load_faiss()
     threads = faiss.omp_get_max_threads()
     if threads > 1:
-        faiss.omp_set_num_threads(1)  # of this thread alone
+        faiss.omp_set_num_threads(1)  # for this thread only
     try:
         linear.apply_noalloc(n, vectors, out)
     finally:

@@ -1,10 +1,10 @@
-"""The kind `binary`: one bit for each dimension, a shortlist by Hamming distance, re-ranked.
+"""The kind `binary`: one bit per dimension; a shortlist by Hamming distance is re-ranked.
 
     binary             all dimensions
     binary@128         a prefix of 128
 
-The signs of the values after a random rotation, whose agreement estimates the angle between two
-vectors (Charikar, Similarity estimation techniques from rounding algorithms, 2002).
+The bits are the signs of the values after a random rotation; how many agree estimates the angle
+between two vectors (Charikar, Similarity estimation techniques from rounding algorithms, 2002).
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from ._shortlist import Plan, ShortlistIndex
 
 _SHORTLISTS = (25, 50, 100, 200, 400, 800, 1600)
 _WORD = 64
-# A vector of the source costs so many times what its bits cost.
+# Comparing a vector of the source costs this many times as much as its bits.
 _RATIO = 24
 
 
 class BinaryIndex(ShortlistIndex):
-    """Sign bits, all compared; `shortlist` is the one knob."""
+    """Compares all sign bits; `shortlist` is the only knob."""
 
     kind: ClassVar[str] = "binary"
     rotates: ClassVar[bool | None] = True
@@ -37,7 +37,7 @@ class BinaryIndex(ShortlistIndex):
 
     @classmethod
     def default_points(cls, n: int, dim: int, spec: IndexSpec) -> tuple[OperatingPoint, ...]:
-        """Return points from a shortlist of 25 to one of 1600."""
+        """Return points with shortlists from 25 to 1600."""
         return tuple(
             OperatingPoint.of(
                 shortlist=shortlist,
@@ -81,7 +81,7 @@ class BinaryIndex(ShortlistIndex):
 
 
 def _nearest(structure: Any, n: int, projected: Any, plan: Plan, positions: Any) -> None:
-    """Write the positions of the vectors whose bits differ in the fewest places."""
+    """Write the positions of the vectors with the fewest differing bits."""
     faiss = load_faiss()
     bits = np.empty((n, structure.code_size), np.uint8)
     at_bits = faiss.swig_ptr(bits)

@@ -1,4 +1,4 @@
-"""The kind `flat`: every vector in a plain FAISS file, searched exactly, or by prefixes."""
+"""The kind `flat`: all vectors in a plain FAISS file, searched exactly, or by prefixes."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ from ..spec import IndexSpec, SpecError
 from ._flat_prefix import FlatPrefixIndex
 
 _BUILD_ROWS = 1 << 14
-_BATCH = 4  # from so many queries on, scanning costs less than FAISS
+_BATCH = 4  # from this many queries on, scanning costs less than FAISS
 
 
 class FlatIndex(Index):
     """Exact search by FAISS, with the answers of `exact.scan` to the last bit.
 
-    FAISS finds a few more candidates than asked for, which are scored from the vectors of the
-    source. Its order among equal scores is its own; where the candidates do not show that no
-    other vector can be among the best, the query is scanned. So is a batch, because a product of
-    matrices takes a fraction of the time of FAISS (benchmarks/studies/scan.py).
+    FAISS finds a few more candidates than requested, and these are scored on the vectors of the
+    source. FAISS orders equal scores in its own way, so if the candidates do not prove that no
+    other vector can be among the best, the query is scanned. A batch is always scanned, because a
+    matrix product takes a fraction of FAISS's time (benchmarks/studies/scan.py).
     """
 
     kind: ClassVar[str] = "flat"
@@ -54,11 +54,11 @@ class FlatIndex(Index):
 
     @classmethod
     def check(cls, spec: IndexSpec) -> None:
-        """Refuse parameters: without a prefix there is nothing to choose."""
+        """Refuse parameters, because without a prefix there is nothing to choose."""
         if spec.dims:
             FlatPrefixIndex.check(spec)
         elif spec.params:
-            raise SpecError(f"index spec '{spec}': flat without a prefix takes no parameters")
+            raise SpecError(f"index spec '{spec}': flat takes no parameters without a prefix")
 
     @classmethod
     def build(
@@ -71,10 +71,10 @@ class FlatIndex(Index):
     ) -> Index:
         """Build over every vector of `source`, in the memory of one copy of them.
 
-        checkpoint: is for prefixes; copying takes no longer than reading a copy would.
+        checkpoint: used only with prefixes; otherwise copying again is as fast as reading one.
 
         Raises:
-            SpecError: `spec` has parameters that mean nothing.
+            SpecError: `spec` has parameters that do not apply.
             ValueError: `source` has no vectors.
             MissingFaissError: FAISS is not installed.
         """
@@ -85,7 +85,7 @@ class FlatIndex(Index):
             raise ValueError("an index needs at least one vector")
         faiss = load_faiss()
         index = faiss.IndexFlat(source.dim, faiss_metric(source.metric))
-        # Taking the room at once avoids the three copies that adding to a growing array takes.
+        # Allocating the memory at once avoids the three copies of adding to a growing array.
         index.codes.resize(4 * source.dim * len(source))
         index.ntotal = len(source)
         values = faiss.rev_swig_ptr(index.get_xb(), source.dim * len(source))
@@ -101,7 +101,7 @@ class FlatIndex(Index):
         """Write the index as a plain FAISS file at `path`.
 
         Raises:
-            OSError: it cannot be written there.
+            OSError: it cannot be written.
         """
         write_index(self._index, path)
 
@@ -138,7 +138,7 @@ class FlatIndex(Index):
     ) -> Hits:
         """Return the best `k` positions for each query; see `Index.search`.
 
-        effort: has no meaning here, for there is one operating point.
+        effort: has no effect, because there is only one operating point.
         """
         source, n = self._source, len(self._source)
         queries = check_queries(queries, source.dim)
@@ -157,7 +157,7 @@ class FlatIndex(Index):
         fetched = min(n, kept + max(16, kept // 2))
         scores, candidates = self._index.search(queries, fetched, params=search_parameters(allowed))
         twice = 2 * _slack(source.metric, _rounded_up(norm), longest, source.dim)
-        # What is worse than the last by more than both can be off is none of the best.
+        # A candidate below the last one by more than both errors cannot be among the best.
         near = np.abs(scores - scores[:, kept - 1 : kept]) <= twice
         columns = kept + int(np.count_nonzero(near[:, kept:].any(axis=0)))
         best = _of_length(best_of(source, queries, candidates[:, :columns]), k)
@@ -180,7 +180,7 @@ def _of_length(hits: Hits, k: int) -> Hits:
 
 
 def _rounded_up(norm: float) -> float:
-    """Return a number just above, of few, so that what is worked out for one serves others."""
+    """Return a slightly larger number with few digits, so that results for it can be cached."""
     fraction, exponent = math.frexp(norm)
     return math.ldexp(math.floor(16 * fraction + 1) / 16, exponent)
 

@@ -2,10 +2,10 @@
 
 hnsw               all dimensions
 hnsw@192           a prefix of 192
-hnsw(m=32)         parameters: m, links of a vector (24); ef_build (100); rotation; codes
+hnsw(m=32)         parameters: m, links per vector (24); ef_build (100); rotation; codes
 
-Once it is built the vectors are put in an order in which neighbours lie together, so that a search
-finds more of what it needs in the processor's caches; a FAISS `IndexIDMap` says which they were.
+After the build, the vectors are reordered so that neighbours are stored together and a search
+finds more of its data in the processor's caches; a FAISS `IndexIDMap` records the original order.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from .matryoshka import Projection
 _EFS = (16, 20, 28, 40, 56, 80, 112, 160, 224, 320, 450, 640)
 _LINKS = 24
 _EF_BUILD = 100
-# One step of `ef` visits about so many vectors at random.
+# One step of `ef` visits about this many vectors at random.
 _VISITS = 12
 _BLOCK: Final = 1 << 14
 _GROUPS: Final = 32  # neighbourhoods of neighbourhoods
 
 
 class HnswIndex(ShortlistIndex):
-    """A graph over int8 or float16 codes; its knob is `ef`, the length of the search's queue."""
+    """A graph over int8 or float16 codes; its knob `ef` is the length of the search queue."""
 
     kind: ClassVar[str] = "hnsw"
     knobs: ClassVar[tuple[str, ...]] = ("ef",)
@@ -52,7 +52,9 @@ class HnswIndex(ShortlistIndex):
             self._structure = faiss.downcast_index(self._map.index)
             rows = faiss.vector_to_array(self._map.id_map)
             if len(rows) != len(self._source) or rows.min() < 0 or rows.max() >= len(rows):
-                raise IndexFileError("the index file is damaged: it maps to no vectors")
+                raise IndexFileError(
+                    "the index file is damaged: its positions do not match the vectors"
+                )
             self._order = np.append(rows, -1)
 
     @classmethod
@@ -105,7 +107,7 @@ class HnswIndex(ShortlistIndex):
     def _parameters(
         self, point: OperatingPoint, shortlist: int, stretch: float, selector: Any
     ) -> Any:
-        """The queue holds vectors that are not allowed, too, so it has to be longer."""
+        """Lengthen the queue, because it also holds vectors that are not allowed."""
         ef = math.ceil(max(point["ef"], shortlist) * stretch)
         if selector is not None and self._map is not None:
             given = selector
@@ -114,14 +116,14 @@ class HnswIndex(ShortlistIndex):
         return load_faiss().SearchParametersHNSW(efSearch=ef, sel=selector)
 
     def _scan_below(self, point: OperatingPoint) -> float:
-        """m rows cost m; the graph costs ef * n / m visits."""
+        """Scanning m rows costs m; the graph costs ef * n / m visits."""
         return math.sqrt(_VISITS * point["ef"] * len(self._source))
 
 
 def _neighbourly(structure: Any) -> Positions:
-    """Return the order in which vectors that are close to each other stand together, i64[n].
+    """Return an order, i64[n], in which vectors close to each other are stored together.
 
-    About sqrt(n) of them stand for neighbourhoods; a vector goes to the closest.
+    About sqrt(n) of the vectors represent neighbourhoods; each vector joins the closest.
     """
     n, storage = structure.ntotal, load_faiss().downcast_index(structure.storage)
     chosen = np.linspace(0, n - 1, max(1, round(math.sqrt(n)))).astype(np.int64)

@@ -5,11 +5,11 @@
     ivfpq(lists=1024)  parameters: lists, the number of clusters; rotation
 
 The codes are scanned with SIMD (Andre et al., Quicker ADC, 2019) in the layout of FAISS's fast
-scan. A code of 4 bits holds two dimensions; for inner products, those of a vector less the centre
-of its cluster.
+scan. A code of 4 bits covers two dimensions; for inner products, those of a vector minus the
+centre of its cluster.
 
-How many lists are scanned depends on the query: those whose centres are nearly as close as the
-closest one. Most queries lie in the middle of something and need a few lists; a few need many.
+How many lists are scanned depends on the query: all those whose centres are nearly as close as the
+closest one. Most queries are near the middle of a cluster and need a few lists; some need many.
 """
 
 from __future__ import annotations
@@ -32,31 +32,31 @@ from ._rerank import Buffers
 from ._shortlist import Choices, Plan, ShortlistIndex, multiply
 from .matryoshka import linear
 
-# The gap, the share of the lists that are scanned at most, and the candidates that are re-ranked.
-# Below a recall of 0.97 more lists find more than more candidates do.
+# The gap, the maximum share of lists to scan, and the number of candidates to re-rank. Below a
+# recall of 0.97, more lists help more than more candidates.
 _STEPS = (
     (40, 0.004, 60), (70, 0.01, 60), (100, 0.02, 60), (125, 0.03, 60), (150, 0.05, 60),
     (175, 0.08, 60), (200, 0.12, 60), (225, 0.17, 60), (250, 0.25, 60), (280, 0.35, 60),
     (310, 0.5, 70), (350, 0.7, 85), (400, 0.9, 140), (450, 1.0, 160), (520, 1.0, 180),
 )  # fmt: skip
 _MOST_CANDIDATES: Final = 204
-_GAPS: Final = 1000  # a gap of so many is the length of a centre
-_NO_GAP: Final = 4000  # reaches to the other side
-# Of allowed vectors that are drawn at random a search finds as much where the gap grows with this
-# power of how many there are for each; two thirds of that would do if none stood together.
+_GAPS: Final = 1000  # a gap of this size is the length of a centre
+_NO_GAP: Final = 4000  # reaches every centre
+# With random allowed vectors, recall stays the same if the gap grows with this power of the number
+# of vectors per allowed one; two thirds of it would do if allowed vectors did not cluster.
 _WIDENED: Final = 0.15
-# Comparing so many vectors takes as long as a search of the fewest lists, and one of them as long
-# as so many codes.
+# Comparing `_FEW` vectors takes as long as searching the fewest lists, and comparing one vector as
+# long as `_CODES` codes.
 _FEW: Final = 500
 _CODES: Final = 64
-# Squared lengths between which float32 has room for what is worked out of a query.
+# Squared lengths of a query between which float32 can hold the values computed from it.
 _SHORT: Final = 1e-12
 _LONG: Final = 1e12
-_ONE_BY_ONE: Final = 11  # the number by which FAISS knows a scan that keeps a reservoir per query
+_ONE_BY_ONE: Final = 11  # FAISS's number for a scan that keeps a reservoir per query
 _ROWS_PER_LIST = 128
 _CODE_ROWS = 32_768
-_LISTS_PER_ROOT = 2.3  # lists for each square root of the number of vectors
-_LEAST_ROWS = 39  # a list has so many vectors, or there are fewer lists
+_LISTS_PER_ROOT = 2.3  # lists per square root of the number of vectors
+_LEAST_ROWS = 39  # the minimum mean number of vectors per list
 _MOST_LISTS = 65_536
 _ROUNDS = 8
 
@@ -65,8 +65,8 @@ _ROUNDS = 8
 class Probing:
     """Which lists a search scans.
 
-    probes:     how many at most.
-    gap:        how much farther than the closest their centres may be, in thousandths.
+    probes:     the maximum number of lists.
+    gap:        how much farther than the closest centre theirs may be, in thousandths.
     parameters: FAISS search parameters.
     """
 
@@ -78,14 +78,14 @@ class Probing:
 class IvfpqIndex(ShortlistIndex):
     """Inverted lists of 4-bit codes.
 
-    Its knobs: `gap`, how much farther than the closest centre those of the lists may be that are
-    scanned, in thousandths of a centre's length (for L2, of twice the mean squared distance
-    of two centres); and `probes`, how many lists that may be.
+    Its knobs are `gap`, how much farther than the closest centre the centres of scanned lists may
+    be, in thousandths of a centre's length (for L2, of twice the mean squared distance of two
+    centres); and `probes`, the maximum number of scanned lists.
     """
 
     kind: ClassVar[str] = "ivfpq"
     knobs: ClassVar[tuple[str, ...]] = ("gap", "probes")
-    # Points that were stored before there was a gap.
+    # For points stored before the knob `gap` existed.
     added_knobs: ClassVar[Mapping[str, int]] = {"gap": _NO_GAP}
     least_dim: ClassVar[int] = 8
     parameters: ClassVar[Mapping[str, Choices]] = {"lists": range(1, _MOST_LISTS + 1)}
@@ -109,7 +109,7 @@ class IvfpqIndex(ShortlistIndex):
 
     @classmethod
     def default_points(cls, n: int, dim: int, spec: IndexSpec) -> tuple[OperatingPoint, ...]:
-        """Return points from a gap of 40 to a scan of all lists."""
+        """Return points from a gap of 40 up to a scan of all lists."""
         lists = _lists(spec, n)
         points = []
         for gap, share, last in (*_STEPS, (_NO_GAP, 1.0, _MOST_CANDIDATES)):
@@ -121,26 +121,26 @@ class IvfpqIndex(ShortlistIndex):
 
     @classmethod
     def _codes_are_int8(cls, spec: IndexSpec) -> bool:
-        return True  # those of the centres
+        return True  # the codes of the centres
 
     @classmethod
     def _make(cls, spec: IndexSpec, dim: int, metric: int, n: int, sample: Floats) -> Any:
         faiss = load_faiss()
         lists = _lists(spec, n)
         centres = _cluster(_training_rows(sample, lists, _ROWS_PER_LIST * lists), lists, metric)
-        # Comparing a query with int8 centres takes a quarter of the time, and of the cache.
+        # Comparing a query with int8 centres takes a quarter of the time and of the cache.
         coarse = faiss.IndexScalarQuantizer(
             dim, faiss.ScalarQuantizer.QT_8bit_direct_signed, metric
         )
         coarse.train(centres)
         coarse.add(centres)
         structure = faiss.IndexIVFPQFastScan(coarse, dim, lists, dim // 2, 4, metric)
-        # Codes of what is left of a vector less its centre are sharper, and for inner products
-        # they cost nothing: one table serves all lists.
+        # Codes of the residual, a vector minus its centre, are more precise. For inner products
+        # they cost nothing, because one table serves all lists.
         structure.by_residual = metric == faiss.METRIC_INNER_PRODUCT
-        structure.pq.cp.min_points_per_centroid = 1  # or it warns on the terminal
+        structure.pq.cp.min_points_per_centroid = 1  # otherwise FAISS prints a warning
         threads = faiss.omp_get_max_threads()
-        faiss.omp_set_num_threads(1)  # more of them only wait for each other
+        faiss.omp_set_num_threads(1)  # more threads only wait for each other
         try:
             structure.train(_training_rows(sample, 16, _CODE_ROWS))
         finally:
@@ -162,7 +162,7 @@ class IvfpqIndex(ShortlistIndex):
     def _parameters(
         self, point: OperatingPoint, shortlist: int, stretch: float, selector: Any
     ) -> Any:
-        """The allowed neighbours of a query lie further away, in more lists."""
+        """Scan more lists, because the allowed neighbours of a query are farther away."""
         probes = min(self._structure.nlist, math.ceil(point["probes"] * math.sqrt(stretch)))
         gap = min(max(point["gap"], _NO_GAP), math.ceil(point["gap"] * stretch**_WIDENED))
         return Probing(probes, gap, load_faiss().SearchParametersIVF(nprobe=probes, sel=selector))
@@ -202,7 +202,7 @@ class IvfpqIndex(ShortlistIndex):
             keys = is_near.nonzero()[0]
             near = closeness.take(keys)
             if len(keys) > probes:
-                # Those as close as the last one are scanned, too, whatever their order.
+                # Lists that tie with the last one are scanned too.
                 last = len(keys) - probes
                 bar[0] = partition(near, last).item(last)
                 kept = (near >= bar).nonzero()[0]
@@ -238,7 +238,7 @@ class IvfpqIndex(ShortlistIndex):
         most = int(counts.max())
         found = is_near.reshape(-1).nonzero()[0]
         owner = np.arange(n).repeat(counts)
-        # The place of each in rows that are as long as the longest.
+        # The index of each list in rows padded to the longest.
         place = np.arange(len(found)) + (np.arange(n) * most - (counts.cumsum() - counts))[owner]
         keys = np.full(n * most, -1, np.int64)
         keys[place] = found - owner * structure.nlist
@@ -268,9 +268,9 @@ class IvfpqIndex(ShortlistIndex):
 
 
 def _twin(structure: Any) -> Any:
-    """Return the same lists as an index that scans them in the way that is fastest for one query.
+    """Return an index over the same lists that scans them in the fastest way for one query.
 
-    FAISS holds the way in the index, not in the parameters of a search.
+    FAISS stores the way to scan in the index, not in the search parameters.
     """
     twin = like(structure, structure.invlists)
     twin.implem = _ONE_BY_ONE
@@ -284,14 +284,14 @@ def _lists(spec: IndexSpec, n: int) -> int:
 
 
 def _training_rows(sample: Floats, at_least: int, at_most: int) -> Floats:
-    """Return rows to train on: of `sample` f32[m, dim], over again where it has too few."""
+    """Return rows of `sample` f32[m, dim] to train on, repeated if there are too few."""
     if len(sample) < at_least:
         return np.resize(sample, (at_least, sample.shape[1]))
     return np.ascontiguousarray(sample[:: -(-len(sample) // at_most)])
 
 
 def _cluster(rows: Floats, lists: int, metric: int) -> Floats:
-    """Return centres by k-means, f32[lists, dim]; whole numbers from -127 to 127."""
+    """Return k-means centres, f32[lists, dim], rounded to whole numbers from -127 to 127."""
     faiss = load_faiss()
     dim = rows.shape[1]
     settings = faiss.ClusteringParameters()

@@ -1,14 +1,14 @@
-"""Coarse-to-fine search over prefixes: what an index stores of a vector, and the way down to it.
+"""Coarse-to-fine search over prefixes: what an index stores of a vector, and how it is computed.
 
-A shortlist is made on a prefix of each vector, and longer prefixes and the whole vector re-rank
-it (Kusupati et al., Matryoshka Representation Learning, 2022, section 4.3). The prefix is that of
-the vector as it is, where its encoder was trained for it, or else of the vector after an
-orthogonal rotation to the eigenvectors of X'X, the prefixes that keep most of every inner product
-(Eckart and Young, 1936). It is not centred: that would change the ranking by inner product. Which
-of the two is better is measured on a sample.
+A shortlist is made on a prefix of each vector; longer prefixes and the whole vector re-rank it
+(Kusupati et al., Matryoshka Representation Learning, 2022, section 4.3). The prefix is taken from
+the unchanged vector, if its encoder was trained for that, or from the vector after an orthogonal
+rotation to the eigenvectors of X'X, whose prefixes preserve most of every inner product (Eckart
+and Young, 1936). The vectors are not centred, because that would change the ranking by inner
+product. Which of the two is better is measured on a sample.
 
-What is kept of the prefix may be int8. A second, random rotation within the prefix spreads its
-values evenly, so that one scale serves them all; it changes no inner product.
+The prefix may be stored as int8. A second, random rotation within the prefix spreads its values
+evenly, so that one scale serves them all; it changes no inner product.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..base import Floats, Metric
 from ..faiss import load_faiss
 
 _LEVELS: Final = 127  # of int8, on each side of zero
-_INSIDE: Final = 0.9999  # so much of a sample is within the range of int8, for L2
+_INSIDE: Final = 0.9999  # the share of a sample that int8's range covers, for L2
 _PILOT_ROWS: Final = 8192
 _PILOT_QUERIES: Final = 256
 _PILOT_KEPT: Final = 30
@@ -32,11 +32,11 @@ _GAIN: Final = 0.005
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Projection:
-    """From a vector to what an index stores of it; inner products and distances survive it.
+    """Maps a vector to what an index stores of it, preserving inner products and distances.
 
-    matrix:    f32[out, dim], orthonormal rows, and rows of zeros to fill up.
-    normalise: whether the prefix is brought to unit length, for cosine.
-    scale:     what it is multiplied with, so that the values fit int8; 0.0 where they are floats.
+    matrix:    f32[out, dim], orthonormal rows, padded with rows of zeros.
+    normalise: whether the prefix is scaled to unit length, for cosine.
+    scale:     the factor that makes the values fit int8; 0.0 if they are stored as floats.
     """
 
     matrix: Floats
@@ -50,7 +50,7 @@ class Projection:
         return len(self.matrix)
 
     def codes(self, vectors: Floats) -> Floats:
-        """Return what is stored, f32[n, out]; whole numbers from -127 to 127 for int8."""
+        """Return the values to store, f32[n, out]; whole numbers from -127 to 127 for int8."""
         out: Floats = vectors @ self.matrix.T
         if self.normalise:
             out /= np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-30)
@@ -60,10 +60,10 @@ class Projection:
         return np.ascontiguousarray(out)
 
     def fit_queries(self, projected: Floats) -> Floats:
-        """Bring queries that were multiplied with the matrix, f32[q, out], to codes, in place.
+        """Convert queries already multiplied by the matrix, f32[q, out], to codes, in place.
 
-        The order by inner product does not depend on the length of a query, so that each has
-        the whole range of int8 to itself.
+        The ranking by inner product does not depend on a query's length, so each query uses the
+        whole range of int8.
         """
         if self.scale:
             if self.metric is Metric.L2:
@@ -76,10 +76,10 @@ class Projection:
         return projected
 
     def fit_query(self, projected: Floats, at_projected: Any, at_zeros: Any) -> None:
-        """Do the same with one query, in calls that take a third of the time.
+        """Do the same for one query, in calls that take a third of the time.
 
-        projected:    f32[1, out], which lies at the address `at_projected`.
-        at_zeros:     the address of as many zeros.
+        projected:    f32[1, out], at the address `at_projected`.
+        at_zeros:     the address of `out` zeros.
         """
         if not self.scale or self.metric is Metric.L2:
             self.fit_queries(projected)
@@ -92,7 +92,7 @@ class Projection:
         np.rint(projected, out=projected)
 
     def chain(self) -> list[Any]:
-        """Return the same as FAISS transforms, to be applied in this order."""
+        """Return the projection as FAISS transforms, in the order to apply them."""
         faiss = load_faiss()
         first = linear(self.matrix)
         first.set_is_orthonormal()
@@ -106,10 +106,10 @@ class Projection:
 
     @classmethod
     def of_chain(cls, chain: Any, metric: Metric) -> Projection:
-        """Return the projection that `chain` wrote, of the chain of an `IndexPreTransform`.
+        """Return the projection that `chain` wrote, from the chain of an `IndexPreTransform`.
 
         Raises:
-            ValueError: it is another chain.
+            ValueError: `chain` did not write it.
         """
         faiss = load_faiss()
         parts = [faiss.downcast_VectorTransform(chain.at(i)) for i in range(chain.size())]
@@ -128,13 +128,13 @@ class Projection:
 def fit(
     sample: Floats, metric: Metric, kept: int, rotation: bool | None, *, int8: bool, step: int
 ) -> Projection:
-    """Return the projection for vectors of which `sample` f32[m, dim] are some, m above 0.
+    """Return the projection for vectors from a sample of them, f32[m, dim], with m above 0.
 
     kept:     how many dimensions are kept.
-    rotation: whether to rotate before; None measures which is better.
+    rotation: whether to rotate first; None measures which is better.
     int8:     whether the values are stored as int8.
-    step:     what the number of values is a multiple of, for which FAISS may have faster code;
-              it is filled up with zeros, which change no score.
+    step:     the number of values is padded to a multiple of this, for which FAISS may have
+              faster code; the zeros change no score.
     """
     dim = sample.shape[1]
     normalise = metric is Metric.COSINE and kept < dim
@@ -156,7 +156,7 @@ def fit(
 
 
 def principal(sample: Floats, kept: int) -> Floats:
-    """Return an orthonormal basis of the leading eigenvectors of X'X, mixed, f32[kept, dim]."""
+    """Return a randomly rotated basis of the leading eigenvectors of X'X, f32[kept, dim]."""
     moments = np.zeros((sample.shape[1],) * 2)
     for start in range(0, len(sample), 1 << 14):
         wide = sample[start : start + (1 << 14)].astype(np.float64)
@@ -186,9 +186,9 @@ def rerank_prefix(
 
 
 def _scale(values: Floats, metric: Metric) -> float:
-    """Return what brings the values to int8; for L2 what is far out may be cut off.
+    """Return the factor that makes the values fit int8; for L2, outliers may be clipped.
 
-    By inner product the longest vectors win, so they have to fit.
+    By inner product the longest vectors win, so they must fit.
     """
     largest = np.abs(values).max(axis=1)
     bound = np.quantile(largest, _INSIDE) if metric is Metric.L2 else largest.max()
@@ -201,7 +201,7 @@ def _round(values: Floats) -> None:
 
 
 def linear(matrix: Floats) -> Any:
-    """Return the multiplication with a matrix, f32[out, dim], as a FAISS transform."""
+    """Return multiplication by a matrix, f32[out, dim], as a FAISS transform."""
     faiss = load_faiss()
     out, dim = matrix.shape
     transform = faiss.LinearTransform(dim, out, False)
@@ -211,7 +211,7 @@ def linear(matrix: Floats) -> Any:
 
 
 def _pilot(projection: Projection, sample: Floats) -> float:
-    """Return which share of the true best ten is in the shortlist that the projection makes."""
+    """Return the share of the true best ten that the projection's shortlist contains."""
     queries = sample[:: max(1, len(sample) // _PILOT_QUERIES)][:_PILOT_QUERIES]
     base = sample[:_PILOT_ROWS]
     kept = min(_PILOT_KEPT, len(base))

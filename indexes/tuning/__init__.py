@@ -1,4 +1,6 @@
-"""Which index to build and where to run it: the cheapest candidate that meets a recall.
+"""Tuning: which index to build, and at which operating point to search it.
+
+The fastest candidate that reaches the target recall is chosen.
 
 May import everything else in `indexes`.
 """

@@ -1,7 +1,7 @@
-"""Which indexes are worth building: by size, dimension, recall and memory.
+"""Which indexes are worth building, by size, dimension, recall and memory.
 
-The tuner builds them all, measures them with the same queries, and takes the fastest of those
-that have the recall.
+The tuner builds all candidates, measures them with the same queries, and takes the fastest that
+reaches the recall.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import Final
 from ..base import Metric
 from ..spec import IndexSpec
 
-# Below so many values, comparing them all takes as long as a search of an index.
+# Below this many values, comparing them all is as fast as searching an index.
 _FEW_VALUES: Final = 2_000_000
-# Of spectra of real embeddings, so many rotated dimensions make a good shortlist.
+# For the spectra of real embeddings, this many rotated dimensions make a good shortlist.
 _LEAST_PREFIX: Final = 96
 _SHARE: Final = 0.5
 _MOST_PREFIX: Final = 256
 _STEP: Final = 32
-# A graph of 24 links has 48 at its lowest level, of 4 bytes each, and 24 for places and levels.
+# A graph of 24 links has 48 at its lowest level, of 4 bytes each, and 24 bytes for the rest.
 _LINK_BYTES: Final = 216
 _ID_BYTES: Final = 8
 
@@ -26,12 +26,12 @@ _ID_BYTES: Final = 8
 def candidates(
     n: int, dim: int, metric: Metric, recall: float, memory: int | None = None
 ) -> list[IndexSpec]:
-    """Return one to three specs for n vectors of `dim` dimensions, the best bet first.
+    """Return one or two specs for n vectors of `dim` dimensions, the most promising first.
 
-    recall: what is asked for, above 0; 1.0 or more is exact.
-    memory: bytes that the index may take; None does not limit it.
+    recall: the recall to reach, above 0; 1.0 or more is exact.
+    memory: the most bytes that the index may take; None sets no limit.
 
-    Where nothing fits the memory, the smallest is given.
+    If nothing fits the memory, the smallest is returned.
     """
     flat = IndexSpec("flat")
     if recall >= 1.0 or n * dim <= _FEW_VALUES:
@@ -47,13 +47,13 @@ def candidates(
 
 
 def coarse_dim(dim: int) -> int | None:
-    """Return the prefix that a shortlist is made on, or None where that is the whole vector."""
+    """Return the prefix to make a shortlist on; None for the whole vector."""
     prefix = min(_MOST_PREFIX, max(_LEAST_PREFIX, round(dim * _SHARE / _STEP) * _STEP))
     return prefix if prefix < dim else None
 
 
 def bytes_of(spec: IndexSpec, n: int, dim: int) -> int:
-    """Return about how many bytes the index has in a file, and in memory where all is in use."""
+    """Return about how many bytes the index takes in a file, and in memory if all is in use."""
     stored = spec.dims[0] if spec.dims else dim
     match spec.kind:
         case "hnsw":

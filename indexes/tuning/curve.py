@@ -1,7 +1,7 @@
-"""The curve of an index: what its operating points find, and which of them is the cheapest.
+"""The curve of an index: the recall and cost of its operating points.
 
-Queries are halved: points are chosen on one half, and what is reported of them was measured on the
-other. Each half chooses, and the more thorough choice is taken.
+Queries are split in half: points are chosen on one half, and reported as measured on the other.
+Each half chooses in turn, and the more thorough choice is used.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from ..points import OperatingPoint, aimed
 
 K: Final = 10
 TARGETS: Final = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995)
-"""The recalls for which a curve has points, beside the one asked for."""
+"""The recalls for which a curve has points, besides the requested one."""
 
 _BISECTIONS: Final = 3
-_LONGER: Final = 2.5  # what else the length of a shortlist is tried with
-_TURN: Final = 25  # queries asked at one point before it is another's turn
+_LONGER: Final = 2.5  # the factor by which longer shortlists are also tried
+_TURN: Final = 25  # queries searched at one point before the next has its turn
 _TIMED: Final = 200
 _BATCHES: Final = 3
 _Z: Final = 1.96
@@ -34,11 +34,11 @@ _Z: Final = 1.96
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What an operating point was found to do.
+    """The measured recall and cost of an operating point.
 
     recall:    the mean recall at `K` over queries that did not choose the point.
     low, high: its 95% interval.
-    cpu_us:    microseconds of CPU of a single query, the median; depends on the machine.
+    cpu_us:    the median CPU time of a single query in microseconds; depends on the machine.
     """
 
     point: OperatingPoint
@@ -59,16 +59,16 @@ class Measured:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Measured:
-        """Return what `to_json` wrote."""
+        """Return the value that `to_json` wrote."""
         return cls(**{**values, "point": OperatingPoint.from_json(values["point"])})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Questions:
-    """What indexes over one source are measured with.
+    """The queries with which indexes over one source are measured.
 
     queries: f32[q, dim].
-    truth:   the answers of a search of all vectors.
+    truth:   the exact answers.
     own:     whether the user gave the queries.
     """
 
@@ -87,7 +87,7 @@ def recalls(truth: Hits, found: Hits) -> NDArray[np.float64]:
 
 
 class Trial:
-    """An index on trial: what each operating point finds, and what it costs."""
+    """An index under measurement: the recall and cost of each operating point."""
 
     def __init__(self, index: Index, asked: Questions) -> None:
         self.index = index
@@ -98,7 +98,7 @@ class Trial:
         self._first = np.arange(len(asked.queries)) % 2 == 0
 
     def turned(self) -> Trial:
-        """Return the same trial with the halves of the queries changed over."""
+        """Return the same trial with the two halves of the queries swapped."""
         other = copy.copy(self)
         if len(self._queries) > 1:
             other._first = ~self._first
@@ -109,7 +109,7 @@ class Trial:
         return float(self._recalls(point).mean())
 
     def recall(self, point: OperatingPoint) -> float:
-        """Return the mean recall on the half of the queries that choose."""
+        """Return the mean recall on the half of the queries that chooses."""
         return float(self._recalls(point)[self._first].mean())
 
     def error(self, point: OperatingPoint) -> float:
@@ -118,7 +118,7 @@ class Trial:
         return float(values.std() / math.sqrt(len(values)))
 
     def measured(self, point: OperatingPoint) -> Measured:
-        """Return what a point does on the half that does not choose."""
+        """Return a point's measurement on the half that does not choose."""
         several = len(self._queries) > 1
         values = self._recalls(point)[~self._first if several else self._first]
         mean = float(values.mean())
@@ -132,9 +132,9 @@ class Trial:
         return self._costs[point]
 
     def cheapest(self, points: Sequence[OperatingPoint]) -> OperatingPoint | None:
-        """Return the point that answers a query in the least time, the first of equals.
+        """Return the point that answers a query in the least time, the first if several tie.
 
-        They are asked in turns, so that what else the machine does falls on all alike.
+        The points take turns, so that other load on the machine affects all alike.
         """
         if len({*points}) < 2:
             return points[0] if points else None
@@ -150,10 +150,10 @@ class Trial:
 
 
 def in_turns(indexes: Sequence[Index], queries: Floats) -> list[float]:
-    """Return the median CPU microseconds of a single query with each, at its default point.
+    """Return each index's median CPU time of a single query in microseconds, at its default point.
 
-    No index is asked what another has just been asked: it would find the vectors it re-ranks in
-    the processor's cache, and the longer a shortlist is, the more that would favour it.
+    No index gets a query that another has just answered: it would find the vectors to re-rank in
+    the processor's cache, which favours an index more the longer its shortlist is.
     """
     times: list[list[int]] = [[] for _ in indexes]
     starts = range(0, min(_TIMED, len(queries)), _TURN)
@@ -167,7 +167,7 @@ def in_turns(indexes: Sequence[Index], queries: Floats) -> list[float]:
 
 
 def batches_in_turns(indexes: Sequence[Index], queries: Floats) -> list[float]:
-    """Return the median CPU seconds of a batch with each, at its default point."""
+    """Return each index's median CPU time of a batch in seconds, at its default point."""
     times: list[list[float]] = [[] for _ in indexes]
     with on_device("cpu"):
         for _ in range(_BATCHES):
@@ -179,10 +179,10 @@ def batches_in_turns(indexes: Sequence[Index], queries: Floats) -> list[float]:
 
 
 def turns(count: int, blocks: int) -> Iterator[tuple[int, int]]:
-    """Yield who is asked which block, until each of `count` was asked each, by turns.
+    """Yield (number, block) pairs in turns until each of `count` numbers has had each block.
 
-    A Latin square, as far apart as can be: what one is asked, the others were asked a while ago
-    or are asked later, and nobody is always the first.
+    The pairs form a Latin square with maximal distance: between two numbers' turns at the same
+    block other blocks come, and no number is always first.
     """
     for start in range(blocks):
         for number in range(count):
@@ -191,7 +191,7 @@ def turns(count: int, blocks: int) -> Iterator[tuple[int, int]]:
 
 
 def curve_of(trial: Trial, recall: float, own: bool) -> tuple[list[Measured], int]:
-    """Return the points for `TARGETS` and the recall asked for, and which of them is for it."""
+    """Return the points for `TARGETS` and the requested recall, and the latter's index."""
     points, turned = trial.index.points, trial.turned()
     wanted = sorted({*TARGETS, recall})
     chosen: dict[OperatingPoint, Trial] = {}
@@ -202,7 +202,7 @@ def curve_of(trial: Trial, recall: float, own: bool) -> tuple[list[Measured], in
         second = _cheapest(turned, points, aimed(target, own))
         is_there = first is not None and second is not None
         if first is not None and second is not None:
-            # Chance has favoured the half that is content with less.
+            # The half that accepts the cheaper point was favoured by chance.
             best = max(first, second, key=trial.overall)
             of_best = trial if best == first else turned
         chosen.setdefault(best, of_best)
@@ -225,8 +225,8 @@ def _cheapest(
 ) -> OperatingPoint | None:
     """Return the cheapest point that meets a recall on the half that chooses; None if none does.
 
-    Whether wider searches or longer shortlists find more for the time depends on how much the
-    codes say of the vectors, so both are tried.
+    Whether wider searches or longer shortlists gain more recall for their time depends on how
+    precise the codes are, so both are tried.
     """
     longer = [
         OperatingPoint.of(**{**each, "shortlist": round(_LONGER * each["shortlist"])})
@@ -238,7 +238,7 @@ def _cheapest(
 
 
 def _least(trial: Trial, points: Sequence[OperatingPoint], target: float) -> OperatingPoint | None:
-    """Return the least of ascending points, or between them, that meets a recall."""
+    """Return the lowest of ascending points, or one between them, that meets a recall."""
 
     def meets(point: OperatingPoint) -> bool:
         return trial.recall(point) - trial.error(point) / 2 >= target
@@ -261,7 +261,7 @@ def _least(trial: Trial, points: Sequence[OperatingPoint], target: float) -> Ope
 
 
 def _trimmed(trial: Trial, point: OperatingPoint, meets: Any) -> OperatingPoint:
-    """Lower each knob by itself as far as the recall allows."""
+    """Lower each knob separately as far as the recall allows."""
     for name in point:
         for share in (0.5, 0.7, 0.85):
             value = max(1, round(point[name] * share))
@@ -273,7 +273,7 @@ def _trimmed(trial: Trial, point: OperatingPoint, meets: Any) -> OperatingPoint:
 
 
 def _between(low: OperatingPoint, high: OperatingPoint) -> OperatingPoint:
-    """Return the point whose knobs lie half way, on a scale of ratios."""
+    """Return the point halfway between two, by the geometric mean of each knob."""
     return OperatingPoint.of(
         **{name: max(1, round(math.sqrt(low[name] * high[name]))) for name in high}
     )
@@ -282,8 +282,8 @@ def _between(low: OperatingPoint, high: OperatingPoint) -> OperatingPoint:
 def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
     """Return the 95% interval of the mean of recalls.
 
-    Wilson's for a share (1927), with as many trials as would give the variance that was seen: it
-    stays within 0 and 1, and is not empty where every query found all.
+    It is Wilson's interval for a share (1927), with the number of trials that would give the
+    observed variance: it stays within 0 and 1, and is not empty if every query found everything.
     """
     n, mean = len(values), float(values.mean())
     spread = float(values.var())

@@ -1,11 +1,11 @@
-"""Tuning: measure an index on queries, and set the cheapest operating point that meets a recall.
+"""Tuning: measures an index on queries, and sets the cheapest operating point that meets a recall.
 
-Recall at k is the share of the true best k that a search finds, and ties count: a hit is right
-where its score is at least that of the true kth (as ann-benchmarks has it). Queries are halved:
-points are chosen on one half, and what is reported of them was measured on the other. Each half
-chooses, and the more thorough choice is taken.
+Recall at k is the share of the true best k that a search finds, and ties count: a hit is right if
+its score is at least that of the true kth (as in ann-benchmarks). Queries are split in half:
+points are chosen on one half, and reported as measured on the other. Each half chooses in turn,
+and the more thorough choice is used.
 
-Where no queries are given they are made from the vectors, see `made_queries`.
+If no queries are given, they are made from the vectors, see `made_queries`.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _TRUTH_VALUES: Final = 2_000_000_000  # rows times queries: half a minute at 384
 _LEAST_QUERIES: Final = 200
 _NEIGHBOURS: Final = 12
 _AROUND: Final = 64
-_COPY: Final = 0.25  # of the way to the last of so many: what is nearer says the same again
-_MOVED: Final = 64  # vectors at a time, with all their neighbours
+_COPY: Final = 0.25  # of the distance to the last of `_AROUND`; nearer vectors are copies
+_MOVED: Final = 64  # vectors moved at a time, with all their neighbours
 _CLEARLY: Final = 0.9
 
 
@@ -41,13 +41,13 @@ _CLEARLY: Final = 0.9
 class Tuned:
     """An index with a measured curve.
 
-    index:   its points are those of the curve, and its default is the point chosen; None where
+    index:   its points are those of the curve, and its default is the chosen point; None if
              comparing every vector is the cheapest way, or the only one.
     curve:   ascending in recall and in cost.
-    asked:   the recall asked for.
-    queries: how many there were.
+    asked:   the requested recall.
+    queries: the number of queries.
     own:     whether the user gave them.
-    build_seconds, tune_seconds: wall time; what was built and not taken counts as tuning.
+    build_seconds, tune_seconds: wall time; building discarded candidates counts as tuning.
     """
 
     index: Index | None
@@ -60,31 +60,32 @@ class Tuned:
 
     @property
     def chosen(self) -> Measured | None:
-        """The point that searches take; None where they are exact."""
+        """The point that searches use; None if they are exact."""
         if self.index is None or not self.curve:
             return None
         return self.curve[self.index.default_effort]
 
     @property
     def recall(self) -> float:
-        """The recall measured at the chosen point; 1 where searches are exact."""
+        """The recall measured at the chosen point; 1 if searches are exact."""
         return 1.0 if self.chosen is None else self.chosen.recall
 
     @property
     def is_met(self) -> bool:
-        """Whether what was aimed for is within the interval of what was measured, or below.
+        """Whether the target is within the interval of the measured recall, or below it.
 
-        That is the recall asked for, or with queries made from the vectors a higher one.
+        The target is the requested recall, or a higher one if the queries were made from the
+        vectors.
         """
         return self.chosen is None or self.chosen.high >= aimed(self.asked, self.own)
 
     def is_better(self, other: Tuned, share: float | None = None) -> bool:
-        """Whether it meets what the other does not, or both do and it takes clearly less time.
+        """Whether only this one meets its recall, or both do and this one is clearly faster.
 
-        The other is the better bet: it is built sooner, and batches are faster with it.
+        If they are about equal, the other is preferred: it builds faster and is faster in batches.
 
-        share: what a query takes, alone and in a batch, in parts of what it takes with the other,
-               where both were asked in turns; None takes what was measured of each by itself.
+        share: this one's time per query, alone and in a batch, relative to the other's, measured
+               in turns; None uses their separate measurements.
         """
         if self.is_met != other.is_met:
             return self.is_met
@@ -108,15 +109,15 @@ def tune(
 ) -> Tuned:
     """Build an index over `source` and set it to a recall.
 
-    spec:    the kind of index; None builds those that size, dimension, recall and memory leave to
-             choose from, and takes what answers a query in the least time.
-    queries: f32[q, dim] of the kind that will be asked; None makes some from the vectors.
+    spec:    the index to build; None builds the candidates for this size, dimension, recall and
+             memory, and takes the one that answers a query in the least time.
+    queries: f32[q, dim], like those that users will ask; None makes some from the vectors.
     recall:  above 0 and up to 1; 1 is exact.
-    memory:  bytes that the index may take; None does not limit it.
-    checkpoint: where the build of a spec leaves what is done; None keeps nothing.
+    memory:  the most bytes that the index may take; None sets no limit.
+    checkpoint: returns where the build of a spec stores its progress; None stores nothing.
 
     Raises:
-        ValueError: `source` has no vectors, or the queries are not of its dimension.
+        ValueError: `source` has no vectors, or the queries have another dimension.
         MissingFaissError: FAISS is not installed.
     """
     start = time.monotonic()
@@ -135,7 +136,7 @@ def tune(
         if best is None or tuned.is_better(best, _share(tuned, best, asked.queries)):
             best = tuned
     assert best is not None  # there is always a candidate
-    # What was built and not taken was tuning, too.
+    # Building discarded candidates counts as tuning.
     return replace(best, tune_seconds=time.monotonic() - start - best.build_seconds)
 
 
@@ -148,7 +149,7 @@ def measure(
     seed: int = 0,
     build_seconds: float = 0.0,
 ) -> Tuned:
-    """Measure an index that is there, and set it to a recall; see `tune`."""
+    """Measure an existing index, and set it to a recall; see `tune`."""
     begin = time.monotonic()
     tuned = _measured(index, source, questions(source, index, queries, seed), recall, build_seconds)
     return replace(tuned, tune_seconds=time.monotonic() - begin)
@@ -170,7 +171,7 @@ def _measured(
 
 
 def questions(source: VectorSource, index: Index, queries: Floats | None, seed: int) -> Questions:
-    """Return queries with their answers; `index` helps to make some where none are given."""
+    """Return queries with their answers; if none are given, `index` helps to make some."""
     asked = made_queries(source, index, seed) if queries is None else queries
     most = _most_queries(len(source))
     if len(asked) > most:
@@ -179,13 +180,13 @@ def questions(source: VectorSource, index: Index, queries: Floats | None, seed: 
 
 
 def made_queries(source: VectorSource, index: Index, seed: int) -> Floats:
-    """Return vectors as they may come to be asked for, f32[q, dim], none of them in `source`.
+    """Return vectors like those that users may ask, f32[q, dim], none of them in `source`.
 
-    A vector of the index moves in a random direction among its neighbours, as far as its nearest
-    neighbour is away; copies of it are no neighbours. On embeddings of paragraphs such queries are
-    as hard as paragraphs held out of the index, or a little harder; the vectors themselves, left
-    out of their own results, are far easier, and so are points between neighbours. Where queries
-    are of another kind than the vectors they may be harder than these: see `aimed`.
+    A vector of the index is moved in a random direction among its neighbours, by the distance to
+    its nearest neighbour; copies do not count as neighbours. For embeddings of paragraphs such
+    queries are as hard as paragraphs held out of the index, or a little harder; the vectors
+    themselves, left out of their own results, are far easier, and so are points between
+    neighbours. Queries of another kind than the vectors may be harder than these, see `aimed`.
     """
     random = np.random.default_rng(seed)
     sample = source.sample(min(_most_queries(len(source)), len(source)), seed)
@@ -194,7 +195,7 @@ def made_queries(source: VectorSource, index: Index, seed: int) -> Floats:
         for start in range(0, len(sample), _MOVED)
     ]
     made = np.concatenate(parts)
-    # What has copies only does not move, and would be asked for as it is.
+    # A vector whose neighbours are all copies does not move, and would be its own query.
     kept = made[np.isfinite(made).all(axis=1)]
     return np.ascontiguousarray(kept if len(kept) else sample, np.float32)
 
@@ -202,7 +203,7 @@ def made_queries(source: VectorSource, index: Index, seed: int) -> Floats:
 def _moved(
     vectors: Floats, source: VectorSource, index: Index, random: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Return vectors moved, f64[q, dim]; NaN where there is nowhere to move."""
+    """Return the moved vectors, f64[q, dim]; NaN for a vector that cannot move."""
     near = index.search(vectors, _AROUND + 1, effort=len(index.points) - 1)
     positions = near.positions[:, 1:]  # the first is the vector itself
     there = positions >= 0
@@ -218,7 +219,7 @@ def _moved(
     if source.metric is not Metric.COSINE:
         moved: NDArray[np.float64] = wide + nearest[:, None] * _unit(way)
         return moved
-    # Along the sphere, to where the chord is as long.
+    # Move along the sphere until the chord has that length.
     cosine = np.clip(1 - nearest**2 / 2, -1, 1)[:, None]
     way -= np.einsum("qd,qd->q", way, wide)[:, None] * wide
     return _unit(cosine * wide + np.sqrt(1 - cosine**2) * _unit(way))
@@ -231,10 +232,10 @@ def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _share(one: Tuned, other: Tuned, queries: Floats) -> float | None:
-    """Return what a query takes with one, in parts of what it takes with the other.
+    """Return the time per query of one index relative to another's.
 
-    What it takes alone and what it takes in a batch count alike: their geometric mean. A graph
-    that is somewhat faster for one query takes far longer for many.
+    It is the geometric mean for single queries and for a batch, which count equally: a graph that
+    is somewhat faster for one query takes far longer for many.
     """
     if one.index is None or other.index is None:
         return None

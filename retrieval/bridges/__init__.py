@@ -1,5 +1,6 @@
-"""Bridges: the maps between two embedding spaces, as values that a query is carried over by.
+"""Bridges: maps between two embedding spaces, as values that are applied to queries and vectors.
 
-Fitted in `retrieval.upgrade`, loaded when a query needs one. May import store and values, never
-encoders.
+They are fitted in `retrieval.upgrade` and loaded when a query needs one.
+
+May import store and values, but never encoders.
 """

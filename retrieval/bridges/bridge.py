@@ -1,8 +1,8 @@
-"""Bridges: how a query of the new space searches a segment of another one.
+"""Bridges: how a query of the new space searches a segment of another space.
 
-A bridge carries the query over and says how the scores found there compare with those of the new
-space. A segment of old vectors and one of mapped vectors (`forward.py`) have one each; the search
-path applies it and knows no more.
+A bridge carries the query over and makes the scores found there comparable with those of the new
+space. Segments of old vectors have one bridge, segments of mapped vectors (`forward.py`) another;
+the search path only applies it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Carried:
-    """Queries in a segment's space, and what their scores there are worth.
+    """Queries carried to a segment's space, and the calibration of their scores there.
 
     vectors: f32[q, o].
-    scale:   f64[q], above 0; a score s of the segment counts as scale * s + shift.
+    scale:   f64[q], above 0; a score s of the segment becomes scale * s + shift.
     shift:   f64[q].
     """
 
@@ -32,20 +32,20 @@ class Carried:
     shift: Doubles
 
     def calibrated(self, scores: Floats) -> Floats:
-        """Return f32[q, k], the scores of each query's hits as the new space's; -inf stays."""
+        """Return the hits' scores on the new space's scale, f32[q, k]; -inf stays."""
         out = scores * self.scale[:, None] + self.shift[:, None]
         return out.astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bridge:
-    """Takes queries of the new space to a segment's, and its scores back.
+    """Maps queries of the new space to a segment's space, and calibrates the scores found there.
 
     map:         f32[q, new] → f32[q, segment].
     calibration: None leaves the scores as they are.
-    kind:        what the map is called in reports: "procrustes", "ridge", …
-    both:        of the scores of queries that the segment's own encoder has encoded as well; None
-                 where the map alone takes queries there.
+    kind:        the map's name in reports: "procrustes", "ridge", …
+    both:        calibrates the scores of queries that the segment's own encoder encoded; None if
+                 only the map takes queries there.
     """
 
     map: Map
@@ -63,11 +63,12 @@ class Bridge:
             return Carried(vectors, np.ones(len(queries)), np.zeros(len(queries)))
         return Carried(vectors, *self.calibration.affine(queries, vectors))
 
-    def with_own(self, carried: Carried, queries: Floats, own: Floats, there: Bools) -> Carried:
-        """Return what was carried over with some queries as the segment's own encoder has them.
+    def with_native(self, carried: Carried, queries: Floats, own: Floats, there: Bools) -> Carried:
+        """Return carried queries with some replaced by the segment's own encoder's vectors.
 
-        queries: f32[q, new]; own: f32[q, o], the same by the other encoder.
-        there:   bool[q], which of them it has encoded.
+        queries: f32[q, new].
+        own:     f32[q, o], the same queries as encoded by the segment's own encoder.
+        there:   bool[q], which queries it has encoded.
         """
         assert self.both is not None  # or they would not have been encoded
         scale, shift = self.both.affine(queries, own)

@@ -1,8 +1,9 @@
-"""Fitted values as Arrow: what a bridge looks like in a file, and back.
+"""Writes fitted values such as bridges to Arrow files, and reads them back.
 
-One record batch, a row for each array: its path inside the value (`map.first.weight`), its shape,
-and its numbers. What is no array (kinds, flags, nested values) is JSON in the schema's metadata.
-Only the kinds named here are ever made from a file, and each is checked against its arrays.
+A file holds one record batch with a row for each array: its path inside the value
+(`map.first.weight`), its shape, and its numbers. Everything else (kinds, flags, nested values) is
+JSON in the schema's metadata. Only the kinds listed here are ever made from a file, and each is
+checked against its arrays.
 """
 
 from __future__ import annotations
@@ -39,29 +40,29 @@ def write_map(file: BinaryIO, value: Bridge | Forward) -> None:
 
 
 def read_bridge(path: Path) -> Bridge:
-    """Map a bridge from its file.
+    """Read a bridge; its arrays are memory-mapped.
 
     Raises:
-        DamagedError: it is cut short, or no bridge.
-        FileNotFoundError: it is gone.
+        DamagedError: the file is cut short, or not a bridge.
+        FileNotFoundError: the file is gone.
     """
     return read_as(path, _KINDS, Bridge)
 
 
 def read_forward(path: Path) -> Forward:
-    """Map a forward map from its file.
+    """Read a forward map; its arrays are memory-mapped.
 
     Raises:
-        DamagedError: it is cut short, or no forward map.
-        FileNotFoundError: it is gone.
+        DamagedError: the file is cut short, or not a forward map.
+        FileNotFoundError: the file is gone.
     """
     return read_as(path, _FORWARD_KINDS, Forward)
 
 
 def to_arrow(value: Any, kinds: Iterable[type]) -> Any:
-    """Return a frozen value and all that is inside it as a `pyarrow.RecordBatch`.
+    """Return a frozen value, with everything inside it, as a `pyarrow.RecordBatch`.
 
-    kinds: the classes that may be inside it, each under its own name.
+    kinds: the classes that it may contain, each stored by its name.
     """
     names = {kind: kind.__name__ for kind in kinds}
     arrays: dict[str, NDArray[Any]] = {}
@@ -83,15 +84,16 @@ def to_arrow(value: Any, kinds: Iterable[type]) -> Any:
 
 
 def from_arrow(batch: Any, kinds: Iterable[type]) -> Any:
-    """Return the value that `to_arrow` described; its arrays are views of the batch.
+    """Return the value that `to_arrow` encoded; its arrays are views of the batch.
 
     Raises:
-        ValueError: it describes none of these kinds, or an array is missing or of another shape.
+        ValueError: the batch describes an unknown kind or version, or an array is missing or of
+            the wrong shape.
     """
     known = {kind.__name__: kind for kind in kinds}
     header = json.loads((batch.schema.metadata or {}).get(KEY.encode(), b"{}"))
     if header.get("version") != VERSION:
-        raise ValueError(f"it is of version {header.get('version')!r}, and {VERSION} is known")
+        raise ValueError(f"it is of version {header.get('version')!r}, but only {VERSION} is known")
     paths = batch.column("path").to_pylist()
     shapes = batch.column("shape").to_pylist()
     values = batch.column("values")
@@ -110,17 +112,17 @@ def write(file: BinaryIO, value: Any, kinds: Iterable[type]) -> None:
         writer.write_batch(batch)
 
 
-def read_as(path: Path, kinds: Iterable[type], wanted: type[T]) -> T:
-    """Map a value of the kind `wanted` from its file.
+def read_as(path: Path, kinds: Iterable[type], expected: type[T]) -> T:
+    """Read a value of the kind `expected`; its arrays are memory-mapped.
 
     Raises:
-        DamagedError: it is cut short, or not such a file.
-        FileNotFoundError: it is gone.
+        DamagedError: the file is cut short, or holds something else.
+        FileNotFoundError: the file is gone.
     """
     with damage(path):
         (batch,) = open_batches(path)
         value = from_arrow(batch, kinds)
-        if not isinstance(value, wanted):
+        if not isinstance(value, expected):
             raise ValueError(f"it holds a {type(value).__name__}")
         return value
 
@@ -139,7 +141,7 @@ def _plain(
         return {"kind": names[type(value)], "fields": inside}
     if value is None or isinstance(value, (bool, int, float, str)):
         return {"plain": value}
-    raise TypeError(f"{path}: a {type(value).__name__} has no place in such a file")
+    raise TypeError(f"{path}: a {type(value).__name__} cannot be written to such a file")
 
 
 def _made(
@@ -154,7 +156,7 @@ def _made(
         return plan["plain"]
     name = plan["kind"]
     if name not in known:
-        raise ValueError(f"{path or 'it'} is a {name!r}, which is not known")
+        raise ValueError(f"{path or 'it'} is of the unknown kind {name!r}")
     inside = {
         field: _made(each, f"{path}.{field}", known, arrays)
         for field, each in plan["fields"].items()

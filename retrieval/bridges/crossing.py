@@ -1,4 +1,4 @@
-"""The bridges of a generation, opened: how its queries reach the vectors of its other spaces."""
+"""The opened bridges of a generation, by which queries reach the vectors of other spaces."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from .maps import Identity, Linear, Map
 
 
 class Crossing:
-    """How the vectors of another space are reached.
+    """How queries reach the vectors of another space.
 
-    bridge: takes queries there, and the scores found there back.
-    metric: of the space there.
-    files:  what it was read from.
+    bridge: carries queries to that space, and calibrates the scores found there.
+    back:   maps vectors of that space to the space of the queries; None if no file holds such a
+            map.
+    files:  the files that the maps were read from.
+    metric: of the other space.
     """
 
     def __init__(
@@ -33,7 +35,10 @@ class Crossing:
 
     @cached_property
     def back(self) -> Map | None:
-        """Takes vectors from there to the space of the queries; None where nothing does."""
+        """Maps vectors of the other space to the space of the queries; None if there is no map.
+
+        If no file holds a map, the inverse of the bridge's own map is used if it has one.
+        """
         if self._back is not None:
             return self._back
         forth = self.bridge.map
@@ -48,13 +53,13 @@ class Crossing:
 def open_bridges(
     folder: Path, manifest: Manifest, known: Mapping[str, Crossing]
 ) -> dict[str, Crossing]:
-    """Return the crossings from the space of the queries to each other one, by its key.
+    """Return the crossings from the space of the queries to each other space, by its key.
 
-    known: those of an earlier generation, which stay open if their files are the same.
+    known: the crossings of an earlier generation, reused if their files are the same.
 
     Raises:
-        DamagedError: a file is no bridge.
-        FileNotFoundError: it is gone.
+        DamagedError: a file is not a bridge.
+        FileNotFoundError: a file is gone.
     """
     found: dict[str, Crossing] = {}
     for entry in manifest.bridges:
@@ -77,6 +82,6 @@ def open_bridges(
 
 
 def _leads_back(entry: BridgeEntry, other: BridgeEntry) -> bool:
-    """Return whether a bridge takes queries the other way than another one."""
+    """Return whether a bridge carries queries in the opposite direction of another."""
     ends = (entry.source, entry.target) == (other.target, other.source)
     return ends and entry.maps is Maps.QUERIES and other.maps is Maps.QUERIES

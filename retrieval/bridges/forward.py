@@ -1,8 +1,8 @@
-"""The forward map: stored old vectors taken to where new queries look for them, no encoder called.
+"""The forward map turns stored old vectors into mapped ones without calling an encoder.
 
-Mapped vectors are a space of their own: they remember the map that made them, and a query reaches
-them through the map's bridge. How far the new vector of a row may be from the mapped one is
-predicted, and with it which rows a backfill does best to begin with.
+Mapped vectors are a space of their own, tied to the map that made them; a query reaches them
+through the map's bridge. The forward map also predicts how far a row's new vector will be from its
+mapped one, and so which rows a backfill should re-embed first.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from .maps import BLOCK, Floats, Hubless, Identity, Linear, Map
 class Residuals:
     """Predicts how far a mapped vector is from the new vector of its row.
 
-    The squared distance is regressed, over the pairs, on what is known of a row before: how far
-    its old vector lies from the pairs (Mahalanobis, which is what least squares adds to the
-    variance of a prediction) and how long its mapped vector is without unit length.
+    The squared distance is regressed, over the pairs, on two features known before re-embedding:
+    the squared Mahalanobis distance of the old vector from the pairs (by which least squares
+    increases the variance of a prediction), and the squared length of the mapped vector before it
+    is normalised.
 
     mean:     f32[o], of the pairs' old vectors.
     whitener: f32[o, r].
-    raw:      the map without unit length.
+    raw:      the map without its final normalisation.
     slope:    f32[2]; intercept.
     """
 
@@ -38,7 +39,7 @@ class Residuals:
     intercept: float
 
     def predict(self, old: Floats) -> Floats:
-        """Return f32[n] for f32[n, o]: squared distances expected."""
+        """Return the expected squared distances of old vectors f32[n, o], f32[n]."""
         features = _features(old, self.mean, self.whitener, self.raw)
         out: Floats = features @ self.slope + np.float32(self.intercept)
         return out
@@ -54,14 +55,14 @@ def _features(old: Floats, mean: Floats, whitener: Floats, raw: Map) -> Floats:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Forward:
-    """Takes stored old vectors to mapped ones.
+    """Maps stored old vectors to mapped ones.
 
     documents: f32[n, old] → f32[n, mapped].
-    bridge:    takes a query of the new space to the mapped vectors, and its scores back.
+    bridge:    carries a query of the new space to the mapped vectors, and calibrates its scores.
     metric:    how queries and mapped vectors are compared: "cosine", "ip" or "l2".
-    kind:      what the map is called in reports.
-    residuals: predicts them for the order of backfill; None where that was not fitted.
-    near:      knows what each mapped vector's neighbours score, where `documents` does not.
+    kind:      the map's name in reports.
+    residuals: predicts each row's error, for the order of a backfill; None if it was not fitted.
+    near:      knows the scores of each mapped vector's neighbours, if `documents` does not.
     """
 
     documents: Map
@@ -80,28 +81,28 @@ class Forward:
         yield from self.documents.blocks(old, size)
 
     def predicted_residuals(self, old: NDArray[np.floating], size: int = BLOCK) -> Floats:
-        """Return f32[n]: how far each row's new vector may be from its mapped one, squared.
+        """Return the expected squared distance of each row's new vector to its mapped one, f32[n].
 
-        old: [n, old], of any float type; may be mapped from a file.
+        old: [n, old], of any float type; may be memory-mapped.
         """
         return self._predicted(old, size, lambda residuals, block: residuals.predict(block))
 
     def usefulness(self, old: NDArray[np.floating], size: int = BLOCK) -> Floats:
-        """Return f32[n]: how much a search gains, in no unit, by each row's own new vector.
+        """Return how much a search gains from each row's own new vector, f32[n], without a unit.
 
-        That is the distance that a vector is expected to move times the square of what it usually
-        scores with what lies near it: a row that is far from everything is answer to nothing,
-        however badly it is mapped. (The square was measured, see
-        docs/decisions/0009-upgrade-maps.md.) A map that knows no neighbours gives the distance.
+        This is the distance that a vector is expected to move, times the square of the mean score
+        with its nearest neighbours: a row far from everything answers no query, however badly it
+        is mapped. (The square was found by measuring, see docs/decisions/0009-upgrade-maps.md.)
+        If the map does not know the neighbours, it is the distance alone.
 
-        old: [n, old], of any float type; may be mapped from a file.
+        old: [n, old], of any float type; may be memory-mapped.
         """
         near = self.documents if isinstance(self.documents, Hubless) else self.near
 
         def useful(residuals: Residuals, block: Floats) -> Floats:
             moved: Floats = np.sqrt(np.maximum(residuals.predict(block), _LEAST))
             if near is not None:
-                moved *= near.usual(block) ** 2
+                moved *= near.neighbour_scores(block) ** 2
             return moved
 
         return self._predicted(old, size, useful)
@@ -121,7 +122,7 @@ class Forward:
         return np.concatenate(parts)
 
     def back(self) -> Map | None:
-        """Return what takes a mapped vector to the new space, as a query; None for no such map."""
+        """Return the map from mapped vectors to queries of the new space; None if there is none."""
         queries = self.bridge.map
         if isinstance(queries, Identity):
             return queries if queries.kept == queries.dim else None
@@ -133,12 +134,12 @@ class Forward:
 
 
 def fit_residuals(raw: Map, old: Floats, errors: Floats, strength: float = 0.1) -> Residuals:
-    """Fit what predicts the residual of a row.
+    """Fit the prediction of a row's residual.
 
-    raw:    the map without unit length.
+    raw:    the map without its final normalisation.
     old:    f32[n, o], the old vectors of the pairs.
-    errors: f32[n], the squared distance of each pair's mapped from its new vector, by a map that
-            has not seen the pair.
+    errors: f32[n], the squared distance between each pair's mapped and new vector, by a map that
+            was fitted without the pair.
     """
     x = old.astype(np.float64)
     mean = x.mean(axis=0)
@@ -152,4 +153,4 @@ def fit_residuals(raw: Map, old: Floats, errors: Floats, strength: float = 0.1) 
     return Residuals(mean, whitener, raw, np.array(slope, np.float32), float(intercept))
 
 
-_LEAST = 1e-6  # of a squared distance: a regression may predict one below nothing
+_LEAST = 1e-6  # of a squared distance; a regression may predict one below 0

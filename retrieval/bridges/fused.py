@@ -1,8 +1,8 @@
-"""A bridge in one product: what carries a query and what calibrates its scores, side by side.
+"""Applies a bridge in one matrix product: the map and the calibration side by side.
 
-All that a calibration asks of a query is linear in it: its inner products with the means and with
-the roots, here and in the other space. So one matrix has the columns of the map and those of the
-calibration beside them, and a query that comes alone, as most do, costs one product.
+A calibration needs only products that are linear in the query: with the means and with the roots,
+in both spaces. So one matrix holds the columns of the map and those of the calibration, and a
+single query, the commonest case, costs one product.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from .bridge import Bridge, Carried
 from .calibration import Calibration
 from .maps import Floats, Linear
 
-_TINY = np.float32(np.finfo(np.float32).tiny)  # of a square: what is zero stays zero
+_TINY = np.float32(np.finfo(np.float32).tiny)  # least square to divide by, so that 0 stays 0
 
 
 def carrier(bridge: Bridge, metric: str) -> Callable[[Floats], Carried]:
-    """Return what carries f32[q, new] queries to a space of that metric as its segments want them.
+    """Return a function that carries queries f32[q, new] to a space with this metric.
 
-    For "cosine" the vectors get unit length, which indexes expect, and the scales what is divided
-    out. Beside that it does the same as `bridge.apply`, to 1e-5.
+    For "cosine" it normalises the vectors, as indexes expect, and multiplies the scales by their
+    lengths. Otherwise its results equal those of `bridge.apply` to 1e-5.
     """
     unit = metric == "cosine"
     map, calibration = bridge.map, bridge.calibration
@@ -41,13 +41,14 @@ def _unit(carried: Carried) -> Carried:
 class Fused:
     """A linear map and a calibration, applied together.
 
-    unit: whether what is carried gets unit length though the map gives none.
+    unit: normalise the carried vectors even if the map does not.
     """
 
     def __init__(self, map: Linear, calibration: Calibration, *, unit: bool) -> None:
         weight, bias = map.weight.astype(np.float64), map.bias.astype(np.float64)
         root, new_root = calibration.root, calibration.new_root
-        # The columns: the query there, its parts by the root and its mean; those of the new space.
+        # The columns: the carried query; its products with the root and the mean of the segment's
+        # space; the query's products with those of the new space.
         inside = np.concatenate([root, calibration.mean[:, None]], axis=1)
         outside = [new_root, calibration.new_mean[:, None]]
         matrix = np.concatenate([weight, weight @ inside, *outside], axis=1)
@@ -57,7 +58,7 @@ class Fused:
         self._mean = self._dim + root.shape[1]
         whole[: self._mean + 1] = np.concatenate([bias, bias @ inside])
         self._bias = whole if whole.any() else None
-        # Which columns' squares make the length, and those that the roots compare.
+        # Which columns' squares add up to the length, and which to each of the two spreads.
         kinds = np.zeros((matrix.shape[1], 3), np.float32)
         kinds[: self._dim, 0] = kinds[self._dim : self._mean, 1] = 1
         kinds[self._mean + 1 : -1, 2] = 1
@@ -75,13 +76,13 @@ class Fused:
             both += self._bias
         squares = (both * both) @ self._kinds
         lengths: Floats = np.sqrt(np.maximum(squares[:, 0], _TINY))
-        # The scale of scores by what the map gives before it is brought to unit length.
+        # The scale of scores with the map's vectors before they are normalised.
         if self._fixed:
             scale = np.full(len(queries), self._scale)
             if self._map_unit:
                 scale /= lengths
         else:
-            spreads = squares[:, 1:] + _TINY  # a query that all rows answer alike leaves 1
+            spreads = squares[:, 1:] + _TINY  # a scale of 1 if all rows score the same
             scale = np.sqrt(spreads[:, 1] / spreads[:, 0]).astype(np.float64)
         shift = both[:, -1] - scale * both[:, self._mean]
         vectors = both[:, : self._dim]

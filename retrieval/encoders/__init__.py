@@ -1,4 +1,9 @@
-"""Encoders: what turns texts into vectors, found by name. Importing this is cheap."""
+"""Encoders turn texts and images into vectors, or texts into weights of words; found by name.
+
+Importing this package is cheap: a family's libraries are imported when one of its encoders loads.
+
+May import values.
+"""
 
 from .base import Encoder, EncoderOptions, ImageEncoder, Space
 from .functions import from_functions

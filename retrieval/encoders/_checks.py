@@ -1,4 +1,4 @@
-"""What every encoder refuses in the same words."""
+"""Checks that all encoders share, so that they refuse a wrong value in the same words."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ METRICS = ("cosine", "ip", "l2")
 
 
 def checked_metric(metric: str, who: str) -> str:
-    """Return `metric`, which has to be one of `METRICS`.
+    """Return `metric` if it is one of `METRICS`.
 
     Raises:
-        InputError: it is another; the message begins with `who`.
+        InputError: it is not; the message begins with `who`.
     """
     if metric not in METRICS:
-        raise InputError(f"{who}: metric {metric!r} is not known; use {', '.join(METRICS)}")
+        raise InputError(f"{who}: unknown metric {metric!r}; use {', '.join(METRICS)}")
     return metric
 
 
 def existing_folder(text: str) -> Path | None:
-    """Return the absolute path of the folder that `text` names, None where there is none."""
+    """Return the absolute path of the folder that `text` names; None if there is none."""
     try:
         folder = Path(text).expanduser()
         return folder.absolute() if text and folder.is_dir() else None
@@ -35,12 +35,13 @@ def existing_folder(text: str) -> Path | None:
 
 
 def checked_texts(items: Iterable[Any], who: str) -> list[str]:
-    """Return `items` as a list of texts that UTF-8 can write.
+    """Return `items` as a list of texts that UTF-8 can encode.
 
-    A lone surrogate, which JSON and file names can carry, becomes "?": no tokenizer takes it.
+    A lone surrogate, which JSON and file names can carry, becomes "?", because no tokenizer
+    accepts it.
 
     Raises:
-        InputError: `items` is one text, or holds something else than texts.
+        InputError: `items` is a single text, or holds something other than texts.
     """
     if isinstance(items, str):
         raise InputError(f"{who}: give a list of texts, not one str")
@@ -48,16 +49,16 @@ def checked_texts(items: Iterable[Any], who: str) -> list[str]:
     for position, text in enumerate(items):
         if not isinstance(text, str):
             kind = type(text).__name__
-            raise InputError(f"{who}: item {position} is not a str but {kind}")
+            raise InputError(f"{who}: item {position} is of type {kind}; give a str")
         texts.append(text.encode("utf-8", "replace").decode("utf-8"))
     return texts
 
 
 def settle_openmp() -> None:
-    """Let torch and faiss live in one process on macOS; to be called before torch computes.
+    """Let torch and faiss share one process on macOS; call it before torch computes.
 
-    The wheels of each bring an OpenMP runtime there. Loading the second aborts the process, and
-    sharing threads between them can crash it.
+    Each wheel brings its own OpenMP runtime there. Loading the second aborts the process, and
+    sharing threads between the two can crash it.
     """
     if sys.platform == "darwin" and find_spec("faiss") is not None:
         os.environ.setdefault("KMP_DUPLICATE_LIB_OK", "TRUE")

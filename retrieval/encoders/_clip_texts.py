@@ -1,10 +1,10 @@
-"""Texts for open_clip's text towers: counting tokens, and what to do with more than are read.
+"""Texts for open_clip's text towers: counting tokens, and handling texts that are too long.
 
-A CLIP reads 77 tokens, some 50 words, and drops the rest. Three ways to keep it:
+A CLIP model reads 77 tokens, some 50 words, and drops the rest. Three ways to keep it:
 
-- "chunk": the text is split into windows between words, and its vector is the mean of theirs;
-- "chunk-max": the same with the maximum of each dimension;
-- "stretch": the positions are interpolated so that more tokens have one (Long-CLIP,
+- "chunk": the text is split between words into windows, and its vector is the mean of theirs;
+- "chunk-max": the same, with the maximum of each dimension;
+- "stretch": the position embeddings are interpolated to cover more tokens (Long-CLIP,
   arXiv:2403.15378, section 3.1: the first 20 positions are trained best and stay as they are).
 """
 
@@ -17,19 +17,19 @@ from typing import Any
 
 from ..values.errors import InputError
 
-# Without a space. Byte-pair encoding takes time in the square of a word's length, and no model
-# reads as much of one.
+# A run without a space. Byte-pair encoding takes quadratic time in a word's length, and no model
+# reads that much of one.
 _LONGEST_WORD = re.compile(r"(\S{512})\S+")
 _CACHED_WORDS = 1 << 20
 
 KEPT = 20  # Long-CLIP: positions that stay
-FACTOR = 4  # Long-CLIP: how far the others are stretched, 77 to 248
+FACTOR = 4  # Long-CLIP: how much the others are stretched, 77 to 248
 
 
 class Tokens:
-    """A model's own tokenizer, with the number of tokens that it would like to give.
+    """A model's own tokenizer, which also counts the tokens of a text before it is cut.
 
-    length: the tokens that the model reads, its marks for start and end among them.
+    length: the number of tokens that the model reads, including its start and end tokens.
     """
 
     def __init__(self, tokenizer: Any, length: int) -> None:
@@ -37,13 +37,13 @@ class Tokens:
         self._tokenizer = tokenizer
         self._lock = threading.Lock()
         self._marks = [w for w, kept in getattr(tokenizer, "cache", {}).items() if w == kept]
-        # open_clip's own tokenizer gives numbers uncut; one pass serves to count and to encode.
+        # open_clip's own tokenizer can return uncut ids, so one pass both counts and encodes.
         self._simple = (
             hasattr(tokenizer, "encode") and getattr(tokenizer, "reduction_fn", None) is None
         )
 
     def rows(self, texts: Sequence[str]) -> tuple[Any, list[int]]:
-        """Return i64[n, length], as the tokenizer gives it, and how many tokens each text has."""
+        """Return the tokenizer's i64[n, length], and how many tokens each text has uncut."""
         texts = _without_long_words(texts)
         with self._lock:
             if self._simple:
@@ -63,13 +63,13 @@ class Tokens:
                 numbers = [*numbers[: self.length - 1], end]
             rows[row, : len(numbers)] = torch.tensor(numbers)
         known = getattr(self._tokenizer, "cache", {})
-        if len(known) > _CACHED_WORDS:  # of every word ever seen
+        if len(known) > _CACHED_WORDS:  # it holds every word ever seen
             known.clear()
             known.update((mark, mark) for mark in self._marks)
         return rows, counts
 
     def counts(self, texts: Sequence[str]) -> list[int]:
-        """Return how many tokens each text has, uncut, with the marks for start and end."""
+        """Return how many tokens each text has, uncut, including the start and end tokens."""
         with self._lock:
             return self._counts(_without_long_words(texts))
 
@@ -79,17 +79,17 @@ class Tokens:
         inner = self._tokenizer.tokenizer
         clean = getattr(self._tokenizer, "clean_fn", str)
         listed = inner([clean(text) for text in texts], truncation=False, verbose=False)
-        # In the mode "clips" a mark of the class stands at the end, beside the other two.
+        # In the mode "clips" a class token follows at the end, besides the other two.
         marks = 1 if getattr(self._tokenizer, "tokenizer_mode", "") == "clips" else 0
         return [len(numbers) + marks for numbers in listed["input_ids"]]
 
     def probe(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return token numbers that stand for the tokenizer, of texts that it may cut."""
+        """Return the token ids of some texts, possibly cut, which stand for the tokenizer."""
         rows: list[list[int]] = self.rows(texts)[0].tolist()
         return rows
 
     def windows(self, text: str) -> list[str]:
-        """Split a text between words into parts that the model reads whole; at least one."""
+        """Split a text between words into one or more parts that the model can read whole."""
         words = text.split()
         marks = self.counts([""])[0]
         room = self.length - marks
@@ -105,7 +105,7 @@ class Tokens:
         return windows + self._fitting(" ".join(window)) if window or not windows else windows
 
     def _fitting(self, part: str) -> list[str]:
-        """Return a part as it is where the model reads all of it, else its halves."""
+        """Return a part as it is if the model reads all of it, otherwise split into halves."""
         if self.counts([part])[0] <= self.length or len(part) < 2:
             return [part]
         middle = part.rfind(" ", 1, len(part) // 2 + 1)
@@ -120,9 +120,9 @@ def _without_long_words(texts: Sequence[str]) -> list[str]:
 
 
 def stretch(model: Any, length: int | None, who: str) -> int:
-    """Give an open_clip text tower positions for more tokens; return how many it reads now.
+    """Stretch an open_clip text tower's positions to more tokens; return how many it now reads.
 
-    length: how many; None stretches as Long-CLIP does, all but the first 20 by four.
+    length: the new number; None stretches as Long-CLIP does, all but the first 20 by four.
 
     Raises:
         InputError: the tower is of another library, or `length` is not above what it reads.
@@ -140,11 +140,11 @@ def stretch(model: Any, length: int | None, who: str) -> int:
     new = KEPT + FACTOR * (old - KEPT) if length is None else length
     if old <= KEPT + 1 or new <= old:
         raise InputError(
-            f"{who}: it reads {old} tokens already, so they cannot be stretched to {new}; "
+            f"{who}: the model reads {old} tokens, which cannot be stretched to {new}; "
             f"give a max length above {max(old, KEPT + 1)}, or leave out stretch"
         )
     values = positions.detach()
-    # A token of the class, where there is one, has the last position and keeps it.
+    # A class token, if there is one, has the last position and keeps it.
     stretched = torch.cat([stretched_positions(values[:old], new), values[old:]])
     tower.positional_embedding = torch.nn.Parameter(stretched, requires_grad=False)
     tower.context_length = new
@@ -157,9 +157,9 @@ def stretch(model: Any, length: int | None, who: str) -> int:
 
 
 def stretched_positions(positions: Any, new: int) -> Any:
-    """Return f32[new, width] of f32[old, width]: the first 20 kept, the rest interpolated.
+    """Stretch f32[old, width] to f32[new, width]: keep the first 20, interpolate the rest.
 
-    Past the last position the line through the last two goes on, as in Long-CLIP's code.
+    Beyond the last position it extrapolates from the last two, as Long-CLIP's code does.
     """
     import torch
 

@@ -1,15 +1,16 @@
-"""What identifies a sentence-transformers model: the same digits for the same vectors.
+"""The fingerprint of a sentence-transformers model: the same digits for the same vectors.
 
-A collection must open forever, so what is covered is chosen to outlive new releases of the
+A collection must open forever, so the fingerprint covers only what outlives new releases of the
 libraries:
 
 - the values and shapes of the weights as float32, without their names, which the libraries
-  change. Left out: integers (position counters, which come and go) and, where token vectors are
-  pooled, a transformer's own unused "pooler", which is random where a checkpoint lacks it;
+  change. It leaves out integers (position counters, which come and go) and, if token vectors are
+  pooled, a transformer's own unused "pooler", which is random if a checkpoint lacks it;
 - the order of the steps that hold no weights: pooling, activations, normalisation;
-- the token numbers of a few fixed texts, which stand for the tokenizer.
+- the token ids of a few fixed texts, which stand for the tokenizer.
 
-Not covered: settings of the transformer itself, such as its activation, on the very same weights.
+It does not cover settings of the transformer itself, such as its activation, if the weights are
+the same.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import hashlib
 from collections.abc import Iterator
 from typing import Any
 
-# Mixed case, accents, digits, other scripts, white space: where tokenizers differ.
+# Mixed case, accents, digits, other scripts and white space, which tokenizers treat differently.
 _PROBES = (
     "The quick brown Fox, 3.14 naïve cafés!",
     "Über den Wolken: straße, ﬁn de siècle",
@@ -28,12 +29,12 @@ _PROBES = (
 
 
 def fingerprint(model: Any) -> str:
-    """Return 16 hex digits that stand for a `SentenceTransformer`."""
+    """Return 16 hex digits that identify a `SentenceTransformer`."""
     import torch
 
     order = steps(model)
     pooled = any(step.startswith("Pooling") for step in order)
-    digests = set()  # a set, for tied weights are listed once or twice
+    digests = set()  # a set, because tied weights are listed once or twice
     for name, tensor in model.state_dict().items():
         if tensor.dtype == torch.int64 or (pooled and ".pooler." in name):
             continue
@@ -44,27 +45,27 @@ def fingerprint(model: Any) -> str:
         digest.update(values.reshape(-1).view(torch.uint8).numpy())
         digests.add(digest.digest())
     if order[-1:] == ["Normalize"]:
-        del order[-1]  # it shows in the space as `normalised`, and changes nothing under cosine
+        del order[-1]  # the space records it as `normalised`, and it changes nothing under cosine
     whole = hashlib.blake2b(b"".join(sorted(digests)), digest_size=8)
     whole.update(repr((order, tokens(model, list(_PROBES)))).encode())
     return whole.hexdigest()
 
 
 def steps(model: Any) -> list[str]:
-    """Return the steps that hold no weights and yet change the vectors, in order."""
+    """Return the steps that change the vectors but hold no weights, in order."""
     return list(_steps(model))
 
 
 def pooling(model: Any) -> str | None:
-    """Return how token vectors become one, "mean" or "cls+mean"; None where they do not."""
+    """Return how token vectors become one, such as "mean" or "cls+mean"; None if they do not."""
     modes = [_mode(part) for part in model.modules() if type(part).__name__ == "Pooling"]
     return "+".join(dict.fromkeys(modes)) or None
 
 
 def tokens(model: Any, texts: list[str]) -> list[list[int]] | None:
-    """Return the token numbers of each text, uncut; None where there is no tokenizer to ask."""
+    """Return the token ids of each text, uncut; None if the model has no tokenizer."""
     tokenizer: Any = getattr(model, "tokenizer", None)
-    tokenizer = getattr(tokenizer, "tokenizer", tokenizer)  # a processor has it inside
+    tokenizer = getattr(tokenizer, "tokenizer", tokenizer)  # a processor wraps it
     if callable(tokenizer):
         return [list(ids) for ids in tokenizer(texts, verbose=False)["input_ids"]]
     if hasattr(tokenizer, "encode_batch"):

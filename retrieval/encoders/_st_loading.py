@@ -1,7 +1,7 @@
-"""Getting a sentence-transformers model: from a folder, the hub's cache, or the hub.
+"""Loading a sentence-transformers model from a folder, the hub's cache, or the hub.
 
-Where it cannot be had the user reads one line instead of the libraries' pages. What is caught
-is what files and the network do: whatever else goes wrong keeps its traceback.
+If it cannot be loaded, the user reads one line instead of the libraries' pages. Only errors of
+files and the network are caught; any other exception keeps its traceback.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from .base import EncoderOptions
 
 log = logging.getLogger("retr.encoders.st")
 
-# What the libraries log while loading is redirected for the whole process.
+# Loading redirects the libraries' logs for the whole process, so one load runs at a time.
 LOADING = threading.Lock()
 
 
 def load(name: str, target: str, folder: bool, options: EncoderOptions) -> Any:
     """Return the `SentenceTransformer` at `target`, a folder's path or a name on the hub.
 
-    name: what the user wrote, for messages.
+    name: the name that the user gave, for messages.
 
     Raises:
-        InputError: it cannot be had, or the device cannot be used; the message says why.
+        InputError: it cannot be loaded, or the device cannot be used; the message says why.
         MissingExtraError: sentence-transformers is not installed.
     """
     if sys.platform == "darwin" and find_spec("faiss") is not None:
         # The wheels of torch and faiss each bring an OpenMP runtime there. Loading the second
-        # aborts the process, and sharing threads between them can crash it.
+        # aborts the process, and sharing threads between the two can crash it.
         os.environ.setdefault("KMP_DUPLICATE_LIB_OK", "TRUE")
     try:
         import torch
@@ -74,7 +74,7 @@ def load(name: str, target: str, folder: bool, options: EncoderOptions) -> Any:
         )
 
     log.info("loading %s", name)
-    hub: Any = errors  # its HTTPError is httpx's or requests', as the release has it
+    hub: Any = errors  # its HTTPError is httpx's or requests', depending on the release
     try:
         with LOADING, overheard() as said:
             model = construct(target) if folder else _from_hub(construct, target, options.revision)
@@ -85,8 +85,8 @@ def load(name: str, target: str, folder: bool, options: EncoderOptions) -> Any:
     missing = missing_weights(said)
     if missing:
         log.warning(
-            "%s: its files lack weights that were made up at random instead (%s), so its vectors "
-            "may mean nothing",
+            "%s: its files lack some weights, which were initialised at random (%s), so its "
+            "vectors may be meaningless",
             name,
             ", ".join(missing),
         )
@@ -94,19 +94,20 @@ def load(name: str, target: str, folder: bool, options: EncoderOptions) -> Any:
 
 
 def _from_hub(construct: Callable[..., Any], target: str, revision: str | None) -> Any:
-    """Return the model called `target`, from the folder in the cache that the hub's files are in.
+    """Return the model called `target`, loaded from the hub's cache.
 
-    A second time nothing is asked of the network: given a name, the libraries ask for files that
-    they do not have even when told not to, and ask an unreachable hub again for minutes.
+    Once it is in the cache, loading does not use the network. If the libraries were given the
+    name, they would request missing files even when told not to, and retry an unreachable hub for
+    minutes.
     """
     from huggingface_hub import HfApi, try_to_load_from_cache
 
-    def cached(file: str) -> Any:  # its path, a mark for "the hub has none", or None for unknown
+    def cached(file: str) -> Any:  # its path, a marker for "not on the hub", or None if unknown
         cache = os.environ.get("SENTENCE_TRANSFORMERS_HOME")
         return try_to_load_from_cache(target, file, cache_dir=cache, revision=revision)
 
     def snapshot() -> str | None:
-        # The two say how the weights are used, and without them the library would guess.
+        # These two say how the weights are used; without them the library would guess.
         modules, settings = cached("modules.json"), cached("config_sentence_transformers.json")
         return str(Path(modules).parent) if isinstance(modules, str) and settings else None
 
@@ -115,7 +116,7 @@ def _from_hub(construct: Callable[..., Any], target: str, revision: str | None) 
         try:
             return construct(place)
         except OSError as error:
-            log.debug("the cache does not hold all of %s: %s", target, error)
+            log.debug("the cache holds only part of %s: %s", target, error)
     HfApi().model_info(target, revision=revision, timeout=10)
     fetched = construct(target, revision)
     place = snapshot()
@@ -126,25 +127,25 @@ def _from_hub(construct: Callable[..., Any], target: str, revision: str | None) 
 
 
 class _OwnCodeError(ValueError):
-    """A model that runs code beside the library's."""
+    """The model would run code of its own."""
 
 
 def refuse_own_code(folder: Path) -> None:
-    """Refuse a model with modules of its own: older releases run them from a folder unasked."""
+    """Refuse a model with its own modules: older releases run them from a folder unasked."""
     try:
         modules = json.loads((folder / "modules.json").read_text("utf-8"))
         types = [str(module["type"]) for module in modules]
     except (OSError, ValueError, KeyError, TypeError):
-        return  # missing or garbled: the library says so
+        return  # missing or garbled: the library reports it
     if not all(name.startswith("sentence_transformers.") for name in types):
         raise _OwnCodeError
 
 
 @contextmanager
 def overheard() -> Iterator[list[str]]:
-    """Collect what the libraries log while they load a model, and keep them from drawing bars.
+    """Collect what the libraries log while they load a model, and hide their progress bars.
 
-    Most of it is harmless, such as a report of keys that no longer exist, and long.
+    Most of it is harmless and long, such as a report of keys that no longer exist.
     """
     from transformers.utils import logging as library
 
@@ -171,7 +172,7 @@ def overheard() -> Iterator[list[str]]:
 
 
 def missing_weights(said: list[str]) -> list[str]:
-    """Return the weights that transformers reports as made up, but for an unused pooler's."""
+    """Return the weights that transformers reports as newly initialised, except a pooler's."""
     names: list[str] = []
     for message in said:
         for line in message.splitlines():
@@ -183,7 +184,7 @@ def missing_weights(said: list[str]) -> list[str]:
 
 
 def reason_of(error: Exception, options: EncoderOptions) -> str:
-    """Return in one clause why a model was not loaded."""
+    """Return one clause that says why a model was not loaded."""
     from huggingface_hub import errors
 
     hub: Any = errors
@@ -197,13 +198,13 @@ def reason_of(error: Exception, options: EncoderOptions) -> str:
         return any(isinstance(link, kinds) for link in chain)
 
     if because(_OwnCodeError) or any("trust_remote_code" in str(link) for link in chain):
-        return "the model needs Python code of its own, and none is ever run; choose another"
+        return "the model needs its own Python code, which retr never runs; choose another"
     if because(hub.GatedRepoError):
         return "the model is gated: accept its terms on the hub, and set HF_TOKEN"
     if because(hub.RevisionNotFoundError):
         return f"the model has no revision {options.revision!r}"
     if because(hub.RepositoryNotFoundError):
-        return "there is no such model on the hub (for a private one set HF_TOKEN)"
+        return "there is no such model on the hub (for a private one, set HF_TOKEN)"
     unreachable = isinstance(error, hub.HTTPError) and not isinstance(error, hub.HfHubHTTPError)
     if unreachable or because(hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled):
         return (
@@ -214,4 +215,5 @@ def reason_of(error: Exception, options: EncoderOptions) -> str:
 
 
 def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or the name of its class."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

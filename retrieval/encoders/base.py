@@ -1,8 +1,8 @@
-"""What an encoder is, and how a name such as `st:all-MiniLM-L6-v2` finds one.
+"""What an encoder is, and how its name is read.
 
-The prefix of the name is the file: `static` is `static.py`, `st:…` is `st.py`. Other packages
-add a family through the entry-point group `retr.encoders`; a person's own encoder is an
-`Encoder` instance or two functions (`from_functions`).
+The prefix of a name is the family, and the family is a file: `static` is `static.py`, `st:…` is
+`st.py`. Other packages add families through the entry-point group `retr.encoders`. To use an
+encoder of your own, pass an `Encoder` instance or one or two functions (`from_functions`).
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
 
 TEXT = "text"
 IMAGE = "image"
-"""The modalities: what vectors are made from."""
+"""The modalities: what a vector is made from."""
 
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """The identity of an embedding space: vectors of two spaces are never compared.
+    """The identity of an embedding space; vectors of different spaces are never compared.
 
-    Equality decides, and it leaves out `encoder`: the same weights under another name or path
-    are the same space.
+    Two spaces are the same if they are equal. Equality ignores `encoder`, so the same weights
+    under another name or path are the same space.
 
-    encoder:         the name it was made with, for people to read.
+    encoder:         the encoder's name, for people to read.
     family:          the prefix of the name: "static", "st", "vectors", …
     revision:        the fingerprint of the weights, or a version that stands for them.
     dim:             the number of dimensions.
-    normalised:      True where every vector has unit length (zero vectors stay zero).
+    normalised:      True if every vector has unit length (zero vectors stay zero).
     metric:          "cosine", "ip" or "l2".
-    document_prompt: what is put before a document's text.
-    max_length:      tokens after which a document's text is cut; None for no limit.
-    pooling:         how token vectors become one: "mean", "cls", …; None where it has no meaning.
-    sparse:          True where a vector is the weights of words, see `SparseEncoder`.
+    document_prompt: the text put before a document's text.
+    max_length:      the number of tokens after which a document is cut; None for no limit.
+    pooling:         how token vectors become one: "mean", "cls", …; None if not applicable.
+    sparse:          True if a vector is a set of word weights, see `SparseEncoder`.
     """
 
     encoder: str = field(compare=False)
@@ -79,15 +79,15 @@ class Space:
 
 @dataclass(frozen=True, slots=True)
 class EncoderOptions:
-    """What a user may ask of an encoder beside its name; None leaves it to the encoder.
+    """What a user may set for an encoder besides its name; None leaves it to the encoder.
 
-    query_prompt, document_prompt: put before the texts.
-    max_length: tokens after which texts are cut.
+    query_prompt, document_prompt: the text put before each query or document.
+    max_length: the number of tokens after which texts are cut.
     revision:   the hub's revision (branch, tag or commit).
     metric:     "cosine", "ip" or "l2"; None is the encoder's own.
-    device:     "cpu", "cuda", …; says where to compute and is not stored.
-    long_text:  what becomes of texts longer than the model reads: "cut" is every encoder's
-                default; see `Encoder.long_text_ways` for the others.
+    device:     "cpu", "cuda", …: where to compute; not stored.
+    long_text:  how to handle texts longer than the model reads: "cut" is every encoder's
+                default; `Encoder.long_text_ways` lists the others.
     """
 
     query_prompt: str | None = None
@@ -99,7 +99,7 @@ class EncoderOptions:
     long_text: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the options that were given and are worth storing."""
+        """Return the given options, except `device`, as JSON values."""
         values = asdict(self)
         del values["device"]
         return {name: value for name, value in values.items() if value is not None}
@@ -111,20 +111,20 @@ class Encoder(ABC):
     A family's class lives in `retrieval/encoders/<family>.py`, sets `family`, and is made by
     `open`. `tests/test_encoder_contract.py` holds each to this contract:
 
-    - vectors are f32[n, dim], finite, C-contiguous; of unit length where `space.normalised`;
+    - vectors are f32[n, dim], finite, C-contiguous; of unit length if `space.normalised`;
     - a text's vector does not depend on the other texts in the batch (to 1e-5);
-    - an empty text has a defined vector (zero is one), never a NaN;
-    - no items gives f32[0, dim].
+    - an empty text has a defined vector, possibly zero, never a NaN;
+    - an empty list gives f32[0, dim].
 
-    long_text_ways: what it can do with texts longer than it reads, beside cutting them.
-    long_texts:     how many document texts were longer than it reads, since it was made; counted
-                    by encoders that have such ways.
+    long_text_ways: the ways to handle texts longer than the encoder reads, besides cutting them.
+    long_texts:     the number of document texts so far that were longer than the encoder reads;
+                    counted only by encoders that have such ways.
     """
 
     family: ClassVar[str]
     long_text_ways: ClassVar[tuple[str, ...]] = ()
     space: Space
-    name: str  # what `resolve` was given; the manifest stores it
+    name: str  # `resolve` opens the encoder by it; the manifest stores it
     options: EncoderOptions = EncoderOptions()
     modalities: frozenset[str] = frozenset({TEXT})
     batch_size: int = 64
@@ -136,56 +136,56 @@ class Encoder(ABC):
         """Load the encoder called `name` (prefix included).
 
         Raises:
-            InputError: there is no such model, or an option has no meaning for this family.
+            InputError: there is no such model, or an option does not apply to this family.
             MissingExtraError: a library it needs is not installed.
         """
 
     @abstractmethod
     def encode_queries(self, items: Sequence[str]) -> NDArray[np.float32]:
-        """Return f32[n, dim], one vector per query text, with the query prompt."""
+        """Return f32[n, dim], one vector per query text, each with the query prompt."""
 
     @abstractmethod
     def encode_documents(self, items: Sequence[str]) -> NDArray[np.float32]:
-        """Return f32[n, dim], one vector per document text, with the document prompt."""
+        """Return f32[n, dim], one vector per document text, each with the document prompt."""
 
 
 Weights = Mapping[str, float]
-"""The weight of each word that a text has or stands for; a word that is not there weighs 0."""
+"""The weight of each word that a text contains or implies; a missing word weighs 0."""
 
 
 class SparseEncoder(Encoder):
-    """Turns texts into weights of the words of a vocabulary, as SPLADE does.
+    """Turns texts into weights over the words of a vocabulary, as SPLADE does.
 
-    The weights of documents are kept as postings, and a row's score is their inner product with
-    the query's. In `space`, `dim` is the size of the vocabulary, `metric` is "ip" and `sparse` is
-    True. What `Encoder` says of vectors holds of weights:
+    Document weights are stored as postings, and a row's score is their inner product with the
+    query's weights. In `space`, `dim` is the size of the vocabulary, `metric` is "ip" and
+    `sparse` is True. The contract of `Encoder` applies to weights as follows:
 
     - a weight is finite and above 0;
     - a text's weights do not depend on the other texts in the batch (to 1e-5);
-    - an empty text may have none;
-    - no items gives an empty list.
+    - an empty text may have no weights;
+    - an empty list gives an empty list.
     """
 
-    # Not what an `Encoder` returns: a vector of the whole vocabulary would be zeros for the most.
+    # Not vectors, as an `Encoder` returns: over a whole vocabulary they would be mostly zeros.
     @abstractmethod
     def encode_queries(self, items: Sequence[str]) -> list[Weights]:  # type: ignore[override]
-        """Return the weights of each query text, with the query prompt."""
+        """Return the weights of each query text, each with the query prompt."""
 
     @abstractmethod
     def encode_documents(self, items: Sequence[str]) -> list[Weights]:  # type: ignore[override]
-        """Return the weights of each document text, with the document prompt."""
+        """Return the weights of each document text, each with the document prompt."""
 
 
 class ImageEncoder(Encoder):
     """Turns texts and images into vectors of one space, as CLIP does.
 
-    Encoding an image has two steps, so that many processes can decode for one model: `prepare`
-    is cheap to send to another process and makes an array of an image there; `encode_prepared`
-    makes vectors of arrays here. `retrieval.image_pipeline` runs the two side by side;
-    `encode_images` is both at once, for a few images such as a query's. What `Encoder` says of
-    texts' vectors holds of images' vectors.
+    Encoding an image takes two steps, so that many processes can decode for one model: `prepare`
+    is cheap to send to another process, where it turns an image into an array; `encode_prepared`
+    turns arrays into vectors in this process. `retrieval.writing.image_pipeline` runs the two side
+    by side; `encode_images` does both, for a few images such as a query's. The contract of
+    `Encoder` for vectors of texts applies to vectors of images.
 
-    image_batch_size: how many prepared images the model takes best at once.
+    image_batch_size: the best number of prepared images to encode at once.
     """
 
     modalities = frozenset({"text", "image"})
@@ -194,25 +194,25 @@ class ImageEncoder(Encoder):
     @property
     @abstractmethod
     def prepare(self) -> Callable[[Image.Image], NDArray[Any]]:
-        """Return the function that makes an array of an upright RGB image, of one shape for all.
+        """Return the function that turns an upright RGB image into an array.
 
-        It can be pickled, and needs no model: a frozen dataclass with `__call__`, or a function
-        of a module.
+        All arrays have one shape. The function can be pickled and needs no model: it is a frozen
+        dataclass with `__call__`, or a module's function.
         """
 
     @abstractmethod
     def encode_prepared(self, arrays: NDArray[Any]) -> NDArray[np.float32]:
-        """Return f32[n, dim], one vector for each of n arrays that `prepare` made."""
+        """Return f32[n, dim], one vector for each of the n arrays that `prepare` made."""
 
     def encode_images(self, images: Sequence[Any]) -> NDArray[np.float32]:
         """Return f32[n, dim], one vector for each image.
 
-        images: of each its path, the bytes of its file, a PIL image, or an array, see
+        images: each a path, the bytes of a file, a PIL image, or an array, see
                 `retrieval.images.open_image`.
 
         Raises:
-            UnreadableImageError: one of them is no image that can be read; its number is said.
-            InputError: `images` is one image and not several.
+            UnreadableImageError: one of them cannot be read; the message has its path or number.
+            InputError: `images` is one image and not a list.
         """
         import numpy as np
 
@@ -249,7 +249,7 @@ def cut_of(name: str) -> tuple[str, int | None]:
     """Split `NAME@DIM` into the name and the number of dimensions kept, None for all.
 
     Raises:
-        InputError: what stands after the last `@` looks like a number but is not above 0.
+        InputError: the part after the last `@` is a number, but not above 0.
     """
     head, at, tail = name.rpartition("@")
     if not at or re.fullmatch(r"-?[0-9]+", tail) is None:

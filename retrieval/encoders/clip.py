@@ -3,10 +3,10 @@
     clip:ARCH/PRETRAINED    an architecture and a tag of open_clip's: clip:ViT-B-32/openai
     clip:hf-hub:ORG/NAME    a model on the hub: clip:hf-hub:timm/ViT-B-16-SigLIP
     clip:FOLDER             a folder with open_clip_config.json and weights, as open_clip saves it
-    clip:ARCH/FILE          a file of weights, a checkpoint of open_clip's training among them
+    clip:ARCH/FILE          a file of weights, such as a checkpoint of open_clip's training
 
-`@DIM` at the end keeps the first dimensions. The model's own preparation of images and its own
-tokenizer are used; captions get no prompt, unless options give one.
+`@DIM` at the end keeps the first dimensions. The model's own image preparation and tokenizer are
+used; captions get no prompt unless the options give one.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("retr.encoders.clip")
 
-# Where tokenizers differ; their numbers stand for the tokenizer in the space's revision.
+# Texts on which tokenizers differ; their ids stand for the tokenizer in the space's revision.
 _PROBES = ("A photo of 2 naïve Cats, at 3:14!", "速い茶色の狐 · быстрая лиса", "", "x " * 300)
-_CPU_BATCH = 32  # more is no faster there
+_CPU_BATCH = 32  # larger batches are no faster there
 _GPU_BATCH = 512
-# What the layers of a model take while it works, in multiples of its input as floats: measured 10
-# for ViT-B-16, estimated 35 for ViT-L-14-336 with attention matrices and RN50x64.
+# The memory that a model's activations take, in multiples of its input as floats: measured 10 for
+# ViT-B-16, estimated 35 for ViT-L-14-336 with attention matrices and RN50x64.
 _ACTIVATIONS = 64
 
 
 class ClipEncoder(ImageEncoder):
     """A model of open_clip; its vectors have unit length under "cosine".
 
-    image_batch_size: images at once, by the memory that is free where it computes; halved for
-                      good where that turns out to be too little.
+    image_batch_size: how many images to encode at once, chosen by the device's free memory and
+                      halved for good whenever that proves too little.
     """
 
     family = "clip"
@@ -107,7 +107,7 @@ class ClipEncoder(ImageEncoder):
         """Load the model, from a file, a folder, the hub's cache, or the hub.
 
         Raises:
-            InputError: there is no such model, it cannot be reached, it needs code of its own,
+            InputError: there is no such model, it cannot be reached, it needs its own code,
                 or an option cannot be used with it.
             MissingExtraError: open_clip is not installed.
         """
@@ -125,7 +125,7 @@ class ClipEncoder(ImageEncoder):
 
     @property
     def prepare(self) -> Preparation:
-        """What makes u8[height, width, 3] of an upright RGB image."""
+        """The function that turns an upright RGB image into u8[height, width, 3]."""
         return self._prepare
 
     def encode_queries(self, items: Sequence[str]) -> NDArray[np.float32]:
@@ -134,22 +134,22 @@ class ClipEncoder(ImageEncoder):
         return self._finished(self._all_texts([self.query_prompt + text for text in texts])[0])
 
     def encode_documents(self, items: Sequence[str]) -> NDArray[np.float32]:
-        """Return f32[n, dim], with the document prompt; texts longer than read are counted."""
+        """Return f32[n, dim], with the document prompt; counts the texts that are too long."""
         texts = checked_texts(items, f"encoder {self.name!r}")
         vectors, long = self._all_texts([self.space.document_prompt + text for text in texts])
         self.long_texts += long
         return self._finished(vectors)
 
     def encode_prepared(self, arrays: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return f32[n, dim] of u8[n, height, width, 3], what `prepare` made of n images."""
+        """Return f32[n, dim] for u8[n, height, width, 3], the arrays that `prepare` made."""
         import numpy as np
         import torch
 
         shape = (self._prepare.height, self._prepare.width, 3)
         if arrays.ndim != 4 or arrays.shape[1:] != shape or arrays.dtype != np.uint8:
             raise InputError(
-                f"encoder {self.name!r}: prepared images are {arrays.dtype}{list(arrays.shape)}; "
-                f"give uint8[n, {shape[0]}, {shape[1]}, 3]"
+                f"encoder {self.name!r}: the prepared images are "
+                f"{arrays.dtype}{list(arrays.shape)}; give uint8[n, {shape[0]}, {shape[1]}, 3]"
             )
         parts = [np.zeros((0, self.space.dim), np.float32)]
         start = 0
@@ -162,7 +162,9 @@ class ClipEncoder(ImageEncoder):
                 if len(batch) == 1:
                     raise
                 self.image_batch_size = len(batch) // 2
-                log.info("%s: %d images at once from now on", self.name, self.image_batch_size)
+                log.info(
+                    "%s: encoding %d images at once from now on", self.name, self.image_batch_size
+                )
                 torch.cuda.empty_cache()
         return self._finished(np.concatenate([part[:, : self.space.dim] for part in parts]))
 
@@ -175,7 +177,7 @@ class ClipEncoder(ImageEncoder):
             return self._numpy(self._model.encode_image(values.contiguous()))
 
     def _texts(self, texts: list[str]) -> NDArray[np.float32]:
-        """Return f32[n, native dim] as the model gives it; what is too long is cut."""
+        """Return the model's f32[n, native dim]; texts that are too long are cut."""
         return self._rows(self._tokens.rows(texts)[0])
 
     def _rows(self, rows: Any) -> NDArray[np.float32]:
@@ -185,7 +187,7 @@ class ClipEncoder(ImageEncoder):
             return self._numpy(self._model.encode_text(rows.to(self._device)))
 
     def _all_texts(self, texts: list[str]) -> tuple[NDArray[np.float32], int]:
-        """Return f32[n, native dim or dim], and how many texts are longer than the model reads."""
+        """Return f32[n, dim], and how many texts are longer than the model reads."""
         import numpy as np
 
         parts = [np.zeros((0, self.space.dim), np.float32)]
@@ -203,7 +205,7 @@ class ClipEncoder(ImageEncoder):
         return np.concatenate(parts), long
 
     def _pooled(self, text: str) -> NDArray[np.float32]:
-        """Return f32[dim] of a text longer than the model reads, by its windows."""
+        """Return f32[dim], the vector of a text longer than the model reads, from its windows."""
         import numpy as np
 
         windows = self._tokens.windows(text)
@@ -213,7 +215,7 @@ class ClipEncoder(ImageEncoder):
                 for start in range(0, len(windows), self.batch_size)
             ]
         )[:, : self.space.dim]
-        if self._unit:  # no window counts for more than another
+        if self._unit:  # every window counts equally
             vectors = _unit(vectors)
         if self.options.long_text == "chunk-max":
             return np.asarray(vectors.max(axis=0), np.float32)
@@ -230,7 +232,7 @@ class ClipEncoder(ImageEncoder):
         return np.ascontiguousarray(_unit(vectors) if self._unit else vectors)
 
     def _length(self, loaded: Loaded, options: EncoderOptions) -> int:
-        """Return how many tokens the model reads, stretched where that is asked for."""
+        """Return how many tokens the model reads, stretching it if the options ask for that."""
         who = f"encoder {self.name!r}"
         if options.long_text == "stretch":
             return stretch(loaded.model, options.max_length, who)
@@ -240,7 +242,7 @@ class ClipEncoder(ImageEncoder):
         if options.max_length not in (None, length):
             raise InputError(
                 f"{who}: the model reads {length} tokens, so a max length of "
-                f"{options.max_length} has a meaning only with long_text 'stretch'"
+                f"{options.max_length} needs long_text 'stretch'"
             )
         return length
 
@@ -248,7 +250,7 @@ class ClipEncoder(ImageEncoder):
         return self.options.long_text in ("chunk", "chunk-max")
 
     def _revision(self, loaded: Loaded) -> str:
-        """Return 16 hex digits for the weights, the tokenizer, and the preparation of images."""
+        """Return 16 hex digits that identify weights, tokenizer and image preparation."""
         parts = (
             loaded.digest,
             repr(self._prepare).encode(),
@@ -276,9 +278,10 @@ class ClipEncoder(ImageEncoder):
 
 
 def batch_for(item: int, free: int, most: int) -> int:
-    """Return how many items fit at once: a power of two, at least 1 and at most `most`.
+    """Return how many items fit in memory at once: a power of two from 1 to `most`.
 
-    item: bytes that one takes. free: bytes that are free; half of them are used.
+    item: the bytes that one item takes.
+    free: the free bytes, half of which are used.
     """
     fit = min(most, max(1, free // 2 // max(item, 1)))
     return 1 << (fit.bit_length() - 1)
@@ -310,13 +313,13 @@ def _device(name: str, asked: str | None) -> Any:
 
 
 def _preparation(name: str, loaded: Loaded) -> tuple[Preparation, Any, Any]:
-    """Return what prepares images, and mean and deviation as [1, 3, 1, 1] on no device."""
+    """Return the image preparation, and mean and deviation as [1, 3, 1, 1] on the CPU."""
     import torch
 
     given = loaded.preparation
     size = given.get("size")
     if not isinstance(size, int) and not (isinstance(size, list | tuple) and len(size) == 2):
-        raise InputError(f"encoder {name!r}: images of no fixed size are not supported ({size!r})")
+        raise InputError(f"encoder {name!r}: retr needs images of a fixed size, not {size!r}")
     height, width = (size, size) if isinstance(size, int) else size
     prepare = Preparation(
         int(height),
@@ -333,7 +336,7 @@ def _preparation(name: str, loaded: Loaded) -> tuple[Preparation, Any, Any]:
 
 
 def _free_memory(device: Any) -> int:
-    """Return the bytes that are free where a device computes."""
+    """Return the free bytes of the memory that a device uses."""
     import torch
 
     if device.type == "cuda":

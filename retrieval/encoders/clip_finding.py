@@ -1,9 +1,9 @@
-"""Finding an open_clip model: by architecture and tag, on the hub, in a folder, or a file.
+"""Finding an open_clip model: by architecture and tag, on the hub, in a folder, or in a file.
 
-Weights do not say which activation they were trained with, nor how images were prepared, and
-with the wrong ones a model works, only worse. So both are taken from where they are written: the
+Weights do not say which activation they were trained with or how images were prepared, and with
+the wrong ones a model still works, only worse. So both are read from where they are recorded: the
 list of tags, the `open_clip_config.json` beside the weights, the program inside a TorchScript
-file, the `params.txt` of a training run. Where nothing says it, the user is warned.
+file, the `params.txt` of a training run. If nothing records them, the user is warned.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _PREPARATION = ("mean", "std", "interpolation", "resize_mode", "fill_color")
 class Place:
     """Where a model is.
 
-    name:        of the model, behind "clip:", with paths from the root.
-    source:      what open_clip calls the architecture: its name, or "local-dir:FOLDER".
-    weights:     the file they are in.
-    quick_gelu:  to be used whatever the architecture says.
-    preparation: of images, where the architecture does not say it.
-    doubt:       what nothing says of it, for the user; None where all is known.
+    name:        the model's name after "clip:", with absolute paths.
+    source:      open_clip's name for the architecture, or "local-dir:FOLDER".
+    weights:     the file of weights.
+    quick_gelu:  whether to use QuickGELU whatever the architecture says.
+    preparation: how to prepare images, if the architecture does not say.
+    doubt:       what is not known about the model, for the user to read; None if all is known.
     """
 
     name: str
@@ -50,9 +50,9 @@ class Place:
 
 
 def find(who: str, target: str, options: EncoderOptions) -> Place:
-    """Return where the model is that `target` names; what is on the hub is fetched.
+    """Return where the model called `target` is; a model on the hub is downloaded.
 
-    who: begins the messages.
+    who: the beginning of every message.
 
     Raises:
         InputError: there is no such model; the message says why.
@@ -63,8 +63,7 @@ def find(who: str, target: str, options: EncoderOptions) -> Place:
         return _on_hub(target.removeprefix(HUB), options.revision)
     if options.revision is not None:
         raise InputError(
-            f"{who}: the revision {options.revision!r} has a meaning for {HUB} names only; "
-            "leave it out"
+            f"{who}: a revision ({options.revision!r}) applies only to {HUB} names; leave it out"
         )
     folder = existing_folder(target)
     if folder is not None:
@@ -80,7 +79,7 @@ def find(who: str, target: str, options: EncoderOptions) -> Place:
 
 
 def _split(who: str, target: str) -> tuple[str, str]:
-    """Split ARCH/PRETRAINED; the architecture may have a slash of its own, as in ViT-B/32."""
+    """Split ARCH/PRETRAINED; the architecture itself may contain a slash, as in ViT-B/32."""
     from open_clip import list_models
 
     known = set(list_models())
@@ -90,13 +89,13 @@ def _split(who: str, target: str) -> tuple[str, str]:
         if architecture in known:
             return architecture, "/".join(parts[end:])
     if target.startswith(("/", ".", "~")):
-        raise InputError(f"{who}: there is no folder and no file {target!r}")
+        raise InputError(f"{who}: there is no folder or file {target!r}")
     from difflib import get_close_matches
 
     close = get_close_matches(parts[0], sorted(known), n=3, cutoff=0.5)
     hint = f"; close: {', '.join(close)}" if close else ""
     raise InputError(
-        f"{who}: open_clip knows no architecture {parts[0]!r}{hint}. Write clip:ARCH/PRETRAINED, "
+        f"{who}: open_clip has no architecture {parts[0]!r}{hint}. Write clip:ARCH/PRETRAINED, "
         f"clip:{HUB}NAME, clip:FOLDER or clip:ARCH/FILE"
     )
 
@@ -108,12 +107,12 @@ def _tagged(who: str, architecture: str, tag: str) -> Place:
     if not entry:
         tags = ", ".join(list_pretrained_tags_by_model(architecture)) or "none"
         if not tag:
-            missing = f"say which weights, as in clip:{architecture}/PRETRAINED"
+            missing = f"name the weights too, as in clip:{architecture}/PRETRAINED"
         elif tag.startswith(("/", ".", "~")) or tag.endswith((".pt", ".bin", ".safetensors")):
             missing = f"there is no file {tag!r}"
         else:
             missing = f"there are no weights {tag!r} for the architecture {architecture}"
-        raise InputError(f"{who}: {missing}; open_clip knows these for it: {tags}")
+        raise InputError(f"{who}: {missing}; open_clip has these weights for it: {tags}")
     return Place(
         f"{architecture}/{tag}",
         architecture,
@@ -144,7 +143,7 @@ def _on_hub(repository: str, revision: str | None) -> Place:
 
 
 def _hub_file(repository: str, names: tuple[str, ...], revision: str | None) -> Path:
-    """Return the first of some files that a model has, from the cache where it is there."""
+    """Return the first of `names` that the model has, from the cache if it is there."""
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
@@ -160,7 +159,7 @@ def _hub_file(repository: str, names: tuple[str, ...], revision: str | None) -> 
         except EntryNotFoundError:
             if name == names[-1]:
                 raise InputError(
-                    f"{HUB}{repository} is no open_clip model: it has no {' or '.join(names)}"
+                    f"{HUB}{repository} is not an open_clip model: it has no {' or '.join(names)}"
                 ) from None
     raise AssertionError("no names")
 
@@ -168,7 +167,7 @@ def _hub_file(repository: str, names: tuple[str, ...], revision: str | None) -> 
 def _in_folder(who: str, folder: Path) -> Place:
     if not (folder / CONFIG).is_file():
         raise InputError(
-            f"{who}: the folder has no {CONFIG}; for weights alone write clip:ARCH/FILE"
+            f"{who}: the folder has no {CONFIG}; if it holds only weights, write clip:ARCH/FILE"
         )
     _check_config(who, folder / CONFIG)
     known = [folder / name for name in WEIGHTS if (folder / name).is_file()]
@@ -179,22 +178,22 @@ def _in_folder(who: str, folder: Path) -> Place:
         raise InputError(f"{who}: the folder holds no weights, such as {WEIGHTS[0]}")
     if not known and len(found) > 1:
         names = ", ".join(file.name for file in found[:5])
-        raise InputError(f"{who}: the folder holds several files of weights, name one: {names}")
+        raise InputError(f"{who}: the folder holds several files of weights; name one: {names}")
     return Place(str(folder), f"local-dir:{folder}", found[0])
 
 
 def _with_config(who: str, file: Path) -> Place:
     if not (file.parent / CONFIG).is_file():
         raise InputError(
-            f"{who}: weights alone do not say what they are of, and there is no {CONFIG} beside "
-            f"them; write clip:ARCH/{file}"
+            f"{who}: weights alone do not name their architecture, and there is no {CONFIG} "
+            f"beside them; write clip:ARCH/{file}"
         )
     _check_config(who, file.parent / CONFIG)
     return Place(str(file), f"local-dir:{file.parent}", file)
 
 
 def _in_file(architecture: str, file: Path) -> Place:
-    """Return weights of a named architecture, with what can be learnt of how they were made."""
+    """Return weights of a named architecture, with what is recorded about their training."""
     from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
     tags = list_pretrained_tags_by_model(architecture)
@@ -207,18 +206,18 @@ def _in_file(architecture: str, file: Path) -> Place:
         quick = said == {True}
         if said == {True, False}:
             doubt = (
-                "nothing says whether these weights were trained with QuickGELU, as OpenAI's "
-                f"were; taken for GELU. If they were, write clip:{architecture}-quickgelu/{file}"
+                "no record says whether these weights were trained with QuickGELU, as OpenAI's "
+                f"were; retr assumes GELU. If they were, write clip:{architecture}-quickgelu/{file}"
             )
     return Place(f"{architecture}/{file}", architecture, file, bool(quick), preparation, doubt)
 
 
 def _quick_gelu(file: Path) -> bool | None:
-    """Return what the surroundings of some weights say of their activation; None for nothing."""
+    """Return whether the files around some weights say QuickGELU; None if they do not say."""
     if is_torchscript(file):
         with zipfile.ZipFile(file) as archive:
             programs = [name for name in archive.namelist() if name.endswith(".py")]
-            # QuickGELU is x * sigmoid(1.702 x); the number is inlined or a constant's name kept.
+            # QuickGELU is x * sigmoid(1.702 x); the program has the number inlined, or its name.
             return any(
                 b"1.702" in text or b"QuickGELU" in text for text in map(archive.read, programs)
             )
@@ -236,7 +235,7 @@ def _quick_gelu(file: Path) -> bool | None:
 
 
 def is_torchscript(file: Path) -> bool:
-    """Whether torch takes a file for a program; such a file is never unpickled."""
+    """Return whether torch treats a file as a program; such a file is never unpickled."""
     if not zipfile.is_zipfile(file):
         return False
     with zipfile.ZipFile(file) as archive:
@@ -246,19 +245,19 @@ def is_torchscript(file: Path) -> bool:
 def _check_config(who: str, config: Path) -> None:
     model = json_of(config).get("model_cfg")
     if not isinstance(model, dict) or not isinstance(model.get("text_cfg"), dict):
-        raise InputError(f"{who}: {config.name} describes no model, it has no model_cfg")
+        raise InputError(f"{who}: {config.name} describes no model: it has no model_cfg")
     if "trust_remote_code" in json.dumps(model):
         raise InputError(
-            f"{who}: the model needs Python code of its own, and none is ever run; choose another"
+            f"{who}: the model needs its own Python code, which retr never runs; choose another"
         )
 
 
 def json_of(file: Path) -> dict[str, Any]:
-    """Return the object in a JSON file, an empty one where it holds something else."""
+    """Return the object in a JSON file; an empty one if it holds something else."""
     try:
         values = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{file}: is no JSON that can be read: {first_line(error)}") from error
+        raise InputError(f"{file} cannot be read as JSON: {first_line(error)}") from error
     return values if isinstance(values, dict) else {}
 
 

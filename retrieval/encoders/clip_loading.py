@@ -1,6 +1,6 @@
-"""Loading an open_clip model that was found, without a word from the libraries.
+"""Loading an open_clip model, without output from the libraries.
 
-What is caught is what files and the network do: whatever else goes wrong keeps its traceback.
+Errors of files and the network become one-line messages; any other exception keeps its traceback.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "spi
 class Loaded:
     """A model on the CPU, in float32.
 
-    name:        what opens it again from any folder, without "clip:".
+    name:        the name that opens it again from any folder, without "clip:".
     preparation: open_clip's `preprocess_cfg`.
-    digest:      stands for the weights, the activation and the number of heads.
+    digest:      identifies the weights, the activation and the number of heads.
     """
 
     name: str
@@ -43,18 +43,18 @@ class Loaded:
 
 
 def load(name: str, target: str, options: EncoderOptions) -> Loaded:
-    """Return the model that `target` names.
+    """Return the model called `target`.
 
-    name: what the user wrote, for messages.
+    name: the name that the user gave, for messages.
 
     Raises:
-        InputError: it cannot be had; the message says why.
+        InputError: it cannot be loaded; the message says why.
         MissingExtraError: open_clip is not installed.
     """
     who = f"encoder {name!r}"
     try:
         import open_clip
-        import transformers  # noqa: F401  # many models have its tokenizers and text towers
+        import transformers  # noqa: F401  # many models use its tokenizers and text towers
         from huggingface_hub import errors
         from safetensors import SafetensorError
     except ModuleNotFoundError as error:
@@ -83,7 +83,7 @@ def load(name: str, target: str, options: EncoderOptions) -> Loaded:
         raise
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, hub.HTTPError) as error:
         raise InputError(f"{who}: {_reason(error, options)}") from error
-    except Exception as error:  # what unpickling a file raises that is none
+    except Exception as error:  # raised when unpickling a file that is not a pickle
         if type(error).__name__ == "UnpicklingError" or isinstance(error, EOFError | TypeError):
             raise InputError(f"{who}: the model cannot be loaded: {first_line(error)}") from error
         raise
@@ -108,7 +108,7 @@ def _tokenizer(who: str, source: str) -> Any:
     named = settings.get("hf_tokenizer_name")
     if not named or any((folder / file).is_file() for file in _TOKENIZER_FILES):
         return open_clip.get_tokenizer(source)
-    # open_clip wants the tokenizer in the folder; on the hub it has a name of its own.
+    # open_clip expects the tokenizer in the folder; on the hub it has its own name.
     return open_clip.tokenizer.HFTokenizer(
         named,
         context_length=settings.get("context_length", 77),
@@ -118,17 +118,17 @@ def _tokenizer(who: str, source: str) -> Any:
 
 
 def _load_program(model: Any, file: Path) -> None:
-    """Take the weights out of a TorchScript file; OpenAI's own files are such."""
+    """Load the weights of a TorchScript file, such as OpenAI's own."""
     import torch
 
     program = torch.jit.load(file, map_location="cpu").state_dict()
-    # Beside the weights it keeps constants of the program, such as the mask of the attention.
+    # Besides the weights, the file keeps the program's constants, such as the attention mask.
     known = model.state_dict()
     model.load_state_dict({name: value for name, value in program.items() if name in known})
 
 
 def _digest(model: Any) -> bytes:
-    """Return 16 bytes that stand for the weights and what else of the model changes vectors."""
+    """Return 16 bytes that identify the weights and the settings that change vectors."""
     import torch
 
     digests = set()
@@ -147,7 +147,7 @@ def _digest(model: Any) -> bytes:
 
 
 def _settings(model: Any) -> list[Any]:
-    """Return what changes vectors and shows in no weight: activation, heads, pooling, masks."""
+    """Return the settings that change vectors: activation, heads, pooling, masks."""
     text, visual = getattr(model, "text", model), model.visual
     parts = list(model.modules())
     pooled = [getattr(visual, "pool_type", None), getattr(text, "pool_type", None)]
@@ -173,10 +173,10 @@ def _reason(error: Exception, options: EncoderOptions) -> str:
     if isinstance(error, RuntimeError) and "Error(s) in loading state_dict" in said:
         lines = [line.strip() for line in said.splitlines()[1:] if line.strip()]
         return f"the weights are of another architecture: {lines[0][:200] if lines else said}"
-    # torch asks for a place before the beginning of a file that is too short.
+    # For a file that is too short, torch seeks to a position before its beginning.
     short = isinstance(error, OSError) and error.errno == errno.EINVAL
     if short or (isinstance(error, RuntimeError) and "PytorchStreamReader" in said):
-        return "the file of weights is damaged or cut short"
+        return "the file of weights is damaged or truncated"
     return reason_of(error, options)
 
 
@@ -184,7 +184,7 @@ def _reason(error: Exception, options: EncoderOptions) -> str:
 def _overheard() -> Iterator[list[str]]:
     """Collect what open_clip says while it loads a model.
 
-    It logs to the root logger by functions that would give it a handler where it has none.
+    It logs to the root logger, through functions that add a handler if there is none.
     """
     import warnings
 

@@ -1,8 +1,8 @@
-"""What open_clip does to an image before the model, up to the last step, which is arithmetic.
+"""How open_clip prepares an image for the model, up to the last step, which is arithmetic.
 
-The same pixels as open_clip's own transforms give, from Pillow alone: a process that decodes needs
-no torch, and sends bytes where the transforms would send floats. Scaling to [0, 1], mean and
-standard deviation are the model's side's, see `clip`.
+The pixels are those of open_clip's own transforms, but made by Pillow alone: a process that
+decodes images needs no torch, and sends bytes instead of floats. The encoder itself (`clip`)
+scales to [0, 1] and applies mean and standard deviation.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-# How much longer than the picture cut out of it a resized image may be. open_clip resizes all of
-# a strip of 1 x 60,000 pixels, to 13 million pixels a line.
+# The greatest ratio of a resized image's length to that of the picture cut out of it. open_clip
+# would resize all of a strip of 1 x 60,000 pixels, to 13 million pixels a line.
 _LONGEST = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """Makes u8[height, width, 3] of an RGB image.
+    """Turns an RGB image into u8[height, width, 3].
 
-    height, width: of the result, in pixels.
-    resize:        "shortest": so that the result is covered, its middle cut out; "longest": so
-                   that all is in it, filled up; "squash": whatever becomes of the proportions.
+    height, width: the result's size, in pixels.
+    resize:        "shortest" covers the result and crops the middle; "longest" fits the whole
+                   image and fills the rest; "squash" ignores the proportions.
     interpolation: "bicubic" or "bilinear".
-    fill:          0 to 255, what "longest" fills with.
+    fill:          0 to 255, the value that "longest" fills with.
     """
 
     height: int
@@ -56,7 +56,7 @@ class Preparation:
             image = _resized(image, sizes if image.width <= image.height else sizes[::-1], filter)
             image = _middle(image, self)
         else:
-            # open_clip resizes to a shape that is no square by the bicubic filter, always.
+            # For a shape that is not square, open_clip always uses the bicubic filter.
             image = self._without_ends(image)
             size = self._fitting(image, inside=False)
             image = _resized(image, size, Image.Resampling.BICUBIC)
@@ -69,7 +69,7 @@ class Preparation:
         return max(1, round(image.width / ratio)), max(1, round(image.height / ratio))
 
     def _without_ends(self, image: Image.Image) -> Image.Image:
-        """Return an image that is extremely long or wide without ends that nobody will see."""
+        """Return an extremely long or wide image without the ends, which nobody will see."""
         longest = _LONGEST * max(self.height / self.width, self.width / self.height)
         width = min(image.width, int(longest * image.height))
         height = min(image.height, int(longest * image.width))

@@ -1,8 +1,8 @@
-"""Family `functions`: one's own encoder, made of one or two functions and a name.
+"""Family `functions`: your own encoder, made of one or two functions and a name.
 
-The name given is the revision of the space, for nothing else tells one function from another:
-change it whenever the model behind the functions changes. Functions cannot be stored, so a
-collection made with them is opened for text with `encoder=` again.
+The name is the space's revision, because nothing else tells one function from another: change it
+whenever the model behind the functions changes. Functions cannot be stored, so to search a
+collection built with them by text, pass `encoder=` again when you open it.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ def from_functions(
     dim: int | None = None,
     metric: str = "cosine",
 ) -> Encoder:
-    """Return an encoder made of one's own functions.
+    """Return an encoder made of your own functions.
 
     name:             identifies the space; change it when the model changes.
-    encode_documents: takes a list of n texts, returns anything numpy reads as real numbers of
+    encode_documents: takes a list of n texts and returns anything numpy reads as real numbers of
                       shape [n, dim]: an array, a torch tensor, a list of lists.
     encode_queries:   the same for queries; None uses `encode_documents`.
     dim:              the number of dimensions; None finds it by encoding one short text now.
-    metric:           "cosine", "ip" or "l2"; under "cosine" vectors are given unit length.
+    metric:           "cosine", "ip" or "l2"; under "cosine" vectors are scaled to unit length.
 
-    The functions are called from one thread at a time and never with an empty list.
+    The functions are called from one thread at a time, and never with an empty list.
 
     Raises:
-        InputError: the name is empty, the metric unknown, or what `encode_documents` returns
-            cannot be used; later calls raise it too, naming function and value.
+        InputError: the name is empty, the metric is unknown, or `encode_documents` returns
+            something unusable; later calls raise it too, naming the function and the value.
     """
     return FunctionsEncoder(name, encode_documents, encode_queries or encode_documents, dim, metric)
 
@@ -63,7 +63,7 @@ class FunctionsEncoder(Encoder):
     ) -> None:
         if not isinstance(name, str) or not name.strip():
             raise InputError(
-                f"from_functions: the name is {name!r}; give one that says which model it is"
+                f"from_functions: the name is {name!r}; give one that identifies the model"
             )
         who = f"from_functions({name!r})"
         for side, function in (("documents", encode_documents), ("queries", encode_queries)):
@@ -79,7 +79,7 @@ class FunctionsEncoder(Encoder):
         self._documents = encode_documents
         self._queries = encode_queries
         self._unit = metric == "cosine"
-        # An own function is often a model whose tokenizer breaks when two threads share it.
+        # The function is often a model whose tokenizer breaks when two threads share it.
         self._lock = threading.Lock()
         if dim is None:
             probe = _as_rows(encode_documents(["retr"]), ["retr"], None, f"{who}: encode_documents")
@@ -98,7 +98,7 @@ class FunctionsEncoder(Encoder):
         """Refuse: functions cannot be found by name; raises InputError."""
         own = name[len(family_of(name)) + 1 :] or "NAME"
         raise InputError(
-            f"encoder {name!r} is made of Python functions, which no name can find: give it "
+            f"encoder {name!r} is made of Python functions, which no name can find: pass it "
             f"again with encoder=from_functions({own!r}, …)"
         )
 
@@ -120,7 +120,7 @@ class FunctionsEncoder(Encoder):
             values = function(texts)
         rows = _as_rows(values, texts, self.space.dim, f"{self._who}: {side}")
         if self._unit:
-            # By the largest number first: the squares could be too large, or vanish.
+            # Scale by the largest number first: the squares could overflow or underflow.
             for order in (np.inf, 2):
                 norms = np.linalg.norm(rows, ord=order, axis=1, keepdims=True)
                 np.divide(rows, norms, out=rows, where=norms > 0)
@@ -135,7 +135,7 @@ class FunctionsEncoder(Encoder):
 
 
 def _as_rows(values: Any, texts: list[str], dim: int | None, who: str) -> NDArray[np.float64]:
-    """Return f64[len(texts), dim], a copy of what a function returned, or say what is wrong."""
+    """Return f64[len(texts), dim], a copy of what a function returned, or raise InputError."""
     import numpy as np
 
     if hasattr(values, "detach"):  # a torch tensor, perhaps on a device, perhaps of bfloat16
@@ -156,7 +156,7 @@ def _as_rows(values: Any, texts: list[str], dim: int | None, who: str) -> NDArra
     if not shaped or dim not in (None, array.shape[1]):
         raise InputError(
             f"{who} returned the shape {list(array.shape)} for {len(texts)} texts; "
-            f"return {wanted}, a row for each text"
+            f"return {wanted}, one row per text"
         )
     rows = np.array(array, dtype=np.float64)
     bad = ~np.isfinite(rows).all(axis=1)
@@ -165,6 +165,6 @@ def _as_rows(values: Any, texts: list[str], dim: int | None, who: str) -> NDArra
         value = rows[first][~np.isfinite(rows[first])][0]
         raise InputError(
             f"{who} returned {value} in row {first}, for the text {texts[first][:60]!r}; "
-            "every number has to be finite"
+            "every number must be finite"
         )
     return rows

@@ -1,9 +1,9 @@
-"""From the name of an encoder to the encoder: the prefix of the name finds the file.
+"""Finds an encoder by its name: the prefix of the name is the family.
 
 A family is one file in this folder with one public `Encoder` subclass whose `family` is the
 file's name, or an entry point of the group `retr.encoders` whose name is the family and whose
-value is such a class. Nothing is imported before a name asks for it, so naming `static` never
-pays for torch.
+value is such a class. A family is imported only when a name asks for it, so `static` never loads
+torch.
 """
 
 from __future__ import annotations
@@ -28,48 +28,48 @@ _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def resolve(encoder: str | Encoder, options: EncoderOptions = EncoderOptions()) -> Encoder:  # noqa: B008
-    """Return the encoder that a name stands for; an `Encoder` is returned as it is.
+    """Return the encoder called by a name; an `Encoder` is returned as it is.
 
     Raises:
-        InputError: no family has that name, there is no such model, or an option cannot be used.
+        InputError: there is no such family or model, or an option cannot be used.
         MissingExtraError: a library that the encoder needs is not installed.
     """
     if isinstance(encoder, Encoder):
         if options != EncoderOptions():
             given = ", ".join(options.to_json()) or "device"
             raise InputError(
-                f"encoder {encoder.name!r} is already made, so {given} cannot be set here; "
-                "set it where the encoder is made, or give the encoder's name"
+                f"encoder {encoder.name!r} already exists, so {given} cannot be set here; "
+                "set it when you create the encoder, or give the encoder's name"
             )
         return _consistent(encoder)
     if not isinstance(encoder, str):
         raise InputError(
             f"the encoder is a {type(encoder).__name__}; give a name such as 'static', an Encoder, "
-            "or two functions of your own through from_functions"
+            "or your own functions wrapped by from_functions"
         )
     _check(encoder, options)
     family = family_class(encoder)
     if options.long_text not in (None, "cut", *family.long_text_ways):
         ways = ", ".join(("cut", *family.long_text_ways))
         raise InputError(
-            f"encoder {encoder!r}: long_text {options.long_text!r} is not known to it; use {ways}"
+            f"encoder {encoder!r}: unknown long_text {options.long_text!r}; use {ways}"
         )
     return _consistent(family.open(encoder, options))
 
 
 def _consistent(encoder: Encoder) -> Encoder:
-    """Refuse an encoder whose space does not say what it gives."""
+    """Refuse an encoder whose space does not match its kind, sparse or dense."""
     if isinstance(encoder, SparseEncoder) != encoder.space.sparse:
         said, given = ("weights", "vectors") if encoder.space.sparse else ("vectors", "weights")
         raise InputError(
-            f"encoder {encoder.name!r}: it gives {given} and its space says {said}; "
+            f"encoder {encoder.name!r}: it returns {given}, but its space says {said}; "
             f"set sparse={not encoder.space.sparse} in its Space"
         )
     return encoder
 
 
 def families() -> list[str]:
-    """Return the families that names can begin with, sorted; imports none of them."""
+    """Return the families that a name can begin with, sorted; imports none of them."""
     own = {file.stem for file in _FOLDER.glob("*.py") if _is_own(file.stem)}
     return sorted(own | _entry_points().keys())
 
@@ -78,12 +78,12 @@ def family_class(name: str) -> type[Encoder]:
     """Return the class that opens the encoder called `name`.
 
     Raises:
-        InputError: there is no such family; the message says what was probably meant.
+        InputError: there is no such family; the message suggests a likely one.
     """
     family = family_of(name)
     if _is_own(family):
         return _class_in_file(family)
-    # Asked second: reading the metadata of every installed package takes longer than `static`.
+    # Looked up second: reading every installed package's metadata takes longer than `static`.
     point = _entry_points().get(family)
     if point is not None:
         return _class_behind(point)
@@ -91,7 +91,7 @@ def family_class(name: str) -> type[Encoder]:
 
 
 def _check(name: str, options: EncoderOptions) -> None:
-    """Refuse what is wrong in every family, so that none has to look."""
+    """Refuse options that are wrong for every family, so that no family has to check."""
     if options.metric is not None:
         checked_metric(options.metric, f"encoder {name!r}")
     if options.max_length is not None and options.max_length < 1:
@@ -102,7 +102,7 @@ def _check(name: str, options: EncoderOptions) -> None:
 
 
 def _is_own(family: str) -> bool:
-    """Tell whether the file `family`.py holds a class of that family, without importing it."""
+    """Return whether the file `family`.py holds a class of that family, without importing it."""
     file = _FOLDER / f"{family}.py"
     return (
         _FAMILY.fullmatch(family) is not None
@@ -128,10 +128,10 @@ def _class_in_file(family: str) -> type[Encoder]:
         and not name.startswith("_")
     ]
     if len(found) != 1 or found[0].family != family:
-        # Not the user's doing, so no RetrError: a file here broke the rule it is found by.
+        # Not the user's fault, so not a RetrError: a file in this folder breaks the rule above.
         shown = ", ".join(f"{cls.__name__} of family {cls.family!r}" for cls in found) or "none"
         raise TypeError(
-            f"{module.__name__} has to hold one public Encoder of family {family!r}; found {shown}"
+            f"{module.__name__} must hold one public Encoder of family {family!r}; found {shown}"
         )
     return found[0]
 
@@ -139,9 +139,9 @@ def _class_in_file(family: str) -> type[Encoder]:
 def _class_behind(point: EntryPoint) -> type[Encoder]:
     loaded = point.load()
     if not (isinstance(loaded, type) and issubclass(loaded, Encoder)):
-        problem = "is no Encoder class"
+        problem = "is not an Encoder class"
     elif getattr(loaded, "family", None) != point.name:
-        problem = f"has the family {getattr(loaded, 'family', None)!r}, which has to be its name"
+        problem = f"has the family {getattr(loaded, 'family', None)!r}, which must be its name"
     else:
         return loaded
     package = point.dist.name if point.dist is not None else point.value

@@ -1,9 +1,9 @@
 """Family `splade`: any sparse encoder of sentence-transformers, `splade:NAME-OR-PATH`.
 
 SPLADE (Formal et al., "SPLADE v2: Sparse Lexical and Expansion Model for Information Retrieval",
-2021) and its kin give a text a weight for each word of a vocabulary, most of them 0. The weights
-are kept as postings and searched by inner product. Queries and documents may have models of their
-own; a query's may be a table of weights. Code from the hub is never run.
+2021) and similar models give a text a weight for each word of a vocabulary, most of them 0. The
+weights are stored as postings and searched by inner product. Queries and documents may have
+different models; a query's may be a table of weights. Code from the hub is never run.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ log = logging.getLogger("retr.encoders.splade")
 class SpladeEncoder(SparseEncoder):
     """A sparse encoder of sentence-transformers.
 
-    Its terms are the tokens of the model's tokenizer. A text without any token has no weights.
+    Its terms are the tokens of the model's tokenizer. A text without tokens has no weights.
 
-    query_prompt: what is put before a query's text; the document's is in `space`.
+    query_prompt: the text put before a query; the one for documents is in `space`.
     """
 
     family = "splade"
     query_prompt: str
-    # A text's tokens have a number for every word of the vocabulary on their way to its weights.
+    # While the model computes, each token has a value for every word of the vocabulary.
     batch_size = 16
 
     def __init__(self, model: Any, name: str, options: EncoderOptions) -> None:
         self.name = name
         self.options = options
         self._model = model
-        # A tokenizer keeps its padding and truncation inside, and may refuse two threads at once.
+        # A tokenizer stores its padding and truncation, and may refuse two threads at once.
         self._lock = threading.Lock()
 
         _check_similarity(model, name, options.metric)
@@ -52,7 +52,7 @@ class SpladeEncoder(SparseEncoder):
         document_prompt = prompt_of(model, options.document_prompt, DOCUMENT_PROMPTS)
         for prompt in (self.query_prompt, document_prompt):
             check_room(model, name, max_length, prompt)
-        # Under these names the library looks first; its default serves only where they are missing.
+        # The library looks for these names first and falls back to its default if they are missing.
         model.prompts = {"query": self.query_prompt, "document": document_prompt}
         ways = (model.encode_query, model.encode_document)
         dims = {self._run(encode, ["retr"]).shape[1] for encode in ways}
@@ -81,8 +81,8 @@ class SpladeEncoder(SparseEncoder):
         """Load the model, from a folder, the hub's cache, or the hub.
 
         Raises:
-            InputError: there is no such model, it is no sparse encoder, it cannot be reached, it
-                needs code of its own, or an option cannot be used with it.
+            InputError: there is no such model, it is not a sparse encoder, it cannot be reached,
+                it needs its own code, or an option cannot be used with it.
             MissingExtraError: sentence-transformers is not installed.
         """
         who, target = f"encoder {name!r}", name.removeprefix("splade:")
@@ -91,13 +91,12 @@ class SpladeEncoder(SparseEncoder):
         _, cut = cut_of(target)
         if cut is not None and existing_folder(target) is None:
             raise InputError(
-                f"{who}: the words of a vocabulary have no order in which to cut them; "
-                f"leave out @{cut}"
+                f"{who}: a vocabulary has no order in which to cut it; leave out @{cut}"
             )
         if options.metric not in (None, "ip"):
             raise InputError(
-                f"{who}: weights of words are compared by their inner product, not by "
-                f"{options.metric}; leave the metric out"
+                f"{who}: word weights are compared by inner product, not by {options.metric}; "
+                "leave the metric out"
             )
         folder = find(who, target, options.revision)
         if folder is not None:
@@ -130,8 +129,8 @@ class SpladeEncoder(SparseEncoder):
             at = int(wrong.argmax())
             text = texts[rows[int(owners[at])]][:60]
             raise InputError(
-                f"encoder {self.name!r}: gave the weight {weights[at]} for the text {text!r}; "
-                "a weight is a finite number and not below 0"
+                f"encoder {self.name!r} returned the weight {weights[at]} for the text {text!r}; "
+                "a weight must be finite and not below 0"
             )
         there = weights > 0
         owners, terms, weights = owners[there], terms[there], weights[there]
@@ -144,7 +143,7 @@ class SpladeEncoder(SparseEncoder):
         return out
 
     def _has_token(self, text: str) -> bool:
-        """Tell whether anything is left of a text; a model may fail where nothing is."""
+        """Return whether a text has any token; without one, a model may fail."""
         if any(map(str.isalnum, text)):
             return True
         if not text.strip():
@@ -153,7 +152,7 @@ class SpladeEncoder(SparseEncoder):
             return bool(_tokenizer(self._model)(text, add_special_tokens=False)["input_ids"])
 
     def _run(self, encode: Any, texts: list[str]) -> Any:
-        """Return a sparse tensor [len(texts), size of the vocabulary] straight from the model."""
+        """Return the model's sparse tensor [len(texts), size of the vocabulary]."""
         with self._lock:
             return encode(
                 texts,
@@ -167,36 +166,36 @@ class SpladeEncoder(SparseEncoder):
 def _check_similarity(model: Any, name: str, asked: str | None) -> None:
     if asked is None and model.similarity_fn_name not in (None, "dot"):
         raise InputError(
-            f"encoder {name!r} is made for {model.similarity_fn_name} similarity, and weights of "
-            "words are compared by their inner product; set the metric to ip to use it all the same"
+            f"encoder {name!r} is made for {model.similarity_fn_name} similarity, but word weights "
+            "are compared by inner product; set the metric to ip to use it anyway"
         )
 
 
 def _check_kind(model: Any, name: str, missing: Sequence[str]) -> None:
-    """Refuse a model of another kind, to which the library has added steps of its own making."""
+    """Refuse a model of another kind, to which the library has added steps of its own."""
     added = len(model.module_kwargs or {}) < len(list(model.children()))
     if added and (missing or "autoencoder" in " ".join(_pooling(model))):
         raise InputError(
-            f"encoder {name!r}: the model is no sparse encoder, it gives no weights of words; for "
-            f"one that gives vectors write 'st:{name.removeprefix('splade:')}'"
+            f"encoder {name!r}: the model is not a sparse encoder and returns no word weights; if "
+            f"it returns vectors, write 'st:{name.removeprefix('splade:')}'"
         )
     if missing:
         log.warning(
-            "%s: its files lack weights that were made up at random instead (%s), so its weights "
-            "of words may mean nothing",
+            "%s: its files lack some weights, which were initialised at random (%s), so its word "
+            "weights may be meaningless",
             name,
             ", ".join(missing),
         )
     elif added:
         log.warning(
-            "%s has no modules.json, so it is no finished sparse encoder: its masked language "
-            "model is pooled as it is, which is good for search only if it was trained for it",
+            "%s has no modules.json, so it is not a complete sparse encoder: its masked language "
+            "model is pooled as it is, which works for search only if it was trained for that",
             name,
         )
 
 
 def _pooling(model: Any) -> Iterator[str]:
-    """Yield how the tokens of a text become its weights, for each of the model's ways."""
+    """Yield each of the model's ways of turning a text's tokens into weights."""
     for part in model.modules():
         match type(part).__name__:
             case "SpladePooling":
@@ -210,10 +209,10 @@ def _pooling(model: Any) -> Iterator[str]:
 
 
 def _terms(model: Any, dim: int) -> list[str]:
-    """Return the name of each dimension, no two alike: its token, else its number."""
+    """Return a unique name for each dimension: its token, or else its number."""
     numbers = [f"#{number}" for number in range(dim)]
     if any(type(part).__name__ == "SparseAutoEncoder" for part in model.modules()):
-        return numbers  # its dimensions are no words
+        return numbers  # its dimensions are not words
     tokenizer = _tokenizer(model)
     known = min(dim, len(tokenizer))
     tokens = [*tokenizer.convert_ids_to_tokens(list(range(known))), *numbers[known:]]
@@ -227,4 +226,4 @@ def _terms(model: Any, dim: int) -> list[str]:
 
 def _tokenizer(model: Any) -> Any:
     tokenizer = model.tokenizer
-    return getattr(tokenizer, "tokenizer", tokenizer)  # a processor has it inside
+    return getattr(tokenizer, "tokenizer", tokenizer)  # a processor wraps it

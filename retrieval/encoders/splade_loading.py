@@ -1,7 +1,7 @@
-"""Getting a `SparseEncoder` or a `CrossEncoder`, as `_st_loading` gets a `SentenceTransformer`.
+"""Loading a `SparseEncoder` or a `CrossEncoder`, as `_st_loading` loads a `SentenceTransformer`.
 
-The library makes up at random what a model of another kind lacks; what was made up is returned,
-so that the caller can refuse it.
+The library initialises at random the weights that a model of another kind lacks; their names are
+returned, so that the caller can refuse the model.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Kind:
     """A kind of model.
 
     name:         its class in sentence-transformers.
-    organisation: whose models the hub's names without an organisation are.
-    marks:        the files that are in the cache where it holds such a model.
+    organisation: the hub's organisation for names without one.
+    marks:        the files that the cache holds if it holds such a model.
     """
 
     name: str
@@ -37,19 +37,19 @@ class Kind:
     marks: tuple[str, ...]
 
 
-# Without the two files the library would guess how the weights are used.
+# Without these two files the library would guess how the weights are used.
 SPARSE = Kind(
     "SparseEncoder", "sparse-encoder", ("modules.json", "config_sentence_transformers.json")
 )
-# Cross-encoders are often a transformer's files and nothing more.
+# A cross-encoder is often just a transformer's files.
 CROSS = Kind("CrossEncoder", "cross-encoder", ("config.json",))
 
 
 def find(who: str, target: str, revision: str | None) -> Path | None:
-    """Return the folder that a model is in, None for a name on the hub.
+    """Return the folder that holds a model; None for a name on the hub.
 
     Raises:
-        InputError: it is the path of no model, or a revision is given of a folder.
+        InputError: there is no model at the path, or a revision is given with a folder.
     """
     folder = existing_folder(target)
     if folder is None:
@@ -57,10 +57,10 @@ def find(who: str, target: str, revision: str | None) -> Path | None:
             raise InputError(f"{who}: there is no folder {target!r}")
         return None
     if not any((folder / file).is_file() for file in ("modules.json", "config.json")):
-        raise InputError(f"{who}: the folder holds no model, neither modules.json nor config.json")
+        raise InputError(f"{who}: the folder has neither modules.json nor config.json, so no model")
     if revision is not None:
         raise InputError(
-            f"{who} is a folder, so the revision {revision!r} has no meaning; leave it out"
+            f"{who} is a folder, so the revision {revision!r} does not apply; leave it out"
         )
     return folder
 
@@ -68,13 +68,13 @@ def find(who: str, target: str, revision: str | None) -> Path | None:
 def load(
     kind: Kind, who: str, target: str, folder: Path | None, options: EncoderOptions
 ) -> tuple[Any, list[str]]:
-    """Return a model, on its device, and the names of the weights that were made up.
+    """Return a model on its device, and the names of the weights initialised at random.
 
-    who:    begins the messages.
-    target: its name on the hub, where `folder` is None.
+    who:    the beginning of every message.
+    target: its name on the hub, if `folder` is None.
 
     Raises:
-        InputError: it cannot be had, or the device cannot be used; the message says why.
+        InputError: it cannot be loaded, or the device cannot be used; the message says why.
         MissingExtraError: sentence-transformers is not installed.
     """
     if sys.platform == "darwin" and find_spec("faiss") is not None:
@@ -105,7 +105,7 @@ def load(
         )
 
     log.info("loading %s", who)
-    hub: Any = errors  # its HTTPError is httpx's or requests', as the release has it
+    hub: Any = errors  # its HTTPError is httpx's or requests', depending on the release
     try:
         with LOADING, overheard() as said:
             if folder is not None:
@@ -117,7 +117,7 @@ def load(
     for message in said:
         log.debug("%s: %s", who, message)
     if model.device.type == "cpu":
-        model.float()  # half precision is slower on a CPU, and less exact
+        model.float()  # half precision is slower on a CPU, and less precise
     return model, missing_weights(said)
 
 
@@ -135,7 +135,7 @@ def _check_device(who: str, device: str | None) -> None:
 
 
 def _from_hub(kind: Kind, construct: Callable[..., Any], target: str, revision: str | None) -> Any:
-    """Return the model of a name; where the cache holds it nothing is asked of the network."""
+    """Return the model called `target`, without network access if the cache holds it."""
     from huggingface_hub import HfApi, try_to_load_from_cache
 
     if "/" not in target:
@@ -149,6 +149,6 @@ def _from_hub(kind: Kind, construct: Callable[..., Any], target: str, revision: 
         try:
             return construct(str(Path(str(marks[0])).parent))
         except OSError as error:
-            log.debug("the cache does not hold all of %s: %s", target, error)
+            log.debug("the cache holds only part of %s: %s", target, error)
     HfApi().model_info(target, revision=revision, timeout=10)
     return construct(target, revision, local=False)

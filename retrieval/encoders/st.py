@@ -1,9 +1,9 @@
 """Family `st`: any sentence-transformers model, `st:NAME-OR-PATH[@DIM]`.
 
-The model is used as its authors set it up: its own query and document prompts, its similarity,
-its length limit. Options override each. Code from the hub is never run.
+The model is used as its authors set it up: with its own query and document prompts, similarity
+and length limit. Options override each. Code from the hub is never run.
 
-The space is identified by the weights, so a model is the same under another path; see
+The weights identify the space, so a model moved to another path is still the same; see
 `_fingerprint`.
 """
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("retr.encoders.st")
 
-# Under these names a model keeps its prompts; the first that is not empty is taken.
+# The names under which a model keeps its prompts; the first that is not empty is used.
 QUERY_PROMPTS = ("query",)
 DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 _METRICS = {"cosine": "cosine", "dot": "ip", "euclidean": "l2"}
@@ -39,9 +39,9 @@ class STEncoder(Encoder):
     """A sentence-transformers model.
 
     Under "cosine" its vectors have unit length whether or not the model normalises. `@DIM`
-    keeps the first dimensions and gives unit length again where the full vectors had it.
+    keeps the first dimensions and scales them to unit length again if the full vectors had it.
 
-    query_prompt: what is put before a query's text; the document's is in `space`.
+    query_prompt: the text put before a query; the one for documents is in `space`.
     """
 
     family = "st"
@@ -51,11 +51,11 @@ class STEncoder(Encoder):
         self.name = name
         self.options = options
         self._model = model
-        # A tokenizer keeps its padding and truncation inside, and may refuse two threads at once.
+        # A tokenizer stores its padding and truncation, and may refuse two threads at once.
         self._lock = threading.Lock()
 
         if model.device.type == "cpu":
-            model.float()  # half precision is slower on a CPU, and less exact
+            model.float()  # half precision is slower on a CPU, and less precise
         metric = options.metric or _own_metric(model, name)
         revision = fingerprint(model)
         if options.max_length is not None:
@@ -65,9 +65,9 @@ class STEncoder(Encoder):
         document_prompt = prompt_of(model, options.document_prompt, DOCUMENT_PROMPTS)
         for prompt in (self.query_prompt, document_prompt):
             check_room(model, name, max_length, prompt)
-        # Under these names the library looks first; its default serves only where they are missing.
+        # The library looks for these names first and falls back to its default if they are missing.
         model.prompts = {"query": self.query_prompt, "document": document_prompt}
-        # Read, then switched off: cutting is done here, in one place.
+        # Read, then switched off: this class cuts, in one place.
         own_cut, model.truncate_dim = model.truncate_dim, None
         self._empty_fails = tokens(model, [""]) == [[]]
         native = self._run(model.encode_document, ["retr"]).shape[1]
@@ -93,7 +93,7 @@ class STEncoder(Encoder):
         """Load the model, from a folder, the hub's cache, or the hub.
 
         Raises:
-            InputError: there is no such model, it cannot be reached, it needs code of its own,
+            InputError: there is no such model, it cannot be reached, it needs its own code,
                 or an option cannot be used with it.
             MissingExtraError: sentence-transformers is not installed.
         """
@@ -112,8 +112,8 @@ class STEncoder(Encoder):
         model = load(name, target, folder is not None, options)
         if not model.module_kwargs:
             log.warning(
-                "%s has no modules.json, so it is no finished sentence-transformers model: "
-                "its token vectors are pooled as they are, which is seldom good for search",
+                "%s has no modules.json, so it is not a complete sentence-transformers model: "
+                "its token vectors are pooled as they are, which seldom works well for search",
                 name,
             )
         return cls(model, name, cut, options)
@@ -131,7 +131,7 @@ class STEncoder(Encoder):
 
         texts = checked_texts(items, f"encoder {self.name!r}")
         out = np.zeros((len(texts), self.space.dim), np.float32)
-        # Where nothing is left of an empty text, not even a special token, its vector is zero.
+        # If an empty text has no tokens at all, not even a special token, its vector is zero.
         rows = [
             row for row, text in enumerate(texts) if not self._empty_fails or prompt or text.strip()
         ]
@@ -151,7 +151,7 @@ class STEncoder(Encoder):
         return out
 
     def _run(self, encode: Any, texts: list[str]) -> NDArray[np.float32]:
-        """Return [len(texts), native dim] straight from the model."""
+        """Return the model's [len(texts), native dim]."""
         with self._lock:
             vectors: NDArray[np.float32] = encode(
                 texts,
@@ -165,11 +165,11 @@ class STEncoder(Encoder):
 def _check_folder(name: str, folder: Path, options: EncoderOptions) -> None:
     if not any((folder / file).is_file() for file in ("modules.json", "config.json")):
         raise InputError(
-            f"encoder {name!r}: the folder holds no model, neither modules.json nor config.json"
+            f"encoder {name!r}: the folder has neither modules.json nor config.json, so no model"
         )
     if options.revision is not None:
         raise InputError(
-            f"encoder {name!r} is a folder, so the revision {options.revision!r} has no meaning; "
+            f"encoder {name!r} is a folder, so the revision {options.revision!r} does not apply; "
             "leave it out"
         )
 
@@ -178,16 +178,16 @@ def _own_metric(model: Any, name: str) -> str:
     similarity = str(model.similarity_fn_name)
     if similarity not in _METRICS:
         raise InputError(
-            f"encoder {name!r} is made for {similarity} similarity, which no index searches by; "
-            "set the metric to cosine, ip or l2 to use it all the same"
+            f"encoder {name!r} is made for {similarity} similarity, which no index supports; "
+            "set the metric to cosine, ip or l2 to use it anyway"
         )
     return _METRICS[similarity]
 
 
 def prompt_of(model: Any, given: str | None, names: tuple[str, ...]) -> str:
-    """Return the prompt of one side: as given, by its names, or the model's default one.
+    """Return the prompt for queries or documents: as given, by its name, or the model's default.
 
-    The default prompt serves a side without one, unless its name says it is the other side's.
+    A side without a prompt uses the default one, unless its name assigns it to the other side.
     """
     if given is not None:
         return given
@@ -216,37 +216,37 @@ def set_max_length(model: Any, name: str, length: int) -> None:
     longest = _longest(model)
     if longest is not None and length > longest:
         raise InputError(
-            f"encoder {name!r}: the model takes at most {longest} tokens, so a max length of "
-            f"{length} cannot be set"
+            f"encoder {name!r}: the model reads at most {longest} tokens; give a max length up "
+            f"to that, not {length}"
         )
     try:
         model.max_seq_length = length
     except AttributeError as error:
         raise InputError(
-            f"encoder {name!r}: the model has no length limit, so max_length has no meaning for "
+            f"encoder {name!r}: the model has no length limit, so max_length does not apply to "
             "it; leave it out"
         ) from error
 
 
 def check_room(model: Any, name: str, length: int | None, prompt: str) -> None:
-    """Refuse a length that the special tokens and the prompt fill: all texts would be alike."""
+    """Refuse a length that special tokens and prompt fill: all texts would have one vector."""
     taken = len((tokens(model, [prompt]) or [[]])[0])
     if length is not None and taken >= length:
         raise InputError(
-            f"encoder {name!r}: a max length of {length} leaves no room for text beside the "
-            f"{taken} tokens of the model's marks and the prompt {prompt!r}"
+            f"encoder {name!r}: a max length of {length} leaves no room for text after the "
+            f"{taken} special tokens and tokens of the prompt {prompt!r}; give a larger one"
         )
 
 
 def _longest(model: Any) -> int | None:
-    """Return the number of tokens the model has positions for; None where there is no limit."""
+    """Return the number of tokens that the model has positions for; None if it has no limit."""
     import torch
 
     for name, part in model.named_modules():
         if not isinstance(part, torch.nn.Embedding) or "vision" in name:
             continue
         if name.rpartition(".")[2] in ("position_embeddings", "position_embedding", "wpe"):
-            # Models of RoBERTa's kind count positions from the padding's number on.
+            # Models like RoBERTa start counting positions after the padding's id.
             taken = 0 if part.padding_idx is None else part.padding_idx + 1
             return int(part.num_embeddings) - taken
     config = getattr(getattr(model[0], "auto_model", None), "config", None)

@@ -1,17 +1,17 @@
-"""The encoder that ships with retr: a vector per token, summed; needs no model download, no torch.
+"""The encoder that ships with retr: sums a vector per token; needs no model download and no torch.
 
-`static` means the newest version, `static:2`; a collection that was built with `static:1` goes on
-with that, because the manifest stores the versioned name and the files of a version never change.
-A text's vector is the sum of the vectors of its tokens, made unit length; the tokens' vectors were
-distilled from a transformer and carry their frequency weights already. The folder `static_N`
-holds version N and its model card; `distill_static.py` made the first, `train_static.py` the
-second.
+`static` means the newest version, `static:2`; a collection built with `static:1` keeps using it,
+because the manifest stores the versioned name and the files of a version never change. A text's
+vector is the sum of its tokens' vectors, scaled to unit length; the token vectors were distilled
+from a transformer and already include their frequency weights. The folder `static_N` holds
+version N and its model card; `training/distill_static.py` made the first and
+`training/train_static.py` the second.
 
-How a text becomes tokens is part of the version too: it is split at white space, each run goes
-through the model's `tokenizer.json`, and a run longer than 8192 characters is cut there first.
-Splitting first gives the tokens that the whole text would give (but for the few control
-characters, such as the form feed, that Python takes for white space and BERT deletes), and lets
-the tokens of a run be remembered, which is several times faster than tokenizing every text anew.
+Tokenization is part of the version too: a text is split at white space, and each run goes through
+the model's `tokenizer.json`; a run longer than 8192 characters is cut into parts first. Splitting
+first gives the same tokens as the whole text (except for the few control characters, such as the
+form feed, that Python counts as white space and BERT deletes), and allows a run's tokens to be
+cached, which is several times faster than tokenizing every text again.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DIMENSIONS = {"1": 256, "2": 256}
-"""The versions there are, each with its number of dimensions."""
+"""The available versions, each with its number of dimensions."""
 DEFAULT_VERSION = "2"
 
 _METRICS = ("cosine", "ip")
-_BLOCK_TOKENS = 4096  # 4 MB of float32 rows: bounds the memory that a long text takes
+_BLOCK_TOKENS = 4096  # 4 MB of float32 rows; bounds the memory that a long text takes
 _RUN_CHARACTERS = 8192
 _REMEMBERED_CHARACTERS = 64
 _REMEMBERED_RUNS = 100_000  # about 25 MB when full
@@ -45,10 +45,10 @@ _REMEMBERED_RUNS = 100_000  # about 25 MB when full
 class StaticEncoder(Encoder):
     """A static token-embedding model: `static`, `static:2`, `static@128`.
 
-    Vectors are unit length; a text without any known token has the zero vector. A prompt is put
-    before the text as it is, so where there is one an empty text has the prompt's vector. The
-    first dimensions carry the most, so `@DIM` keeps those and makes them unit length again. Safe
-    from many threads.
+    Vectors have unit length; a text without a known token has the zero vector. A prompt is put
+    before the text as it is, so with a prompt an empty text has the prompt's vector. The first
+    dimensions carry the most information, so `@DIM` keeps those and scales them to unit length
+    again. Safe to call from many threads.
     """
 
     family: ClassVar[str] = "static"
@@ -72,18 +72,18 @@ class StaticEncoder(Encoder):
 
     @classmethod
     def open(cls, name: str, options: EncoderOptions) -> StaticEncoder:
-        """Return the encoder `name`; its files are read at the first text, not here.
+        """Return the encoder `name`; its files are read when it encodes the first text.
 
-        The device is ignored: there is nothing to move to one.
+        The device is ignored, because nothing runs on one.
 
         Raises:
-            InputError: no such version, more dimensions than it has, or an option without meaning.
+            InputError: no such version, too many dimensions, or an option that does not apply.
         """
         head, cut = cut_of(name)
         version = DEFAULT_VERSION if head == cls.family else head.removeprefix(f"{cls.family}:")
         if version not in DIMENSIONS:
             known = ", ".join(f"{cls.family}:{v}" for v in DIMENSIONS)
-            raise InputError(f"encoder {name!r}: there is no such version; there is {known}")
+            raise InputError(f"encoder {name!r}: there is no such version; use {known}")
         dim = DIMENSIONS[version]
         if cut is not None and cut > dim:
             raise InputError(f"encoder {name!r}: it has {dim} dimensions, so give at most @{dim}")
@@ -117,9 +117,9 @@ class StaticEncoder(Encoder):
 
 @dataclass(frozen=True)
 class StaticModel:
-    """The token vectors of a version and what turns a text into tokens.
+    """The token vectors of a version, and its tokenizer.
 
-    tokens_of: the token ids of a run of characters without white space.
+    tokens_of: returns the token ids of a run of characters without white space.
     codes:     i8[vocabulary, dim].
     scales:    f32[vocabulary]; the vector of token t is `codes[t] * scales[t]`.
     """
@@ -147,10 +147,10 @@ class StaticModel:
 
 
 class Runs(dict[str, Sequence[int]]):
-    """Token ids by run of characters without white space; those not yet known are tokenized.
+    """A cache of token ids by run of characters without white space; tokenizes runs it lacks.
 
-    `encode` and not `encode_batch`: that starts the tokenizer's own threads, which a process
-    forked afterwards does not have and can wait for without end.
+    It calls `encode`, not `encode_batch`, which starts the tokenizer's own threads: a process
+    forked afterwards does not have them and can wait for them for ever.
     """
 
     def __init__(self, tokenizer_file: Path) -> None:
@@ -183,14 +183,14 @@ def load_folder(folder: Path) -> StaticModel:
 
     return StaticModel(
         tokens_of=Runs(folder / "tokenizer.json").__getitem__,
-        # A plain view of the map: indexing np.memmap itself costs microseconds each time.
+        # A plain view of the map, because indexing np.memmap itself costs microseconds each time.
         codes=np.asarray(np.load(folder / "codes.npy", mmap_mode="r")),
         scales=np.asarray(np.load(folder / "scales.npy", mmap_mode="r")),
     )
 
 
 def unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return f32[n, dim] with rows of unit length; zero rows stay zero."""
+    """Return f32[n, dim] with rows scaled to unit length; zero rows stay zero."""
     import numpy as np
 
     lengths: NDArray[np.float32] = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
@@ -199,14 +199,14 @@ def unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _check(name: str, options: EncoderOptions) -> None:
-    """Raise InputError for an option that has no meaning here."""
+    """Raise InputError for an option that does not apply here."""
     if options.revision is not None:
         raise InputError(
-            f"encoder {name!r}: revision {options.revision!r} has no meaning here; "
-            "the version is in the name, as in static:2"
+            f"encoder {name!r}: the revision {options.revision!r} does not apply; "
+            "give the version in the name, as in static:2"
         )
     if options.metric is not None and options.metric not in _METRICS:
         raise InputError(
-            f"encoder {name!r}: metric {options.metric!r} is not offered; its vectors have unit "
+            f"encoder {name!r}: metric {options.metric!r} is not supported; its vectors have unit "
             f"length, for which {' or '.join(_METRICS)} ranks as l2 would"
         )

@@ -1,8 +1,8 @@
 """Family `vectors`: the user brings the vectors, and no text is ever encoded.
 
-The name says the dimension, `vectors:384`, because nothing else knows it. Where vectors came
-from cannot be known either: two collections of own vectors of one dimension and metric count as
-one space.
+The name states the dimension, as in `vectors:384`, because nothing else knows it. Nor can retr
+know where the vectors came from: two collections of your own vectors with the same dimension and
+metric count as one space.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class VectorsEncoder(Encoder):
-    """Stands for vectors made elsewhere: it has a space and encodes nothing."""
+    """Stands for vectors made elsewhere: it has a space but encodes nothing."""
 
     family = "vectors"
     modalities = frozenset()
@@ -42,7 +42,7 @@ class VectorsEncoder(Encoder):
     def for_data(cls, dim: int, metric: str = "cosine") -> VectorsEncoder:
         """Return the encoder for vectors of `dim` dimensions compared by `metric`.
 
-        Under "cosine" the space is normalised: rows and queries are to be given unit length.
+        Under "cosine" the space is normalised: the caller scales rows and queries to unit length.
 
         Raises:
             InputError: `dim` is not above 0, or there is no such metric.
@@ -56,10 +56,10 @@ class VectorsEncoder(Encoder):
     def open(cls, name: str, options: EncoderOptions) -> VectorsEncoder:
         """Return the encoder called `vectors:DIM`; `options.metric` is the only option.
 
-        The device is ignored: there is nothing to move to one.
+        The device is ignored, because nothing runs on one.
 
         Raises:
-            InputError: the dimension is missing or no number above 0, or another option is given.
+            InputError: the dimension is missing or not above 0, or another option is given.
         """
         digits = name[len(family_of(name)) + 1 :]
         if not name.startswith("vectors:") or not digits.isdecimal() or int(digits) < 1:
@@ -70,7 +70,7 @@ class VectorsEncoder(Encoder):
         for option in options.to_json():
             if option != "metric":
                 raise InputError(
-                    f"encoder {name!r} encodes no text, so {option} has no meaning for it; "
+                    f"encoder {name!r} encodes no text, so {option} does not apply to it; "
                     "leave it out"
                 )
         return cls.for_data(int(digits), options.metric or "cosine")

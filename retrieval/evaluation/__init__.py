@@ -1,4 +1,7 @@
-"""Measures over runs and qrels, TREC files, and whether a difference is more than chance."""
+"""Evaluation: measures over runs and qrels, TREC files, confidence intervals and paired tests.
+
+May import values, but never encoders.
+"""
 
 from __future__ import annotations
 

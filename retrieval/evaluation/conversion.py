@@ -1,7 +1,7 @@
-"""What people have as a run or as qrels, brought to one form.
+"""Converts whatever users have as a run or as qrels to one form.
 
-A file (TREC, BEIR tsv), a dict of dicts, a pandas, polars or pyarrow table, objects of
-ir_measures or ir_datasets, tuples, and for runs the `Results` of searches.
+Accepted are a file (TREC, BEIR tsv), a dict of dicts, a pandas, polars or pyarrow table, objects
+of ir_measures or ir_datasets, tuples, and for runs the `Results` of searches.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from ..values.errors import InputError
 from .trec import Qrels, grade, identifier, read_qrels, read_run, scores_of
 
-# ir_measures' and ir_datasets' names, PyTerrier's, those of BEIR's files.
+# The names that ir_measures and ir_datasets, PyTerrier, and BEIR's files use.
 _QUERY = ("query_id", "qid", "query-id")
 _DOCUMENT = ("doc_id", "docno", "docid", "corpus-id")
 _SCORE = ("score",)
@@ -21,14 +21,14 @@ _RELEVANCE = ("relevance", "label", "rel")
 
 
 def as_run(value: Any) -> Mapping[str, Any]:
-    """Return query id -> hits, where hits are what `scores_of` takes.
+    """Return a run as query id -> hits, with hits in a form that `scores_of` takes.
 
     value: the path of a TREC run; a dict query id -> hits; a table with the columns query_id,
            doc_id and score (or qid and docno); an iterable of objects with these attributes
            (`ir_measures.ScoredDoc`), of such triples, or of pairs (query id, hits).
 
     Raises:
-        InputError: it is none of these, or a document comes twice for a query.
+        InputError: it is none of these, or a query has a document twice.
     """
     if isinstance(value, (str, os.PathLike)):
         return read_run(value)
@@ -42,7 +42,7 @@ def as_run(value: Any) -> Mapping[str, Any]:
 
 
 def as_qrels(value: Any) -> Qrels:
-    """Return query id -> document id -> relevance; queries without a judgment are left out.
+    """Return query id -> document id -> relevance; queries without judgments are left out.
 
     value: the path of TREC qrels or of a BEIR tsv; a dict of dicts; a table with the columns
            query_id, doc_id and relevance (or qid, docno and label); an iterable of objects with
@@ -50,7 +50,7 @@ def as_qrels(value: Any) -> Qrels:
 
     Raises:
         InputError: it is none of these, a judgment is not a whole number from -10,000 to
-            10,000, or a document is judged twice and differently.
+            10,000, or a document has two different judgments.
     """
     if isinstance(value, (str, os.PathLike)):
         return read_qrels(value)
@@ -87,7 +87,7 @@ def as_qrels(value: Any) -> Qrels:
 def _by_string(value: Mapping[Any, Any]) -> dict[str, Any]:
     out = {identifier(query, "query"): item for query, item in value.items()}
     if len(out) != len(value):
-        raise InputError("two query ids are the same as strings")
+        raise InputError("two query ids become the same string; give each query its own id")
     return out
 
 
@@ -110,14 +110,14 @@ def _collected(items: Iterable[tuple[Any, ...]]) -> dict[str, dict[str, Any]]:
         query = identifier(item[0], "query")
         if len(item) == 2 or query in paired:
             if query in run:
-                raise InputError(f"run: query {query!r} comes twice")
+                raise InputError(f"run: query {query!r} occurs twice")
             paired.add(query)
             run[query] = scores_of(query, item[1])
             continue
         document = identifier(item[1], "document")
         scores = run.setdefault(query, {})
         if document in scores:
-            raise InputError(f"run: document {document!r} comes twice for query {query!r}")
+            raise InputError(f"run: document {document!r} occurs twice for query {query!r}")
         scores[document] = item[2]
     if not run:
         raise InputError("the run is empty")
@@ -154,7 +154,7 @@ def _is_table(value: Any) -> bool:
 def _rows(table: Any, what: str, third: tuple[str, ...]) -> Iterator[tuple[Any, Any, Any]]:
     names = [str(name) for name in getattr(table, "column_names", table.columns)]
     if what == "qrels" and "corpus-id" in names:
-        third = (*third, "score")  # BEIR calls the relevance so
+        third = (*third, "score")  # BEIR's name for the relevance
     columns = []
     for accepted in (_QUERY, _DOCUMENT, third):
         found = next((name for name in accepted if name in names), None)

@@ -1,7 +1,7 @@
-"""Confidence intervals of a mean with numpy alone: for what is measured where scipy may be absent.
+"""Confidence intervals of a mean with numpy alone, for use without scipy.
 
-`significance.py` compares whole runs and needs the extra `eval`; an upgrade measures itself on any
-installation.
+`significance.py` compares whole runs and needs the extra `eval`; an upgrade has to measure itself
+on any installation.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def mean_interval(
     normal = NormalDist()
     below = (np.count_nonzero(means < mean) + np.count_nonzero(means <= mean)) / (2 * resamples)
     bias = normal.inv_cdf(min(max(below, 0.5 / resamples), 1 - 0.5 / resamples))
-    # Of the jackknife: for a mean, leaving one value out moves it by its own deviation.
+    # The acceleration by the jackknife: leaving a value out moves the mean by its own deviation.
     acceleration = float((centred**3).sum() / (6 * (centred**2).sum() ** 1.5))
     ends = []
     for tail in ((1 - confidence) / 2, (1 + confidence) / 2):

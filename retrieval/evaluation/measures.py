@@ -1,8 +1,8 @@
-"""A run judged by qrels: one value a query, and their means.
+"""Evaluates a run against qrels: one value per query and measure, and their means.
 
-Every measure sees the same ranking, that of `trec.ranked`. ir_measures' providers would break
-ties each in its own way (RR is computed by trec_eval's code, documents descending; RR@10 by MS
-MARCO's, ascending), so they are handed the ranks as scores, in which there are no ties.
+Every measure sees the same ranking, that of `trec.ranked`. Each of ir_measures' providers breaks
+ties in its own way (trec_eval's code computes RR, with documents descending; MS MARCO's computes
+RR@10, ascending), so they are given ranks as scores, which have no ties.
 """
 
 from __future__ import annotations
@@ -26,29 +26,29 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_BATCH = 256  # queries handed over at once: bounds the memory of what is copied
+_BATCH = 256  # queries passed to a provider at once; bounds the memory of the copies
 _log = logging.getLogger(__name__)
 
 
 class Absent(StrEnum):
-    """What a judged query counts that the run lacks."""
+    """How to count a judged query that the run lacks."""
 
-    ZERO = "zero"  # nothing: the mean is over every judged query (trec_eval -c)
-    SKIP = "skip"  # it is left out: the mean is over the queries of the run (BEIR)
+    ZERO = "zero"  # as 0: the mean is over every judged query (trec_eval -c)
+    SKIP = "skip"  # not at all: the mean is over the queries of the run (BEIR)
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """The values of a run, by measure and query, and their means.
 
-    name:      of the run: its file's name, or what was given.
-    absent:    how queries were counted that the run lacks.
-    drop_self: whether documents were dropped whose id is the query's.
+    name:      the run's name: its file's, or the given one.
+    absent:    how queries that the run lacks were counted.
+    drop_self: whether documents with the query's id were dropped.
     means:     measure -> mean over the queries; for NumQ, NumRel and NumRet the sum.
     per_query: measure -> query id -> value, in the order of the qrels.
     missing:   the judged queries that the run lacks.
-    unjudged:  the number of queries in the run without judgments; they are not counted.
-    providers: measure -> what computed it: "pytrec_eval" is trec_eval's own code.
+    unjudged:  the number of queries in the run that have no judgments; they are not counted.
+    providers: measure -> its provider; "pytrec_eval" is trec_eval's own code.
     """
 
     name: str
@@ -62,12 +62,12 @@ class Evaluation:
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """The names of the measures, in the order asked for."""
+        """The names of the measures, in the requested order."""
         return tuple(self.means)
 
     @property
     def queries(self) -> tuple[str, ...]:
-        """The queries that count, in the order of the qrels."""
+        """The queries that were counted, in the order of the qrels."""
         return tuple(next(iter(self.per_query.values())))
 
     def __getitem__(self, measure: str) -> float:
@@ -82,7 +82,7 @@ class Evaluation:
         return np.fromiter(values.values(), np.float64, len(values))
 
     def canonical(self, measure: str) -> str:
-        """Return the name under which a measure is found here.
+        """Return the canonical name of a measure that was evaluated.
 
         Raises:
             InputError: it was not evaluated.
@@ -92,12 +92,12 @@ class Evaluation:
         name = parse_measure(measure).name
         if name not in self.means:
             raise InputError(
-                f"{name} was not evaluated for {self.name}; there are {', '.join(self.means)}"
+                f"{name} was not evaluated for {self.name}; it has {', '.join(self.means)}"
             )
         return name
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, for JSON; `from_dict` takes them back."""
+        """Return plain values, for JSON; `from_dict` reads them back."""
         return {
             "name": self.name,
             "absent": str(self.absent),
@@ -128,17 +128,17 @@ def evaluate(
     drop_self: bool = False,
     name: str | None = None,
 ) -> Evaluation:
-    """Judge a run by qrels.
+    """Evaluate a run against qrels.
 
-    run:       a path, or anything else that `inputs.as_run` takes.
-    qrels:     a path, or anything else that `inputs.as_qrels` takes.
+    run:       a path, or anything else that `conversion.as_run` takes.
+    qrels:     a path, or anything else that `conversion.as_qrels` takes.
     measures:  one or several names such as "nDCG@10", "R_cap@100", or measures of ir_measures.
     absent:    "zero" or "skip", see `Absent`.
-    drop_self: drop the document whose id is the query's before ranking and cutting (BEIR's
+    drop_self: drop the document with the query's id before ranking and cutting (BEIR's
                `ignore_identical_ids`, Pyserini's `--remove-query`).
 
-    Judged queries without any relevant document count, with 0, as trec_eval has it. A query that
-    the run has, but without documents (or without any left), counts 0 either way.
+    As in trec_eval, judged queries without any relevant document count as 0. A query that is in
+    the run, but without documents (or without any left), always counts as 0.
 
     Raises:
         InputError: a file or value cannot be used, a measure is unknown, or run and qrels have
@@ -173,7 +173,7 @@ def evaluate(
                 values[measure][query] = value
     if not known:
         _log.warning(
-            "no document of the run is judged for its query: do run and qrels belong together?"
+            "no document in the run is judged for its query; do the run and the qrels match?"
         )
     return Evaluation(
         name=name or (Path(run).name if isinstance(run, (str, os.PathLike)) else "run"),
@@ -188,7 +188,7 @@ def evaluate(
 
 
 def table(evaluations: Sequence[Evaluation]) -> str:
-    """Return the means as plain text: one line an evaluation, one column a measure."""
+    """Return the means as plain text: one line per evaluation, one column per measure."""
     names = list(dict.fromkeys(measure for e in evaluations for measure in e.measures))
     rows = [["run", "queries", *names]]
     for evaluation in evaluations:
@@ -201,7 +201,7 @@ def table(evaluations: Sequence[Evaluation]) -> str:
 
 
 def text_table(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as lines of text; the first column stands left, the others right."""
+    """Return rows as lines of text: the first column is left-aligned, the others right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
         "  ".join(
@@ -213,7 +213,7 @@ def text_table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def ranking(query: str, hits: Any, drop_self: bool = False) -> list[str]:
-    """Return the documents of a query in the order in which they are evaluated, best first."""
+    """Return a query's documents in the order in which they are evaluated, best first."""
     scores = scores_of(query, hits)
     if drop_self and query in scores:
         scores = {document: score for document, score in scores.items() if document != query}
@@ -231,10 +231,10 @@ def _as_scores(documents: Sequence[str]) -> dict[str, float]:
 
 
 def _groups(wanted: Sequence[Measure]) -> list[list[Measure]]:
-    """Part the measures into those that one call of a provider computes correctly.
+    """Group the measures so that one call of a provider computes each group correctly.
 
-    ir_measures' pytrec_eval provider puts nDCG, NumRet and NumQ beside whichever measure comes
-    first, even where that one maps the gains or drops unjudged documents.
+    ir_measures' pytrec_eval provider computes nDCG, NumRet and NumQ together with whichever
+    measure comes first, even if that one maps the gains or drops unjudged documents.
     """
     groups: dict[tuple[str, str, bool], list[Measure]] = {}
     for measure in wanted:
@@ -247,7 +247,7 @@ def _groups(wanted: Sequence[Measure]) -> list[list[Measure]]:
 def _computed(
     group: Sequence[Measure], rankings: Mapping[str, dict[str, float]], qrels: Qrels
 ) -> Iterator[tuple[str, str, float]]:
-    """Yield (measure, query, value) of every ranking that has documents."""
+    """Yield (measure, query, value) for every ranking that has documents."""
     if group[0].native is None:
         for measure in group:
             for query, ranking in rankings.items():
@@ -256,10 +256,10 @@ def _computed(
     provider = group[0].provider
     if provider == "gdeval":
         _check_gdeval(group, rankings, qrels)
-    # gdeval takes what follows a dash for the query, and digits only; numbers suit everyone.
+    # gdeval reads the query as the digits after a dash; numbers suit every provider.
     numbered = {str(i): query for i, query in enumerate(rankings)}
     if provider == "runtime":
-        numbered = {query: query for query in rankings}  # a person's own code may look at them
+        numbered = {query: query for query in rankings}  # the user's own code may look at the ids
     names = {measure.native: measure.name for measure in group}
     judged = {number: qrels[query] for number, query in numbered.items()}
     if provider == "pytrec_eval":
@@ -271,15 +271,15 @@ def _computed(
         for metric in evaluator.iter_calc(run):
             yield names[metric.measure], numbered[metric.query_id], float(metric.value)
     except (ValueError, TypeError, RuntimeError) as error:
-        raise InputError(f"{', '.join(names.values())}: {provider} fails: {error}") from error
+        raise InputError(f"{', '.join(names.values())}: {provider} failed: {error}") from error
 
 
 def _with_a_grade(judgments: dict[str, int]) -> dict[str, int]:
-    """Return judgments of which one at least is not negative.
+    """Return judgments of which at least one is not negative.
 
-    trec_eval takes negative ones for unjudged, and where a query has no other it computes nDCG
-    from the counters of the query before, or never ends. One more document, that no run has (its
-    id is empty) and that is not relevant, changes no value.
+    trec_eval treats negative judgments as unjudged, and if a query has no other, it computes nDCG
+    from the counters of the previous query, or never ends. Adding a document that is not relevant
+    and that no run contains (its id is empty) changes no value.
     """
     return judgments if max(judgments.values()) >= 0 else {**judgments, "": 0}
 
@@ -287,7 +287,7 @@ def _with_a_grade(judgments: dict[str, int]) -> dict[str, int]:
 def _capped_recall(
     measure: Measure, ranking: Mapping[str, float], judgments: Mapping[str, int]
 ) -> float:
-    """Return relevant documents in the first k, over the most there could be there.
+    """Return the number of relevant documents in the first k over the maximum possible there.
 
     BEIR (Thakur et al. 2021), appendix G, Capped Recall@k; its `recall_cap`.
     """
@@ -301,7 +301,7 @@ def _capped_recall(
 
 
 def _without_documents(measure: Measure, judgments: Mapping[str, int]) -> float:
-    """Return the value of a query for which nothing was found."""
+    """Return the value of a query without results."""
     if measure.kind == "NumQ":
         return 1.0
     if measure.kind == "NumRel":
@@ -325,11 +325,11 @@ def _check_gdeval(
         highest = max(qrels[query].values())
         if highest > 4:
             raise InputError(
-                f"{names}: gdeval takes judgments up to 4, query {query!r} has {highest}"
+                f"{names}: gdeval takes judgments up to 4, but query {query!r} has {highest}"
             )
         for document in (*ranking, *qrels[query]):
             if len(document.split()) != 1:
-                raise InputError(f"{names}: gdeval takes no white space in an id: {document!r}")
+                raise InputError(f"{names}: gdeval allows no white space in an id: {document!r}")
 
 
 def _batches(queries: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -1,6 +1,6 @@
-"""The queries that moved most between two runs, with their text and documents, to be read.
+"""The queries that changed most between two runs, with their texts and documents.
 
-A mean says that something changed; these say what.
+A mean says that something changed; reading these queries shows what.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from .significance import Comparison
 
 @dataclass(frozen=True, slots=True)
 class FoundDocument:
-    """A document that a query was to find, or that one of the runs ranked high.
+    """A document that is relevant to a query, or that one of the runs ranked high.
 
-    relevance:             its judgment; None where it was not judged.
-    base_rank, other_rank: its rank from 1 in each run; None where the run lacks it.
-    text:                  where texts were given.
+    relevance:             its judgment; None if it was not judged.
+    base_rank, other_rank: its rank from 1 in each run; None if the run lacks it.
+    text:                  its text, if texts were given.
     """
 
     id: str
@@ -34,8 +34,8 @@ class FoundDocument:
 class MovedQuery:
     """A query, its values in both runs, and the documents that explain them.
 
-    documents: the relevant ones and the first of either run; more relevant first, then by the
-               better of the two ranks.
+    documents: the relevant documents and the first ones of either run, by descending relevance
+               and then by the better of the two ranks.
     """
 
     query: str
@@ -62,14 +62,14 @@ def moved_queries(
     depth: int = 5,
     drop_self: bool = False,
 ) -> tuple[MovedQuery, ...]:
-    """Return the queries that a comparison found to have moved most, in its order.
+    """Return the queries that changed most in a comparison, in its order.
 
-    base_run, other_run, qrels: what was evaluated, in any form that `evaluate` takes.
+    base_run, other_run, qrels: those that were evaluated, in any form that `evaluate` takes.
     measure:   the measure to go by; None is the comparison's first.
-    queries:   query id -> text, for those at hand.
-    documents: document id -> text, for those at hand.
+    queries:   query id -> text, as far as available.
+    documents: document id -> text, as far as available.
     depth:     how many of the first documents of each run to include.
-    drop_self: as it was for the evaluations.
+    drop_self: as in the evaluations.
 
     Raises:
         InputError: the measure was not compared, or a run or the qrels cannot be used.

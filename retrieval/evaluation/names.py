@@ -1,4 +1,4 @@
-"""The names of measures, and who computes each: ir_measures' own names, and `R_cap@k`.
+"""The names of measures and their providers: ir_measures' own names, and `R_cap@k`.
 
 `NAME`, `NAME@K`, `NAME(parameter=value)@K`: nDCG@10, R@100, AP, RR@10, P(rel=2)@5, Success@5.
 """
@@ -22,7 +22,7 @@ _MAX_CUTOFF = 10**9
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """A measure, and what computes it.
+    """A measure and its provider.
 
     name:     the canonical name, `nDCG@10`; MRR@10 and MAP are RR@10 and AP.
     provider: ir_measures' provider, "pytrec_eval" for trec_eval's own code; "retr" for R_cap.
@@ -39,20 +39,20 @@ class Measure:
 
 
 def parse_measures(measures: Any) -> tuple[Measure, ...]:
-    """Return the measures named, in order and once each.
+    """Return the measures named, in order, each once.
 
-    measures: one or several of: a name, a measure of ir_measures, or what this returns.
+    measures: one or several names, measures of ir_measures, or `Measure` values.
 
     Raises:
-        InputError: a name is unknown (the message has near ones), a parameter cannot be used, or
-            what would compute it is not installed (the message says how to install it).
+        InputError: a name is unknown (the message suggests similar ones), a parameter cannot be
+            used, or the provider is not installed (the message says how to install it).
         MissingExtraError: ir_measures is not installed.
     """
-    # A measure of ir_measures answers to [0] but is no iterable.
+    # A measure of ir_measures supports [0] but is not iterable.
     several = isinstance(measures, Iterable) and not isinstance(measures, str)
     given = list(measures) if several else [measures]
     if not given:
-        raise InputError("no measure is given; name one, such as nDCG@10")
+        raise InputError("no measure was given; name one, such as nDCG@10")
     parsed = {measure.name: measure for measure in map(parse_measure, given)}
     return tuple(parsed.values())
 
@@ -101,8 +101,8 @@ def ir_measures() -> Any:
 
 
 def _split(text: str) -> tuple[str, Any, dict[str, Any]]:
-    """Split `NAME(parameter=value, ...)@AT`; AT is None where there is none."""
-    # Not ir_measures' own parser: it uses parts of `ast` that Python 3.14 no longer has.
+    """Split `NAME(parameter=value, ...)@AT`; AT is None if it is missing."""
+    # Not ir_measures' own parser, which uses parts of `ast` that Python 3.14 has removed.
     refusal = InputError(f"measure {text!r} cannot be read; write it as nDCG@10, P(rel=2)@5 or AP")
     at, params = None, {}
     try:
@@ -133,13 +133,11 @@ def _capped_recall(given: str, params: dict[str, Any]) -> Measure:
 
 
 def _check_values(given: str, params: dict[str, Any]) -> None:
-    """Refuse what trec_eval's code does not survive or would compute for another value."""
+    """Refuse values that crash trec_eval's code or that it would replace by others."""
     for name, low, high in (("cutoff", 1, _MAX_CUTOFF), ("rel", 1, MAX_GRADE)):
         value = params.get(name, low)
         if type(value) is not int or not low <= value <= high:
-            raise InputError(
-                f"measure {given}: {name} {value!r} is not a whole number of at least {low}"
-            )
+            raise InputError(f"measure {given}: {name} {value!r} is not a whole number from {low}")
     for gain in (params.get("gains") or {}).values():
         if type(gain) is not int or not 0 <= gain <= MAX_GRADE:
             raise InputError(
@@ -147,7 +145,7 @@ def _check_values(given: str, params: dict[str, Any]) -> None:
             )
     recall = params.get("recall", 0.0)
     if not 0 <= recall <= 1 or round(recall, 2) != recall:
-        raise InputError(f"measure {given}: recall is from 0 to 1 in hundredths, as IPrec@0.1")
+        raise InputError(f"measure {given}: give a recall from 0 to 1 in hundredths, as IPrec@0.1")
 
 
 def _needs_cutoff(native: Any) -> bool:
@@ -164,8 +162,8 @@ def _provider(native: Any) -> str:
             "use ir_measures itself"
         )
     if native.NAME == "Accuracy":
-        # Its provider leaves queries out of the mean, and divides by zero where every document
-        # that was found is relevant.
+        # Its provider leaves queries out of the mean, and divides by zero if every document found
+        # is relevant.
         raise InputError("measure Accuracy has no value for some queries; use ir_measures itself")
     able = [p for p in library.DefaultPipeline.providers if p.supports(native)]
     for provider in able:
@@ -194,15 +192,15 @@ def _unknown(given: str, kind: str) -> str:
     near = difflib.get_close_matches(kind.lower(), known, n=3, cutoff=0.5)
     if near:
         names = dict.fromkeys(known[name] + given[len(kind) :] for name in near)
-        return f"unknown measure {given!r}; near: {', '.join(names)}"
-    return f"unknown measure {given!r}; known are {', '.join(sorted(set(known.values())))}"
+        return f"unknown measure {given!r}; similar: {', '.join(names)}"
+    return f"unknown measure {given!r}; known: {', '.join(sorted(set(known.values())))}"
 
 
 def _of_trec_eval(given: str) -> str | None:
     """Return the name of the measure that trec_eval calls `given`, such as ndcg_cut_10."""
     import pytrec_eval
 
-    if given in pytrec_eval.supported_nicknames:  # they stand for many, "official"
+    if given in pytrec_eval.supported_nicknames:  # each stands for several, such as "official"
         return None
     try:
         same = ir_measures().parse_trec_measure(given)

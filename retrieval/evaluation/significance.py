@@ -1,9 +1,10 @@
-"""Whether one run is better than another by more than the choice of queries explains.
+"""Tests whether one run is better than another by more than the choice of queries explains.
 
-For each measure the values of two runs are paired by query. Two tests of "no difference" (Fisher's
-randomisation test and Student's paired t-test, the two that Smucker, Allan and Carterette, CIKM
-2007, and Urbano, Lima and Hanjalic, SIGIR 2019, recommend), Holm's correction where several runs
-are compared with one, and a confidence interval for the difference, which says how large it may be.
+For each measure the values of two runs are paired by query. Two tests of "no difference" are made
+(Fisher's randomisation test and Student's paired t-test, the two that Smucker, Allan and
+Carterette, CIKM 2007, and Urbano, Lima and Hanjalic, SIGIR 2019, recommend), with Holm's
+correction if several runs are compared with one. A confidence interval for the difference says how
+large it may be.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-# Two values of a measure that are equal on paper differ by less than this when summed in another
-# order; values that do differ are further apart.
+# Two values of a measure that are mathematically equal differ by less than this when summed in
+# another order; values that really differ are further apart.
 _SAME = 1e-12
 _BLOCK = 1 << 21  # values held at once while resampling
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A confidence interval: with probability `confidence` such an interval holds the true mean."""
+    """A confidence interval; such intervals contain the true mean with probability `confidence`."""
 
     low: float
     high: float
@@ -36,11 +37,11 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class PValue:
-    """The result of a test of "the runs do not differ", two-sided.
+    """The result of a two-sided test of the hypothesis that the runs do not differ.
 
-    p:    the probability of a difference at least as large, were there none; None where the test
-          says nothing (a t-test on one query, or on differences that are all the same).
-    holm: p corrected for the number of runs that were compared with the base; p itself for one.
+    p:    the probability of a difference at least this large under the hypothesis; None if the
+          test is undefined (a t-test on one query, or on differences that are all the same).
+    holm: p corrected for the number of runs compared with the base; equal to p for one run.
     """
 
     p: float | None
@@ -64,9 +65,9 @@ class Difference:
     difference:    other - base.
     interval:      of the difference; None for a single query.
     randomisation: Fisher's randomisation test on the mean difference.
-    exact:         whether it went through every assignment of signs, not a sample of them.
+    exact:         whether that test tried every assignment of signs, not just a sample.
     t_test:        Student's paired t-test.
-    wins, losses, ties: queries for which `other` is better, worse, the same.
+    wins, losses, ties: the numbers of queries for which `other` is better, worse, the same.
     moved:         the queries that changed most, the largest change first.
     """
 
@@ -90,9 +91,9 @@ class Comparison:
 
     base, other: the names of the runs.
     queries:     the number of queries that both evaluations count.
-    left_out:    the number of queries that only one of them counts; they are in no figure here.
+    left_out:    the number of queries that only one of them counts; no figure here includes them.
     systems:     the number of runs compared with the base, for Holm's correction.
-    resamples, seed: what the sampled tests and intervals were made with.
+    resamples, seed: the settings of the sampled tests and intervals.
     """
 
     base: str
@@ -110,7 +111,7 @@ class Comparison:
             if difference.measure == measure:
                 return difference
         raise InputError(
-            f"{measure} was not compared; there are "
+            f"{measure} was not compared; compared were "
             f"{', '.join(difference.measure for difference in self.differences)}"
         )
 
@@ -119,7 +120,7 @@ class Comparison:
         return asdict(self)
 
     def table(self) -> str:
-        """Return plain text: a line for each measure."""
+        """Return plain text: one line per measure."""
         return comparison_table([self])
 
 
@@ -135,10 +136,11 @@ def compare(
 ) -> Comparison:
     """Compare two evaluations by the same qrels, query by query.
 
-    measures:   those to compare; None for all that both have and that are means.
-    confidence: of the intervals.
-    resamples:  samples for the randomisation test and for the bootstrap. Where the queries that
-                differ have at most so many assignments of signs, the test is exact (13 for 9,999).
+    measures:   the measures to compare; None for all means that both have.
+    confidence: the confidence of the intervals.
+    resamples:  the number of samples for the randomisation test and for the bootstrap. If the
+                queries that differ have at most this many assignments of signs, the test is exact
+                (up to 13 such queries for 9,999).
     moved:      how many of the queries that changed most to keep.
     seed:       the same seed gives the same figures.
 
@@ -167,9 +169,9 @@ def compare_all(
     moved: int = 10,
     seed: int = 0,
 ) -> tuple[Comparison, ...]:
-    """Compare several evaluations with one, as `compare`; p-values get Holm's correction.
+    """Compare several evaluations with one, like `compare`, with Holm's correction of p-values.
 
-    The family of tests is, for each measure and each kind of test, the runs compared with `base`
+    For each measure and each kind of test, the runs compared with `base` are one family of tests
     (S. Holm, A simple sequentially rejective multiple test procedure, 1979).
     """
     check_options(confidence, resamples, seed)
@@ -187,7 +189,7 @@ def compare_all(
             for name in names:
                 other.canonical(name)
     if not names:
-        raise InputError(f"{base.name} and what it is compared with have no measure in common")
+        raise InputError(f"{base.name} and the runs compared with it have no measure in common")
     comparisons = []
     for other in others:
         mine = base.queries
@@ -233,7 +235,7 @@ def interval(
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Return p-values after Holm's step-down correction; None stays None and does not count."""
+    """Return p-values after Holm's step-down correction; None stays None and is not counted."""
     known = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
     out: list[float | None] = [None] * len(p_values)
     highest = 0.0
@@ -244,7 +246,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> str:
-    """Return plain text: a line for each run and measure."""
+    """Return plain text: one line per run and measure."""
     rows = [["run", "measure", "base", "other", "diff", "interval", "p", "p (t)", "win/loss/tie"]]
     for comparison in comparisons:
         for d in comparison.differences:
@@ -272,11 +274,11 @@ def _shown(p: float | None) -> str:
 
 
 def refuse_sums(measures: Iterable[str]) -> None:
-    """Raise InputError where one of these canonical names is of a sum over queries, not a mean."""
+    """Raise InputError if one of these canonical names is a sum over queries, not a mean."""
     sums = [measure for measure in measures if _is_sum(measure)]
     if sums:
         raise InputError(
-            f"{', '.join(sums)}: is a sum over queries, which has no mean, interval or test; "
+            f"{', '.join(sums)} is a sum over queries, which has no mean, interval or test; "
             "evaluate() of retr.retrieval.evaluation returns it"
         )
 
@@ -286,7 +288,7 @@ def _is_sum(measure: str) -> bool:
 
 
 def check_options(confidence: float, resamples: int = 9_999, seed: int = 0) -> None:
-    """Raise InputError where intervals and tests cannot be made with these options."""
+    """Raise InputError if intervals and tests cannot be computed with these options."""
     if seed < 0:
         raise InputError(f"seed {seed}: give a whole number from 0")
     if not 0 < confidence < 1:
@@ -333,10 +335,10 @@ def _difference(
 def _randomisation(d: NDArray[np.float64], resamples: int, seed: int) -> tuple[float, bool]:
     """Return the p-value of Fisher's randomisation test on the mean, and whether it is exact.
 
-    Were the runs the same, each difference could as well have the other sign. A query without a
-    difference adds the same to every assignment, so it is left out; that also makes the test
-    exact more often. A sampled p-value counts the runs themselves as one more sample and so is
-    never 0 (Phipson and Smyth 2010).
+    If the runs did not differ, each difference could equally well have the other sign. A query
+    without a difference contributes the same to every assignment, so it is left out; that also
+    makes the test exact more often. A sampled p-value counts the observed assignment as one more
+    sample, so it is never 0 (Phipson and Smyth 2010).
     """
     import numpy as np
 
@@ -345,7 +347,7 @@ def _randomisation(d: NDArray[np.float64], resamples: int, seed: int) -> tuple[f
         return 1.0, True  # a single difference is as large with either sign
     result = _stats().permutation_test(
         (d,),
-        # Rounded, so that assignments with the same sum on paper are counted as the same.
+        # Rounded, so that assignments with mathematically equal sums count as equal.
         lambda sample, axis: np.round(np.sum(sample, axis=axis), 9),
         permutation_type="samples",
         vectorized=True,
@@ -360,7 +362,7 @@ def _t_test(d: NDArray[np.float64]) -> float | None:
     if not d.any():
         return 1.0
     if len(d) < 2 or _constant(d):
-        return None  # without variance t has no distribution
+        return None  # without variance, t is undefined
     return float(_stats().ttest_1samp(d, 0.0).pvalue)
 
 

@@ -1,8 +1,8 @@
-"""TREC run and qrels files, in and out, and the order in which a run is evaluated.
+"""Reads and writes TREC run and qrels files, and defines the order in which a run is evaluated.
 
 A run has six columns, `query Q0 document rank score tag`; qrels have four, `query iteration
-document relevance`, or BEIR's three, tab-separated under a header. Columns stand apart by ASCII
-white space, as trec_eval reads them. Files may be gzipped, whatever their name.
+document relevance`, or BEIR's three, tab-separated under a header. ASCII white space separates
+columns, as in trec_eval. Files may be gzipped, whatever their name.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from ..values.errors import InputError, RetrError, StorageError
 Run: TypeAlias = dict[str, dict[str, float]]  # query id -> document id -> score
 Qrels: TypeAlias = dict[str, dict[str, int]]  # query id -> document id -> relevance
 
-# trec_eval keeps a counter for every grade up to the highest, for every query: it takes
-# seconds at 100,000, and practically never ends above ten million.
+# For every query, trec_eval keeps a counter for every grade up to the highest: with 100,000 it
+# takes seconds, and above ten million it practically never ends.
 MAX_GRADE = 10_000
 
 _HEADERS = frozenset({b"score", b"relevance", b"label"})
@@ -36,9 +36,9 @@ _log = logging.getLogger(__name__)
 def ranked(scores: Mapping[str, float]) -> list[str]:
     """Return the documents in the order in which trec_eval ranks them, best first.
 
-    By score, descending, in single precision; among equal scores by document id, descending, by
-    the bytes of its UTF-8 form (trec_eval: `TEXT_RESULTS.sim` is a float; `comp_sim_docno` in
-    form_res_rels.c). Scores that differ in double precision only are therefore equal.
+    They are sorted by descending score in single precision, and among equal scores by descending
+    document id, compared by UTF-8 bytes (trec_eval: `TEXT_RESULTS.sim` is a float;
+    `comp_sim_docno` in form_res_rels.c). So scores that differ only in double precision are equal.
     """
     import numpy as np
 
@@ -47,21 +47,21 @@ def ranked(scores: Mapping[str, float]) -> list[str]:
         values = np.fromiter(scores.values(), np.float64, len(documents)).astype(np.float32)
     if len(np.unique(values)) == len(values):
         return [documents[i] for i in np.argsort(-values)]
-    # Code points sort as UTF-8 bytes do, so comparing str is comparing bytes.
+    # Code points sort as UTF-8 bytes do, so comparing strings compares bytes.
     by_id = sorted(range(len(documents)), key=documents.__getitem__, reverse=True)
     order = np.argsort(-values[by_id], kind="stable")
     return [documents[by_id[i]] for i in order]
 
 
 def read_run(path: str | os.PathLike[str]) -> Run:
-    """Return the run in a TREC file; the rank column is not used, nor is the tag.
+    """Return the run in a TREC file; the rank and tag columns are ignored.
 
-    Blank lines and lines that start with `#` are skipped, as trec_eval does.
+    Blank lines and lines that start with `#` are skipped, as in trec_eval.
 
     Raises:
-        InputError: the file is missing, empty or cut short; a line has another number of
-            columns, a score that is not a finite number, or a document that the query has
-            already. The message names file and line.
+        InputError: the file is missing, empty or truncated; a line has the wrong number of
+            columns, a score that is not a finite number, or a document that the query already
+            has. The message names the file and the line.
     """
     run: Run = {}
     scores: dict[str, float] = {}
@@ -85,7 +85,7 @@ def read_run(path: str | os.PathLike[str]) -> Run:
         if document in scores:
             raise InputError(
                 f"{path}:{number}: document {document!r} is listed twice for query "
-                f"{_text(query, path, number)!r}; keep one line for each document of a query"
+                f"{_text(query, path, number)!r}; keep one line per document of a query"
             )
         scores[document] = score
         if score > last:
@@ -97,8 +97,8 @@ def read_run(path: str | os.PathLike[str]) -> Run:
         raise InputError(f"{path}: the run is empty")
     if rises > 10 * (falls + 1):
         _log.warning(
-            "%s: scores rise from line to line; a run is ranked by score, highest first. "
-            "If these are distances, negate them",
+            "%s: scores rise from line to line, but a run is ranked by score, highest first; "
+            "if these are distances, negate them",
             path,
         )
     return run
@@ -107,12 +107,12 @@ def read_run(path: str | os.PathLike[str]) -> Run:
 def read_qrels(path: str | os.PathLike[str]) -> Qrels:
     """Return the judgments in a TREC qrels file or a BEIR tsv.
 
-    The same judgment twice is taken once.
+    A repeated judgment counts once.
 
     Raises:
-        InputError: the file is missing, empty or cut short; a line has another number of
+        InputError: the file is missing, empty or truncated; a line has the wrong number of
             columns, a judgment that is not a whole number from -10,000 to 10,000, or a document
-            that was judged otherwise before. The message names file and line.
+            with a different judgment before. The message names the file and the line.
     """
     qrels: Qrels = {}
     width, separator = 0, None
@@ -122,7 +122,7 @@ def read_qrels(path: str | os.PathLike[str]) -> Qrels:
             continue
         if not width:
             if len(columns) == 3 and b"\t" in line:
-                separator = b"\t"  # BEIR's ids may have spaces in them
+                separator = b"\t"  # BEIR's ids may contain spaces
                 columns = line.rstrip(b"\r\n").split(separator)
             width = len(columns)
             if width == 3 and columns[2].strip().lower() in _HEADERS:
@@ -149,17 +149,17 @@ def write_run(
     *,
     tag: str = "retr",
 ) -> int:
-    """Write a TREC run and return the number of its lines; gzipped where the name ends in `.gz`.
+    """Write a TREC run, gzipped if the name ends in `.gz`; return the number of its lines.
 
-    run: query id -> hits, or pairs of them, which are written as they come. Hits are a dict
-         (document id -> score) or `Results`, see `scores_of`.
+    run: query id -> hits, or an iterable of such pairs, which are written one by one. Hits are a
+         dict (document id -> score) or `Results`, see `scores_of`.
 
-    The lines of a query stand in the order of `ranked`, ranks count from 1, and scores are
-    written so that they read back as the same double. The file appears whole or not at all.
+    The lines of a query are in the order of `ranked`, ranks count from 1, and scores read back as
+    the same double. The file is written atomically.
 
     Raises:
-        InputError: an id or the tag is empty or has white space, a score is not finite, or a
-            query comes twice.
+        InputError: an id or the tag is empty or contains white space, a score is not finite, or a
+            query occurs twice.
     """
     path = Path(path)
     _column(tag, "tag", path)
@@ -170,7 +170,7 @@ def write_run(
         for query, hits in pairs:
             _column(query, "query id", path)
             if query in seen:
-                raise InputError(f"{path}: query {query!r} comes twice in the run to be written")
+                raise InputError(f"{path}: query {query!r} occurs twice in the run to write")
             seen.add(query)
             scores = scores_of(query, hits)
             for rank, document in enumerate(ranked(scores), start=1):
@@ -181,10 +181,10 @@ def write_run(
 
 
 def write_qrels(qrels: Mapping[str, Mapping[str, int]], path: str | os.PathLike[str]) -> int:
-    """Write TREC qrels and return the number of lines; gzipped where the name ends in `.gz`.
+    """Write TREC qrels, gzipped if the name ends in `.gz`; return the number of lines.
 
     Raises:
-        InputError: an id is empty or has white space.
+        InputError: an id is empty or contains white space.
     """
     path = Path(path)
     lines = 0
@@ -201,8 +201,8 @@ def write_qrels(qrels: Mapping[str, Mapping[str, int]], path: str | os.PathLike[
 def scores_of(query: str, hits: Any) -> dict[str, float]:
     """Return document id -> score for the hits of one query.
 
-    hits: a dict of them, or a sequence of `Hit` (such as `Results`). A document of which
-          several passages were found counts once, with its best score.
+    hits: such a dict, or a sequence of `Hit` (such as `Results`). A document with several
+          passages among the hits counts once, with its best score.
 
     Raises:
         InputError: a score is not a finite number, or an id is neither a string nor an integer.
@@ -212,7 +212,7 @@ def scores_of(query: str, hits: Any) -> dict[str, float]:
             return hits
         out = {identifier(document, "document"): score for document, score in hits.items()}
         if len(out) != len(hits):
-            raise InputError(f"query {query!r}: two document ids are the same as strings")
+            raise InputError(f"query {query!r}: two document ids become the same string")
     else:
         out = {}
         for hit in hits:
@@ -263,11 +263,11 @@ def identifier(value: Any, what: str) -> str:
             return str(operator.index(value))
         except TypeError:
             pass
-    raise InputError(f"{what} id {value!r}: an id is a string that is not empty, or an integer")
+    raise InputError(f"{what} id {value!r}: an id must be a non-empty string or an integer")
 
 
 def _lines(path: str | os.PathLike[str], what: str) -> Iterator[tuple[int, bytes]]:
-    """Yield (number, line) from 1, unpacked and without a byte-order mark."""
+    """Yield (number, line) from 1, decompressed and without a byte-order mark."""
     try:
         with Path(path).open("rb") as plain:
             gzipped = plain.peek(2)[:2] == b"\x1f\x8b"
@@ -275,7 +275,7 @@ def _lines(path: str | os.PathLike[str], what: str) -> Iterator[tuple[int, bytes
             for number, line in enumerate(file, start=1):
                 yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(f"{path}: the gzipped file is cut short or damaged ({error})") from None
+        raise InputError(f"{path}: the gzipped file is truncated or damaged ({error})") from None
     except OSError as error:
         raise InputError(f"cannot read the {what} {path}: {error.strerror or error}") from None
 
@@ -295,7 +295,7 @@ def _score(field: bytes, path: str | os.PathLike[str], number: int) -> float:
         score = float(field)
     except ValueError:
         score = math.nan
-    # Python reads 1_000 as a number; nobody else does.
+    # Only Python reads 1_000 as a number.
     if not math.isfinite(score) or b"_" in field:
         raise InputError(
             f"{path}:{number}: score {field.decode(errors='replace')!r} is not a finite number"
@@ -330,7 +330,7 @@ def _wrong_qrels_columns(
 ) -> InputError:
     if width in (3, 4):
         return InputError(
-            f"{path}:{number}: {len(columns)} columns, where the lines before have {width}"
+            f"{path}:{number}: {len(columns)} columns, but the lines before have {width}"
         )
     expected = "qrels have 4: query iteration document relevance (or 3, as BEIR's tsv)"
     if len(columns) == 6:
@@ -339,7 +339,7 @@ def _wrong_qrels_columns(
 
 
 def _plain(hits: Mapping[Any, Any]) -> TypeGuard[dict[str, float]]:
-    """Tell whether nothing has to be converted, at the speed of C: runs have millions of hits."""
+    """Return whether nothing has to be converted; fast, because runs have millions of hits."""
     return (
         type(hits) is dict
         and set(map(type, hits)) <= {str}
@@ -350,11 +350,11 @@ def _plain(hits: Mapping[Any, Any]) -> TypeGuard[dict[str, float]]:
 
 
 def _column(value: str, what: str, path: Path) -> None:
-    # Only ASCII white space parts columns; a query that starts with # would read as a comment.
+    # ASCII white space separates columns; a query that starts with # would be a comment.
     if not value or _ASCII_SPACE.search(value):
         raise InputError(
-            f"{path}: {what} {value!r} cannot be written: a TREC column is not empty and has no "
-            "white space"
+            f"{path}: {what} {value!r} cannot be written: a TREC column must not be empty or "
+            "contain white space"
         )
     if what == "query id" and value.startswith("#"):
         raise InputError(f"{path}: query id {value!r} cannot be written: # begins a comment")
@@ -362,12 +362,12 @@ def _column(value: str, what: str, path: Path) -> None:
 
 @contextmanager
 def _whole(path: Path) -> Iterator[BinaryIO | gzip.GzipFile]:
-    """Give a binary file that takes the name `path` when all of it is written."""
+    """Yield a binary file that is renamed to `path` once all of it is written."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as plain:
             if path.name.endswith(".gz"):
-                # No name and no time inside, so that the same run gives the same bytes.
+                # Without a name and a time inside, so that the same run gives the same bytes.
                 with gzip.GzipFile(filename="", fileobj=plain, mode="wb", mtime=0) as packed:
                     yield packed
             else:

@@ -1,4 +1,4 @@
-"""Filters: which rows of a snapshot a search may find.
+"""Filters: which rows of a snapshot a search may return.
 
 May import segments, store and values.
 """

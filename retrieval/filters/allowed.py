@@ -1,4 +1,4 @@
-"""Which rows a search may find: those of some documents, those that meet a condition."""
+"""The rows a search may find: those of given documents, and those that meet a condition."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..values.errors import InputError
 
 
 def allowed_rows(snapshot: Snapshot, ids: Sequence[str] | None, where: str | None) -> Rows | None:
-    """Return the only rows to search among, ascending; None is all of them."""
+    """Return the rows to search among, ascending; None is all of them."""
     if where is None:
         return None if ids is None else _rows(snapshot, ids)
     from .rows import rows_where
@@ -24,7 +24,7 @@ def allowed_rows(snapshot: Snapshot, ids: Sequence[str] | None, where: str | Non
 def _rows(snapshot: Snapshot, ids: Sequence[str]) -> Rows:
     """Return the rows of the documents with these ids, ascending."""
     if isinstance(ids, str):
-        raise InputError("search: ids is a text; give a list of ids")
+        raise InputError("search: ids is a single text; give a list of ids")
     wrong = next((id for id in ids if not isinstance(id, str)), None)
     if wrong is not None:
         raise InputError(f"search: the id {wrong!r} is not a text")

@@ -1,10 +1,10 @@
-"""Conditions over documents: a text in SQL becomes a query that DuckDB may be trusted with.
+"""Conditions over documents: turns a user's SQL into a query that is safe to run in DuckDB.
 
 DuckDB parses the condition. Its syntax tree is then checked, node by node, against what a
-condition may hold: columns, constants, operators and the functions named here. No subquery, no
-other statement and no function that reaches out of the row gets through. The names of columns
-are replaced by names of our own, and the query that runs is printed from the checked tree, so
-that what was checked is what runs.
+condition may contain: columns, constants, operators and the functions listed in `grammar`. No
+subquery, no other statement and no function that reads anything outside the row is allowed. Column
+names are replaced by our own names, and the query that runs is printed from the checked tree, so
+exactly what was checked is what runs.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ _START = f"SELECT {POSITION} FROM {TABLE} WHERE "
 
 
 class Reading(NamedTuple):
-    """JSON values that a condition reads as numbers or as truths.
+    """JSON values that a condition reads as numbers or as booleans.
 
-    number: of their column.
-    path:   the way into the column's values.
+    number: the number of their column.
+    path:   the path into the column's values.
     kind:   "DOUBLE" or "BOOLEAN".
     """
 
@@ -52,17 +52,18 @@ class Reading(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A condition that was checked.
+    """A checked condition.
 
-    text:       as the user wrote it.
-    columns:    those it names; the i-th is called `value_name(i)` and, as JSON, `json_name(i)`.
-    paths:      the ways into the values of columns that it names, each with its column's number.
-    readings:   those of them, a column's own values included, that it reads as another type.
-    truths:     a query of what it takes for true or false and may be something else; "" for none.
-    places:     where each of these stands.
-    sql:        a query of the positions where it holds, from `TABLE`.
-    uses_clock: it says something else at another time.
-    shadowed:   the plain columns it names that are also the name of a metadata column.
+    text:       the condition as the user wrote it.
+    columns:    the columns it names; the i-th is called `value_name(i)`, and `json_name(i)` as
+                JSON.
+    paths:      the paths into the values of columns that it names, each with its column's number.
+    readings:   the paths, including a column's own values, that it reads as another type.
+    truths:     a query of the expressions used as booleans that may be something else; "" if none.
+    places:     the position of each of these.
+    sql:        a query, from `TABLE`, of the positions where it holds.
+    uses_clock: whether its result depends on the time.
+    shadowed:   the plain columns it names that share their name with a metadata column.
     """
 
     text: str
@@ -76,7 +77,7 @@ class Condition:
     shadowed: tuple[str, ...]
 
     def error(self, why: str) -> InputError:
-        """Return the error that says why it cannot be evaluated, with its columns and types."""
+        """Return the error that says why it cannot be evaluated, and lists its columns' types."""
         own = {f: c.name for i, c in enumerate(self.columns) for f in (value_name(i), json_name(i))}
         why = re.sub(r'"?\b(retr_\d+\w*)\b"?', lambda m: own.get(m[1], m[0]), why)
         types = ", ".join(f"{c.name} is {c.type}" for c in self.columns)
@@ -84,12 +85,12 @@ class Condition:
 
 
 def value_name(number: int) -> str:
-    """Return what the values of a column are called in the query."""
+    """Return the name of a column's values in the query."""
     return f"retr_{number}"
 
 
 def json_name(number: int) -> str:
-    """Return what a column is called in the query where its JSON is meant."""
+    """Return the name of a column's JSON in the query."""
     return f"retr_{number}_json"
 
 
@@ -98,20 +99,20 @@ def parse_condition(
 ) -> Condition:
     """Check a condition and return the query for it.
 
-    fields: the metadata columns that there are.
-    ask:    calls a function of DuckDB with one text and returns the text it gives.
+    fields: the existing metadata columns.
+    ask:    calls a DuckDB function with one text and returns the resulting text.
 
     Raises:
-        InputError: it is not one condition, or holds what a condition may not hold, or a column
-            that there is not; the message says where.
+        InputError: it is not a single condition, or contains something that is not allowed or a
+            column that does not exist; the message says where.
     """
     if not isinstance(text, str):
-        raise InputError(f'the condition is {text!r:.80}: give a text, such as "year >= 2020"')
+        raise InputError(f'the condition is {text!r:.80}; give a text, such as "year >= 2020"')
     if not text.strip():
-        raise InputError('the condition is empty: give one such as "year >= 2020"')
+        raise InputError('the condition is empty; give one, such as "year >= 2020"')
     if len(text) > MAX_LENGTH or "\0" in text or not _is_utf8(text):
         raise condition_error(
-            text, f"give at most {MAX_LENGTH:,} characters, without NUL and lone surrogates"
+            text, f"give at most {MAX_LENGTH:,} characters, without NUL or lone surrogates"
         )
     if _is_deep(text):
         raise condition_error(text, f"it is nested too deeply, more than {DEEPEST} brackets")
@@ -122,7 +123,7 @@ def parse_condition(
 
 
 class _Checker:
-    """Walks over one syntax tree, and changes it as it goes."""
+    """Walks over one syntax tree, and changes it on the way."""
 
     def __init__(
         self, text: str, fields: Sequence[pa.Field], ask: Callable[[str, str], str]
@@ -169,7 +170,7 @@ class _Checker:
             return tree
         why = tree["error_message"]
         if tree.get("error_type") == "not implemented":
-            why = "give one condition, without other statements"
+            why = "give a single condition, without other statements"
         elif "expression depth" in why:
             why = "it is nested too deeply"
         elif "position" in tree:
@@ -180,20 +181,20 @@ class _Checker:
             elif at >= 0:
                 why = f"{why}, at its end"
             else:
-                why = "there is nothing in it"
+                why = "it is empty"
         raise condition_error(self._text, why)
 
     def _single_select(self, tree: dict[str, Any]) -> dict[str, Any]:
-        """Return the one SELECT of a tree that has what our own has, and a condition."""
+        """Return a tree's only SELECT, which must match our own but for its condition."""
         own = self._parse(f"{_START}true")["statements"][0]["node"]
         node: dict[str, Any] = tree["statements"][0]["node"]
         rest = {**node, "where_clause": own["where_clause"]}
         if len(tree["statements"]) != 1 or rest != own or node["where_clause"] is None:
-            raise self._error("give one condition, with nothing behind it and no other query")
+            raise self._error("give a single condition, with nothing after it and no other query")
         return node
 
     def _fragment(self, expression: str) -> dict[str, Any]:
-        """Return the tree of an expression of our own."""
+        """Return the tree of one of our own expressions."""
         tree = self._parse(f"SELECT {expression}")
         node: dict[str, Any] = tree["statements"][0]["node"]["select_list"][0]
         return node
@@ -203,7 +204,7 @@ class _Checker:
     def _check(self, node: Any, scope: frozenset[str]) -> Any:
         """Return a part of the tree with the columns replaced.
 
-        scope: the parameters of the lambdas around it, which are no columns.
+        scope: the parameters of the lambdas around it, which are not columns.
         """
         if isinstance(node, list):
             return [self._check(part, scope) for part in node]
@@ -212,7 +213,7 @@ class _Checker:
         kind = node.get("class")
         if kind is not None and kind not in CLASSES:
             what = REFUSED.get(kind, f"this ({str(kind).lower()})")
-            raise self._error(f"{what} has no place in a condition{self._place(node)}")
+            raise self._error(f"{what} is not allowed in a condition{self._place(node)}")
         if kind == "COLUMN_REF":
             return self._column_ref(node, scope, as_json=False)
         if kind == "LAMBDA":
@@ -234,29 +235,29 @@ class _Checker:
     def _check_operator(self, node: Mapping[str, Any], scope: frozenset[str]) -> None:
         if node["type"] not in OPERATORS:
             name = str(node["type"]).lower()
-            raise self._error(f"{name} has no place in a condition{self._place(node)}")
+            raise self._error(f"{name} is not allowed in a condition{self._place(node)}")
         if node["type"] in ("ARRAY_EXTRACT", "ARRAY_SLICE"):
             child = node["children"][0]
             column = self._json_column(child)
             if column is not None:
                 name = column.name
                 raise self._error(
-                    f"{name} is JSON and takes no [...]: write {name}.name for a value inside, "
-                    f"or json_extract_string({name}, '$[0]')"
+                    f"{name} is JSON and does not support [...]: write {name}.name for a value "
+                    f"inside, or json_extract_string({name}, '$[0]')"
                 )
 
     def _lambda(self, node: dict[str, Any], scope: frozenset[str]) -> dict[str, Any]:
         if node.get("syntax_type") != "LAMBDA_KEYWORD":
             raise self._error(
-                "-> binds looser than = and is not taken: write column.name for a value inside "
-                "of JSON, and lambda x: … (which needs DuckDB 2) for a function over a list"
+                "-> is not allowed, because it binds looser than =: write column.name for a value "
+                "inside JSON, and lambda x: … (which needs DuckDB 2) for a function over a list"
             )
         inner = scope | set(_names(node["lhs"]))
         return {**node, "expr": self._check(node["expr"], inner)}
 
     def _function(self, node: dict[str, Any], scope: frozenset[str]) -> dict[str, Any]:
         name = node["function_name"].lower()
-        # The parser of DuckDB 1 says where some of its own functions are.
+        # The parser of DuckDB 1 adds the location of some of its own functions.
         where = (node.get("catalog") or "system", node.get("schema") or "main")
         if where != ("system", "main") or name not in FUNCTIONS:
             known = sorted(f for f in FUNCTIONS if f[0].isalpha())
@@ -313,7 +314,7 @@ class _Checker:
     # --- values of several types
 
     def _json_column(self, node: Any) -> Column | None:
-        """Return the column of several types that a node names, if it does so directly."""
+        """Return the JSON column that a node names directly; None for any other node."""
         if not isinstance(node, dict) or node.get("class") != "COLUMN_REF":
             return None
         resolved = self._known.resolve(node["column_names"])
@@ -323,7 +324,7 @@ class _Checker:
         return node["column_names"][0] not in scope and self._json_column(node) is not None
 
     def _read_json_as_compared(self, node: Mapping[str, Any], checked: dict[str, Any]) -> None:
-        """Read the values of a JSON column as numbers or truths where they meet such constants."""
+        """Read a JSON column as numbers or booleans if it is compared with such constants."""
         keys = [key for key in ("left", "right", "input", "lower", "upper") if key in node]
         sides = [node[key] for key in keys] or node["children"]
         kinds = {kind for side in sides if (kind := _constant_kind(side)) is not None}
@@ -338,12 +339,14 @@ class _Checker:
                 checked["children"][i] = self._read(side, checked["children"][i], *kinds)
 
     def _truth(self, node: dict[str, Any], scope: frozenset[str]) -> dict[str, Any]:
-        """Return what stands where a truth is wanted: DuckDB would make one of any number."""
+        """Check a node that is used as a boolean: DuckDB would convert any number to one."""
         checked: dict[str, Any] = self._check(node, scope)
         kind = node["class"]
         if kind == "CONSTANT":
             if _constant_kind(node) not in ("BOOLEAN", "NULL"):
-                raise self._error(f"a constant{NO_TRUTH}{self._place(node)}")
+                raise self._error(
+                    f"the constant is a number or a text{NO_TRUTH}{self._place(node)}"
+                )
         elif kind == "COLUMN_REF":
             return self._column_as_truth(node, checked, scope)
         elif not (scope or {kind, node["type"], node.get("function_name")} & TRUTHS):
@@ -363,7 +366,7 @@ class _Checker:
         raise self._error(f"{identifier(column.name)} is {column.type}{NO_TRUTH}")
 
     def _read(self, node: dict[str, Any], checked: dict[str, Any], kind: str) -> dict[str, Any]:
-        """Return a reference to JSON values, read as numbers or as truths."""
+        """Return a reference to JSON values, read as numbers or as booleans."""
         resolved = self._known.resolve(node["column_names"])
         assert resolved is not None
         reading = Reading(self._columns.index(resolved[0]), tuple(resolved[1]), kind)
@@ -381,12 +384,12 @@ class _Checker:
         return condition_error(self._text, why)
 
 
-NO_TRUTH = " and neither true nor false: compare it with something"
+NO_TRUTH = ", not true or false: compare it with something"
 _IN = ("COMPARE_IN", "COMPARE_NOT_IN")
 
 
 def _constant_kind(node: Mapping[str, Any]) -> str | None:
-    """Return what a constant is: DOUBLE for every number, BOOLEAN, VARCHAR, NULL; or None."""
+    """Return a constant's kind: DOUBLE (any number), BOOLEAN, VARCHAR, NULL; or None."""
     if node.get("class") != "CONSTANT":
         return None
     if "literal" in node:  # DuckDB 2
@@ -398,7 +401,7 @@ def _constant_kind(node: Mapping[str, Any]) -> str | None:
 
 
 def _names(node: Any) -> list[str]:
-    """Return the names of all columns in a part of the tree."""
+    """Return all column names in a part of the tree."""
     if isinstance(node, list):
         return [name for part in node for name in _names(part)]
     if not isinstance(node, dict):
@@ -409,7 +412,7 @@ def _names(node: Any) -> list[str]:
 
 
 def _replace_null(node: Any, value: dict[str, Any]) -> None:
-    """Put a value in the place of the constant NULL in a tree of our own."""
+    """Replace the constant NULL in one of our own trees by a value."""
     parts = node.items() if isinstance(node, dict) else enumerate(node)
     for key, part in list(parts):
         if isinstance(part, dict) and _constant_kind(part) == "NULL":
@@ -427,7 +430,7 @@ def _is_utf8(text: str) -> bool:
 
 
 def _is_deep(text: str) -> bool:
-    """Return whether brackets nest so deeply that the parser would take minutes or gigabytes."""
+    """Return whether brackets are nested so deeply that parsing could take minutes or gigabytes."""
     depth = deepest = 0
     for bracket in re.findall(r"[(\[{)\]}]", re.sub(r"'[^']*'|\"[^\"]*\"", "", text)):
         depth += 1 if bracket in "([{" else -1

@@ -1,4 +1,4 @@
-"""DuckDB over document shards: it is handed the columns that a condition names, and is locked.
+"""DuckDB over document shards: it receives only the columns of a condition, and is locked down.
 
 It runs in this process, over data that it is given batch by batch: no files, no network, no
 extensions, no other tables, no change of settings.
@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from ..segments.snapshot import DocumentSegment
+from ..segments.documents import DocumentSegment
 from ..store.metadata import cast_metadata, is_json
 from ..store.shards import Rows, as_arrow, as_numpy, check_offsets, damage
 from ..values.errors import InputError, missing_extra
@@ -25,13 +25,13 @@ T = TypeVar("T")
 MEMORY_LIMIT = "1GB"
 _BATCH = 1 << 20
 
-# --- what DuckDB is given
+# --- the data that DuckDB receives
 
 
 def _batches(
     segment: DocumentSegment, columns: Sequence[Column], schema: pa.Schema
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the positions and the columns of a condition, checked: DuckDB trusts what it gets."""
+    """Yield the positions and columns of a condition, checked, because DuckDB trusts its input."""
     shard = segment.shard
     for start, batch in zip(shard.starts.tolist(), shard.batches, strict=True):
         arrays = [as_arrow(np.arange(start, start + batch.num_rows))]
@@ -63,7 +63,7 @@ def _values(batch: pa.RecordBatch, column: Column, kind: Any, sources: Sequence[
 
 
 def _type_in(segment: DocumentSegment, column: Column) -> Any:
-    """Return the Arrow type in which DuckDB is given a column of a segment."""
+    """Return the Arrow type in which DuckDB receives a segment's column."""
     if column.field is None:
         if column.name == "source":
             return pa.dictionary(pa.int32(), pa.large_string())
@@ -79,9 +79,9 @@ def _own_field(segment: DocumentSegment, column: Column) -> pa.Field | None:
 
 
 def _is_rewritten(own: pa.Field, column: Column) -> bool:
-    """Return whether values become those of all shards in Python, as in a merge.
+    """Return whether values are converted to the type of all shards in Python, as in a merge.
 
-    Numbers, texts and truths become JSON in DuckDB, which is faster.
+    Numbers, texts and booleans are converted to JSON in DuckDB, which is faster.
     """
     if pa.types.is_null(own.type):
         return True
@@ -94,7 +94,7 @@ _EASY = (pa.int64(), pa.float64(), pa.bool_(), pa.large_string())
 
 
 def _select(segment: DocumentSegment, columns: Sequence[Column]) -> str:
-    """Return the expressions that make a segment's columns those of all segments."""
+    """Return the expressions that convert a segment's columns to those of all segments."""
     parts = [POSITION]
     for i, column in enumerate(columns):
         name = value_name(i)
@@ -115,7 +115,7 @@ def _select(segment: DocumentSegment, columns: Sequence[Column]) -> str:
 # --- DuckDB
 
 
-# In this order: what comes last forbids what comes before.
+# The order matters: the last setting forbids changing the others.
 _SETTINGS = (
     f"memory_limit = '{MEMORY_LIMIT}'",
     "temp_directory = ''",
@@ -130,7 +130,7 @@ _SETTINGS = (
 
 
 class Engine:
-    """DuckDB, locked, in the memory of this process; safe for threads, each on its own cursor."""
+    """DuckDB, locked down, in this process's memory; thread-safe, with a cursor per thread."""
 
     def __init__(self) -> None:
         try:
@@ -144,7 +144,7 @@ class Engine:
         self.process = os.getpid()
 
     def ask(self, function: str, text: str) -> str:
-        """Return what a function of DuckDB gives for a text."""
+        """Return the result of a DuckDB function of one text."""
         with self._connection.cursor() as cursor:
             ((answer,),) = cursor.execute(f"SELECT {function}(?)", [text]).fetchall()
         return str(answer)
@@ -155,7 +155,7 @@ class Engine:
             yield as_numpy(batch.column(0), "int64")
 
     def types(self, segment: DocumentSegment, condition: Condition) -> list[str]:
-        """Return the types of what the query of a condition gives; no row is read.
+        """Return the types of the results of a condition's query, without reading a row.
 
         Raises:
             InputError: it cannot be evaluated.
@@ -163,7 +163,7 @@ class Engine:
         return next(self._over(segment, condition, lambda found: [list(map(str, found.types))]))
 
     def run(self, segment: DocumentSegment, condition: Condition) -> Iterator[pa.RecordBatch]:
-        """Yield what the query of a condition gives over a segment.
+        """Yield the results of a condition's query over a segment.
 
         Raises:
             InputError: it cannot be evaluated there.
@@ -183,7 +183,7 @@ class Engine:
         failed: list[BaseException] = []
 
         def batches() -> Iterator[pa.RecordBatch]:
-            # DuckDB would make a text of what goes wrong here.
+            # DuckDB would turn an exception here into a text.
             try:
                 yield from _batches(segment, columns, schema)
             except (Exception, KeyboardInterrupt) as error:
@@ -206,19 +206,19 @@ class Engine:
             _forget(self)
             raise error
         if isinstance(error, self._duckdb.OutOfMemoryException):
-            return condition.error(f"needs more than {MEMORY_LIMIT} of memory")
+            return condition.error(f"it needs more than {MEMORY_LIMIT} of memory")
         what = str(error).split("\n\nLINE ")[0].split("\nLINE ")[0]
         what = what.split(" Error: ", 1)[-1].split("\n\tCandidate")[0]
         if isinstance(error, self._duckdb.BinderException) and "VARCHAR" in what:
             what += (
-                " (a text stands in single quotes; TRY_CAST(column AS DOUBLE), or AS DATE, reads a "
+                " (put a text in single quotes; TRY_CAST(column AS DOUBLE), or AS DATE, reads a "
                 "column as another type)"
             )
         return condition.error(what)
 
 
 def _reader(relation: Any) -> Any:
-    """Return the record batches of a result; DuckDB 1 has another name for it."""
+    """Return the record batches of a result; DuckDB 1 names the method differently."""
     read = getattr(relation, "to_arrow_reader", None) or relation.fetch_arrow_reader
     return read(_BATCH)
 
@@ -228,7 +228,7 @@ _shared: Engine | None = None
 
 
 def shared_engine() -> Engine:
-    """Return the engine of this process, started when it is first asked for."""
+    """Return the engine of this process, started on first use."""
     global _shared
     with _lock:
         if _shared is None or _shared.process != os.getpid():
@@ -237,7 +237,7 @@ def shared_engine() -> Engine:
 
 
 def _forget(engine: Engine) -> None:
-    """Start a new engine next time: after an internal error DuckDB answers no more."""
+    """Start a new engine next time, because DuckDB stops answering after an internal error."""
     global _shared
     with _lock:
         if _shared is engine:

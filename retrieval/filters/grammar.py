@@ -1,4 +1,4 @@
-"""What a condition may hold: the nodes, operators and functions of DuckDB that are let through."""
+"""What a condition may contain: the DuckDB nodes, operators and functions that are allowed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OPERATORS = _words(
     "OPERATOR_NOT OPERATOR_IS_NULL OPERATOR_IS_NOT_NULL COMPARE_IN COMPARE_NOT_IN "
     "OPERATOR_COALESCE OPERATOR_TRY ARRAY_EXTRACT ARRAY_SLICE ARRAY_CONSTRUCTOR STRUCT_EXTRACT"
 )
-# Nodes and functions that give true, false or null, whatever they are given.
+# Nodes and functions that always return true, false or null.
 TRUTHS = _words(
     "COMPARISON BETWEEN CONJUNCTION COMPARE_IN COMPARE_NOT_IN OPERATOR_NOT OPERATOR_IS_NULL "
     "OPERATOR_IS_NOT_NULL ~~ !~~ ~~* !~~* ~~~ ^@ like_escape ilike_escape not_like_escape "
@@ -45,8 +45,8 @@ LIST_FUNCTIONS = _words(
     "list_has list_has_all list_has_any list_indexof list_intersect list_last list_max list_min "
     "list_position list_slice list_sort list_sum list_transform list_unique"
 )
-# Each gives the same for the same arguments, reads nothing else, and makes nothing large of
-# something small: no settings, no sequences, no files, no `repeat`.
+# Each depends only on its arguments, reads nothing else, and makes nothing large from something
+# small: no settings, no sequences, no files, no `repeat`.
 FUNCTIONS = (
     CLOCK
     | JSON_FUNCTIONS

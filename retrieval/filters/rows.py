@@ -1,11 +1,11 @@
 """Filters: which rows of a snapshot meet a condition.
 
 DuckDB evaluates the condition on the mapped document shards, one after the other and batch by
-batch, and sees only the columns that it names. What it found is kept: for a segment as long as
-the segment lives, and for a snapshot, so that a repeated filter costs nothing and a new
-generation costs only its new segments.
+batch, and sees only the columns that the condition names. The results are cached per segment and
+per snapshot while those are alive, so that a repeated filter costs nothing and a new generation
+costs only its new segments.
 
-What DuckDB is handed, and how it is locked, is in `filter_engine.py`.
+`engine.py` says what data DuckDB receives and how it is locked down.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ..segments.snapshot import DocumentSegment, Snapshot
+from ..segments.documents import DocumentSegment
+from ..segments.snapshot import Snapshot
 from ..store.metadata import NO_FIELD, unify_fields
 from ..store.shards import Rows
 from .columns import condition_error, no_such_name, pointer, unread_error
@@ -34,15 +35,15 @@ KEPT_BYTES = 64 << 20
 
 
 def rows_where(snapshot: Snapshot, condition: str) -> Rows:
-    """Return the rows for which a condition holds and that are not deleted.
+    """Return the rows that meet a condition and are not deleted.
 
     condition: SQL over the metadata columns and `id`, `text`, `uri`, `source`, `place`.
 
     Returns i64[n], ascending, read-only.
 
     Raises:
-        InputError: it is no condition, names a column that there is not, or compares what
-            cannot be compared.
+        InputError: it is not a condition, names a column that does not exist, or compares values
+            that cannot be compared.
         DamagedError: a document shard is damaged.
         MissingExtraError: DuckDB is not installed.
     """
@@ -54,7 +55,7 @@ def rows_where(snapshot: Snapshot, condition: str) -> Rows:
     checked = parse_condition(condition, fields, engine.ask)
     for name in checked.shadowed:
         log.warning(
-            "the condition %r means the document's own %s; write metadata.%s for the metadata",
+            "the condition %r uses the document's own %s; write metadata.%s for the metadata",
             condition,
             name,
             name,
@@ -89,10 +90,10 @@ def _rows_of(
 
 
 def _check_paths(snapshot: Snapshot, condition: Condition, engine: Engine) -> None:
-    """Refuse a way into nested values that no document has, as a column that is not there is.
+    """Refuse a path into nested values that no document has, like a column that does not exist.
 
     Raises:
-        InputError: there is such; the message names what there is.
+        InputError: there is such a path; the message lists the existing names.
     """
     for number, path in condition.paths:
         column = condition.columns[number]
@@ -105,10 +106,10 @@ def _check_paths(snapshot: Snapshot, condition: Condition, engine: Engine) -> No
 
 
 def _check_readings(snapshot: Snapshot, condition: Condition, engine: Engine) -> None:
-    """Refuse to read as numbers, or as truths, JSON values of which none is one.
+    """Refuse to read JSON values as numbers, or as booleans, if none of them is one.
 
     Raises:
-        InputError: there are such; the message says what the values are.
+        InputError: there are such values; the message says what they are.
     """
     for number, path, kind in condition.readings:
         one = replace(condition, columns=(condition.columns[number],), paths=(), readings=())
@@ -124,10 +125,10 @@ def _check_readings(snapshot: Snapshot, condition: Condition, engine: Engine) ->
 
 
 def _check_truths(snapshot: Snapshot, condition: Condition, engine: Engine) -> None:
-    """Refuse what has another type where a truth is wanted.
+    """Refuse expressions of another type that are used as booleans.
 
     Raises:
-        InputError: there is such; the message says where.
+        InputError: there is one; the message says where.
     """
     if not condition.places or not snapshot.documents:
         return
@@ -135,7 +136,7 @@ def _check_truths(snapshot: Snapshot, condition: Condition, engine: Engine) -> N
     for kind, place in zip(types, condition.places, strict=True):
         if kind not in ("BOOLEAN", '"NULL"', "NULL"):
             raise condition_error(
-                condition.text, f"what stands{place.lstrip(',')} is {kind}{NO_TRUTH}"
+                condition.text, f"the expression{place.lstrip(',')} is {kind}{NO_TRUTH}"
             )
 
 
@@ -148,12 +149,12 @@ def _json_text(path: tuple[str, ...]) -> str:
 
 
 def _leads(snapshot: Snapshot, one: Condition, path: tuple[str, ...], engine: Engine) -> bool:
-    """Return whether a document has a value there, be it null."""
+    """Return whether any document has a value at the path, even null."""
     return _any(snapshot, one, f"TRY(json_exists({json_name(0)}, {pointer(path)}))", engine)
 
 
 def _any(snapshot: Snapshot, one: Condition, holds: str, engine: Engine) -> bool:
-    """Return whether something holds for a document; what is kept is about its one column."""
+    """Return whether `holds` is true for any document; caches the answer by the one column."""
     asked = replace(one, sql=f"SELECT {POSITION} FROM {TABLE} WHERE {holds} LIMIT 1")
     for segment in snapshot.documents:
         key = f"{one.columns[0].name}\n{asked.sql}"
@@ -169,7 +170,7 @@ def _any(snapshot: Snapshot, one: Condition, holds: str, engine: Engine) -> bool
 def _names_in(
     snapshot: Snapshot, one: Condition, path: tuple[str, ...], engine: Engine
 ) -> set[str]:
-    """Return the names in the objects there, a thousand of each segment at most."""
+    """Return the names in the objects at the path, at most a thousand per segment."""
     names = f"SELECT unnest(TRY(json_keys({json_name(0)}, {pointer(path)}))) AS name FROM {TABLE}"
     asked = replace(one, sql=f"SELECT DISTINCT name FROM ({names}) LIMIT 1000")
     return _texts(snapshot, asked, engine)
@@ -186,9 +187,9 @@ def _texts(snapshot: Snapshot, asked: Condition, engine: Engine) -> set[str]:
 
 
 class _Kept:
-    """Remembers arrays by a text, for as long as what they are about lives; safe for threads.
+    """A thread-safe cache of arrays by a text, for as long as their owner lives.
 
-    The least recently used go first, where those of one owner hold more than `KEPT_BYTES`.
+    If the arrays of one owner take more than `KEPT_BYTES`, the least recently used are dropped.
     """
 
     def __init__(self) -> None:
@@ -219,7 +220,7 @@ _FIELDS: weakref.WeakKeyDictionary[Snapshot, list[pa.Field]] = weakref.WeakKeyDi
 
 
 def _fields(snapshot: Snapshot) -> list[pa.Field]:
-    """Return the metadata fields, typed as they would be if all segments were one."""
+    """Return the metadata fields, typed as if all segments were one."""
     fields = _FIELDS.get(snapshot)
     if fields is None:
         fields = unify_fields(s.shard.metadata_type for s in snapshot.documents)

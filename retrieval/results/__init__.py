@@ -1,4 +1,4 @@
-"""What a search returns: hits with their results, and the page that shows them.
+"""Results: the hits of a query, and the HTML page that shows them.
 
 May import text and values.
 """

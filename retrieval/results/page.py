@@ -1,7 +1,7 @@
-"""Results as a page: one HTML file with everything in it, queries, images, scores, captions.
+"""Results as one self-contained HTML page: queries, images, scores, captions.
 
-Nothing is loaded from anywhere: images are embedded small, there is no script, and the page's own
-policy forbids whatever a text could smuggle in. All text is escaped.
+The page loads nothing: images are embedded as thumbnails, there is no script, and the page's
+content security policy blocks anything that a text might smuggle in. All text is escaped.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from ..values.types import Hit, Query
 
 SIDE = 480
-"""Pixels of the longer side of an embedded image."""
+"""The longer side of an embedded image, in pixels."""
 QUERY_SIDE = 320
 EMBEDDED = 1000
-"""Images after so many are named and not embedded, or the page would not open."""
+"""Maximum images embedded in a page; later ones are listed by name, so that the page opens."""
 TEXT = 400
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 class Answer(Protocol):
-    """The hits of one query, best first: what `Results` are."""
+    """The hits of one query, best first; `Results` is one."""
 
     query: Query
     generation: int
@@ -43,7 +43,7 @@ class Answer(Protocol):
 
 
 def page(answers: Sequence[Answer]) -> str:
-    """Return the HTML page of the answers to one query or several."""
+    """Return the HTML page that shows the answers to one or several queries."""
     sections = _Sections()
     body = "\n".join(part for each in answers for part in sections.of(each))
     first = answers[0] if answers else None
@@ -60,7 +60,7 @@ def page(answers: Sequence[Answer]) -> str:
 
 
 class _Sections:
-    """Writes the section of each query; `embedded` counts the images so far."""
+    """Writes one section per query; `embedded` counts the images so far."""
 
     def __init__(self) -> None:
         self.embedded = 0
@@ -116,7 +116,7 @@ class _Sections:
 
     def _figure(self, hit: Hit) -> str:
         if self.embedded >= EMBEDDED:
-            return '<div class="frame missing">not embedded: the page has many images</div>'
+            return '<div class="frame missing">not embedded: the page has too many images</div>'
         self.embedded += 1
         try:
             src = data_uri(hit.image, SIDE)
@@ -154,7 +154,7 @@ def _asked(query: Query) -> str:
 
 
 def _text(value: str) -> str:
-    """Return a text as HTML; what commands a terminal or turns text around is made visible."""
+    """Return a text as HTML, with control and direction characters made visible or removed."""
     return escape(plain(value), quote=True)
 
 
@@ -166,7 +166,7 @@ def _value(value: Any) -> str:
 
 
 def _marked(text: str, query: str, words: Words) -> str:
-    """Return the part of a text to show as HTML, the words of the query marked."""
+    """Return the part of a text to show as HTML, with the query's words marked."""
     found = snippet(text, query, TEXT)
     out, behind = [], 0
     for start, end in found.matches:

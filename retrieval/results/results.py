@@ -11,7 +11,7 @@ from ..values.types import Hit, Query
 class Results(Sequence[Hit]):
     """The hits of one query, best first.
 
-    query:      what was asked, as it was given.
+    query:      the query as it was given.
     generation: the generation of the collection that answered.
     """
 
@@ -58,8 +58,9 @@ class Results(Sequence[Hit]):
         return [hit.to_dict() for hit in self._hits]
 
     def to_arrow(self) -> Any:
-        """Return a `pyarrow.Table`: rank, id, score, text, uri, place, image, metadata (JSON),
-        row.
+        """Return the hits as a `pyarrow.Table`.
+
+        Its columns are rank, id, score, text, uri, place, image, metadata (JSON) and row.
         """
         import json
 
@@ -82,8 +83,9 @@ class Results(Sequence[Hit]):
         )
 
     def html(self) -> str:
-        """Return a page that shows the query and the hits, images and texts, on its own: write it
-        to a file and open that in a browser.
+        """Return a self-contained HTML page that shows the query and its hits.
+
+        Write it to a file and open that in a browser.
         """
         from ..results.page import page
 

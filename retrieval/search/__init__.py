@@ -1,4 +1,5 @@
-"""A search from the query to the hits; `path.py` is the one path.
+"""Search, from the query to the hits; `path.py` is the path that every search takes.
 
-May import segments, bridges, results, evaluation, encoders, text, store and values.
+May import segments, bridges, sources, results, evaluation, encoders, text, store, values and
+indexes.
 """

@@ -1,9 +1,8 @@
-"""Composed queries: texts, images, and what is not wanted, added up to one vector.
+"""Composed queries: texts and images added up to one vector, unwanted ones subtracted.
 
 The arithmetic is ALIGN's (Jia et al., "Scaling Up Visual and Vision-Language Representation
-Learning With Noisy Text Supervision", 2021, section 6.1): the parts' vectors are given unit length,
-multiplied by their weights, added, and the sum is given unit length; what is not wanted is
-subtracted.
+Learning With Noisy Text Supervision", 2021, section 6.1): each part's vector is normalised to unit
+length and multiplied by its weight, below 0 for an unwanted part; the sum is normalised again.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Part:
-    """One thing asked for: which query asks, what, and how much; less than 0 where unwanted."""
+    """One part of a query: the query's number, the text or image, and its weight."""
 
     query: int
     item: Any
@@ -36,12 +35,13 @@ class _Part:
 def compose(
     queries: Sequence[Query], space: Space, encoder: Callable[[], Encoder]
 ) -> NDArray[np.float32]:
-    """Return f32[len(queries), dim], a vector for each query made of its parts.
+    """Return f32[len(queries), dim], each query's parts added up to one vector.
 
-    Texts and images of all queries are encoded at once; a query of one text is its vector.
+    The texts of all queries are encoded in one call, and so are the images. A query of one text
+    gets that text's vector.
 
     Raises:
-        InputError: an image cannot be read, the encoder takes none, or the parts of a query
+        InputError: an image cannot be read, the encoder takes no images, or the parts of a query
             cancel each other out.
     """
     texts: list[_Part] = []
@@ -63,8 +63,8 @@ def compose(
         length = float(np.linalg.norm(out[number]))
         if length < 1e-6:
             raise InputError(
-                "search: the parts of the query cancel each other out; ask for something that "
-                "`without` leaves, or give it less weight"
+                "search: the parts of the query cancel each other out; change the query or "
+                "`without`, or give `without` less weight"
             )
         if space.normalised:
             out[number] /= length
@@ -79,7 +79,7 @@ def _add(out: NDArray[np.float64], parts: Sequence[_Part], vectors: NDArray[np.f
 def _images(encoder: Encoder) -> ImageEncoder:
     if not encoder.modalities:
         raise InputError(
-            "search: the collection holds your own vectors and has no encoder for images: search "
+            "search: the collection holds your own vectors and has no encoder for images; search "
             "with vector=…"
         )
     if not isinstance(encoder, ImageEncoder) or IMAGE not in encoder.modalities:

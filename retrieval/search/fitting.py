@@ -1,4 +1,4 @@
-"""Fitting the weight of vectors against words on queries that the user has judged."""
+"""Fits the weight of vectors against words on the user's judged queries."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from ..segments.snapshot import Snapshot
 from ..values.errors import InputError
 from ..values.fusion import POOL, Fusion
 from ..values.types import Query
-from .plan import QUERY_BLOCK, Mode, Sides
-from .rankers import best
-from .words import Candidates
+from .plan import QUERY_BLOCK, Mode, SearchPlan
+from .rankers import merged
+from .ranking import best
+from .words import Pool
 
 MEASURE = "nDCG@10"
 LEAST_QUERIES = 20
@@ -27,13 +28,13 @@ _DEPTH = 10
 
 @dataclass(frozen=True, slots=True)
 class FittedFusion:
-    """What a fit found.
+    """The result of a fit.
 
-    fusion:  the weight that is best over all queries, or the one there was.
-    queries: how many judged queries there were.
-    before:  mean nDCG@10 with the weight there was.
-    after:   mean nDCG@10 of weights chosen without the queries they are judged on (5 folds).
-    curve:   mean nDCG@10 over all queries by weight.
+    fusion:  the weight that is best over all queries, or the collection's present one.
+    queries: the number of judged queries.
+    before:  mean nDCG@10 with the present weight.
+    after:   mean nDCG@10 on held-out queries: weights chosen on the other folds (of 5).
+    curve:   mean nDCG@10 over all queries, by weight.
     """
 
     fusion: Fusion
@@ -44,7 +45,7 @@ class FittedFusion:
 
     @property
     def is_better(self) -> bool:
-        """Whether weights chosen on some queries did better on the others."""
+        """Whether weights chosen on some queries beat the present weight on the others."""
         return self.after > self.before
 
 
@@ -55,31 +56,31 @@ def fit_fusion(
     encoder: Callable[[], Encoder],
     seed: int = 0,
 ) -> FittedFusion:
-    """Choose the weight of the encoder's side on judged queries.
+    """Choose the weight of the encoder's ranking on judged queries.
 
-    queries: texts with their ids.
-    qrels:   grade by document id by query id.
+    queries: texts with ids.
+    qrels:   {query id: {document id: grade}}.
 
-    The weight there was is kept where the chosen ones are no better on queries they have not seen.
+    Keeps the present weight unless chosen weights do better on held-out queries.
 
     Raises:
-        InputError: fewer than 20 of the queries are judged, or the collection has one side only.
+        InputError: fewer than 20 queries are judged, or the collection has only one ranker.
         MissingExtraError: ir_measures is not installed.
     """
     judged = [query for query in queries if query.id in qrels and query.text]
     if len(judged) < LEAST_QUERIES:
         raise InputError(
             f"tune: {len(judged)} of {len(queries)} queries are judged; "
-            f"give at least {LEAST_QUERIES}, or the weight would be chance"
+            f"give at least {LEAST_QUERIES}, or chance would decide the weight"
         )
     known = snapshot.fusion
     runs: dict[float, Run] = {weight: {} for weight in (*_WEIGHTS, known.weight)}
     for start in range(0, len(judged), QUERY_BLOCK):
         block = judged[start : start + QUERY_BLOCK]
-        sides = Sides(snapshot, block, Mode.HYBRID, encoder, None)
-        for query, found in zip(
-            block, sides.fused.candidates(range(len(block)), POOL), strict=True
-        ):
+        plan = SearchPlan(snapshot, block, Mode.HYBRID, encoder, None)
+        numbers = range(len(block))
+        rankings = [merged(ranker, numbers, POOL) for ranker in plan.fused.rankers]
+        for query, found in zip(block, plan.fused.pools(numbers, rankings), strict=True):
             ids = dict(zip(found.rows.tolist(), snapshot.ids(found.rows), strict=True))
             for weight, run in runs.items():
                 run[str(query.id)] = _documents(found, replace(known, weight=weight), ids)
@@ -103,8 +104,8 @@ def _values(of: Mapping[str, float], names: Sequence[str]) -> NDArray[np.float64
     return np.array([of[name] for name in names])
 
 
-def _documents(found: Candidates, fusion: Fusion, ids: Mapping[int, str]) -> dict[str, float]:
-    """Return the score of each document's best row, of the best documents."""
+def _documents(found: Pool, fusion: Fusion, ids: Mapping[int, str]) -> dict[str, float]:
+    """Return the best documents, each with the score of its best row."""
     out: dict[str, float] = {}
     ranking = best(found.rows, found.fused(fusion), len(found.rows))
     for row, score in zip(ranking.rows.tolist(), ranking.scores.tolist(), strict=True):
@@ -115,11 +116,11 @@ def _documents(found: Candidates, fusion: Fusion, ids: Mapping[int, str]) -> dic
 
 
 def _held_out(values: Mapping[float, NDArray[np.float64]], queries: int, seed: int) -> float:
-    """Return the mean over queries of what weights chosen on the other folds have on them."""
+    """Return the mean over queries, each at the weight chosen on the other folds."""
     folds = np.random.default_rng(seed).permutation(queries) % FOLDS
     total = 0.0
     for fold in range(FOLDS):
-        there = folds == fold
-        chosen = max(_WEIGHTS, key=lambda weight: values[weight][~there].mean())
-        total += float(values[chosen][there].sum())
+        held_out = folds == fold
+        chosen = max(_WEIGHTS, key=lambda weight: values[weight][~held_out].mean())
+        total += float(values[chosen][held_out].sum())
     return total / queries

@@ -1,4 +1,8 @@
-"""The one search path: rank by each side, fuse, keep one hit a document, fetch the documents."""
+"""The one search path: encode → rank each segment → merge → fuse → fetch.
+
+A `SearchPlan` says which rankers answer a query. This module takes a query to its hits in that
+order, for every kind of collection.
+"""
 
 from __future__ import annotations
 
@@ -13,74 +17,74 @@ from ..store.documents import StoredRow
 from ..store.shards import merged_rows
 from ..values.errors import InputError
 from ..values.types import Hit
-from .plan import Sides
-from .rankers import Ranking, Side
+from .plan import SearchPlan
+from .rankers import rank_each_segment
+from .ranking import Ranking
 from .rerank import Reranking
 
 MAX_K = 100_000
 
 
 def search(
-    sides: Sides,
+    plan: SearchPlan,
     k: int,
     *,
     passages: bool = False,
     explain: bool = False,
     rerank: Reranking | None = None,
 ) -> list[Results]:
-    """Return the best hits of each query.
+    """Return the best hits of each query of a plan.
 
-    sides:    what ranks the rows for a block of queries.
-    k:        how many hits each; fewer where there are not so many.
-    passages: let a document stand in the results several times, once a passage.
-    explain:  say of each hit why it was found.
-    rerank:   order the first hits anew.
+    k:        at most this many hits per query.
+    passages: return every matching passage of a document, not only its best.
+    explain:  fill in `Hit.why` with the reasons for each hit.
+    rerank:   how to reorder the first hits with a slower model.
     """
-    snapshot, side = sides.snapshot, sides.side
+    snapshot = plan.snapshot
     depth = k if rerank is None else max(k, rerank.depth)
-    numbers = range(len(sides.queries))
+    plan.encode()
     if passages or not snapshot.has_passages:
-        ranked = side.hits(numbers, depth)
+        ranked = _rank(plan, range(len(plan.queries)), depth)
     else:
-        ranked = _one_per_document(snapshot, side, numbers, depth)
-    first = _fetch(snapshot, ranked)
-    found = first if rerank is None else rerank.order(sides.queries, first, k)
+        ranked = _rank_documents(plan, depth)
+    found = first = _fetch(snapshot, ranked)
+    if rerank is not None:
+        found = rerank.order(plan.queries, first, k)
     if explain:
-        found = [_explained(sides, number, hits) for number, hits in enumerate(found)]
-        if rerank is not None:
-            found = [_with_first(*both) for both in zip(found, first, strict=True)]
+        found = _explained(plan, found, None if rerank is None else first)
     return [
         Results(query, hits, snapshot.manifest.generation)
-        for query, hits in zip(sides.queries, found, strict=True)
+        for query, hits in zip(plan.queries, found, strict=True)
     ]
 
 
-def _explained(sides: Sides, query: int, hits: Sequence[Hit]) -> list[Hit]:
-    reasons = sides.explain(query, [hit.row for hit in hits])
-    return [replace(hit, why=why) for hit, why in zip(hits, reasons, strict=True)]
-
-
-def _with_first(hits: Sequence[Hit], first: Sequence[Hit]) -> list[Hit]:
-    """Tell each hit what it scored before it was reranked."""
-    scores = {hit.row: hit.score for hit in first}
-    return [
-        replace(hit, why=replace(hit.why, first=scores[hit.row])) if hit.why is not None else hit
-        for hit in hits
-    ]
-
-
-def _one_per_document(
-    snapshot: Snapshot, side: Side, queries: Sequence[int], k: int
-) -> list[Ranking]:
-    """Return the best passage of each of the best k documents, looking deeper where needed."""
+def _rank(plan: SearchPlan, queries: Sequence[int], k: int) -> list[Ranking]:
+    """Return the best k rows of each of these queries, given by number."""
     ranked: dict[int, Ranking] = {}
-    open_ = list(queries)
+    for answer, own in plan.answers(queries):
+        depth = answer.depth(k)
+        found = [rank_each_segment(ranker, own, depth) for ranker in answer.rankers]
+        merged = [
+            ranker.merge(each, own, depth)
+            for ranker, each in zip(answer.rankers, found, strict=True)
+        ]
+        ranked.update(zip(own, answer.fuse(own, merged, k), strict=True))
+    return [ranked[query] for query in queries]
+
+
+def _rank_documents(plan: SearchPlan, k: int) -> list[Ranking]:
+    """Return the best passage of each of the best k documents.
+
+    Searches deeper for a query whose passages come from fewer than k documents.
+    """
+    snapshot, total = plan.snapshot, len(plan.snapshot)
+    ranked: dict[int, Ranking] = {}
+    open_ = list(range(len(plan.queries)))
     depth = 4 * k
-    total = len(snapshot)
     while open_:
         depth = min(depth, total)
         unfinished = []
-        found = side.hits(open_, depth)
+        found = _rank(plan, open_, depth)
         ids = iter(snapshot.ids(np.concatenate([ranking.rows for ranking in found])))
         for query, ranking in zip(open_, found, strict=True):
             seen: set[str] = set()
@@ -95,7 +99,7 @@ def _one_per_document(
                 unfinished.append(query)
         open_ = unfinished
         depth *= 4
-    return [ranked[query] for query in queries]
+    return [ranked[query] for query in range(len(plan.queries))]
 
 
 def _fetch(snapshot: Snapshot, ranked: Sequence[Ranking]) -> list[list[Hit]]:
@@ -121,6 +125,24 @@ def _hit(stored: StoredRow, row: int, score: float) -> Hit:
         row=row,
         image=stored.image,
     )
+
+
+def _explained(
+    plan: SearchPlan, found: Sequence[Sequence[Hit]], first: Sequence[Sequence[Hit]] | None
+) -> list[list[Hit]]:
+    """Return the hits with the reasons for each; `first` are those before a reranking."""
+    from .explain import explain
+
+    out = []
+    for number, hits in enumerate(found):
+        reasons = explain(plan, number, [hit.row for hit in hits])
+        if first is not None:
+            scores = {hit.row: hit.score for hit in first[number]}
+            reasons = [
+                replace(why, first=scores[hit.row]) for hit, why in zip(hits, reasons, strict=True)
+            ]
+        out.append([replace(hit, why=why) for hit, why in zip(hits, reasons, strict=True)])
+    return out
 
 
 def check_k(k: object, name: str = "k") -> int:

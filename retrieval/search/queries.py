@@ -1,4 +1,4 @@
-"""What a caller may ask: texts and vectors in several shapes, made into queries and vectors."""
+"""Turns what a caller asks, texts and vectors in several shapes, into queries and vectors."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def as_queries(asked: object, vector: ArrayLike | None) -> tuple[list[Query], bo
 def encode(
     queries: Sequence[Query], space: Space, encoder: Callable[[], Encoder]
 ) -> NDArray[np.float32]:
-    """Return f32[len(queries), dim] in the space; the encoder is loaded where one has no vector.
+    """Return the queries' vectors in the space, f32[len(queries), dim].
 
-    A query's own vector stands for its text.
+    A query that comes with a vector keeps it; the encoder is loaded only if one comes without.
 
     Raises:
-        InputError: a vector has another dimension, or holds NaN, or is zero under cosine; or an
-            image cannot be read.
+        InputError: a vector has the wrong dimension, holds NaN or infinity, or is zero under
+            cosine; or an image cannot be read.
     """
     out = np.empty((len(queries), space.dim), np.float32)
     asked = [i for i, query in enumerate(queries) if query.vector is None]
@@ -67,19 +67,19 @@ def encode(
 
 
 def encode_weights(queries: Sequence[Query], encoder: Callable[[], Encoder]) -> list[Weights]:
-    """Return the weights of the words that each query asks for, by a sparse encoder.
+    """Return the word weights that a sparse encoder gives each query.
 
     Raises:
-        InputError: a query comes with a vector, which a sparse collection has no use for.
+        InputError: a query is composed or comes with a vector, which a sparse collection cannot
+            use.
     """
     if any(query.is_composed for query in queries):
         raise InputError(
-            "search: the collection has weights of words and no vectors that could be added up; "
-            "search with one text"
+            "search: the collection has word weights and no vectors to add up; search with one text"
         )
     if any(query.vector is not None for query in queries):
         raise InputError(
-            "search: the collection has no vectors but weights of words; search with a text alone"
+            "search: the collection has word weights instead of vectors; search with a text only"
         )
     loaded = encoder()
     assert isinstance(loaded, SparseEncoder)  # `resolve` has seen to it
@@ -91,8 +91,8 @@ def _query(asked: object) -> Query:
     if not isinstance(query, Query):
         raise InputError(f"search: a query is a {type(asked).__name__}; give a text or a Query")
     if query.text is None and query.vector is None and not query.images:
-        hint = "; `without` alone leaves everything" if query.without else ""
-        raise InputError(f"search: a Query holds a text, an image or a vector{hint}")
+        hint = "; `without` alone asks for nothing" if query.without else ""
+        raise InputError(f"search: a Query needs a text, an image or a vector{hint}")
     texts = [*query.texts, *(part for part in query.without if isinstance(part, str))]
     wrong = next((text for text in query.texts if not isinstance(text, str)), None)
     if wrong is not None:
@@ -101,8 +101,8 @@ def _query(asked: object) -> Query:
         raise InputError("search: the query is empty; give some words")
     if query.vector is not None and query.is_composed:
         raise InputError(
-            "search: a vector stands for all that is asked for; leave it out, or leave out the "
-            "images, `without` and all texts but one"
+            "search: a vector replaces the whole query; leave it out, or leave out the images, "
+            "`without` and all texts but one"
         )
     return query
 
@@ -119,7 +119,7 @@ def _own_vector(vector: ArrayLike, space: Space) -> NDArray[np.float32]:
         return array
     length = float(np.linalg.norm(array.astype(np.float64)))
     if length == 0:
-        raise InputError("search: the vector is zero, which has no cosine")
+        raise InputError("search: the vector is zero, so it has no cosine; give another")
     return (array / length).astype(np.float32)
 
 
@@ -127,4 +127,4 @@ def _floats(vector: Any) -> NDArray[np.float32]:
     try:
         return np.asarray(vector, dtype=np.float32)
     except (TypeError, ValueError) as error:
-        raise InputError(f"search: the vector is not one of numbers ({error})") from error
+        raise InputError(f"search: the vector does not hold numbers ({error})") from error

@@ -1,64 +1,31 @@
-"""The sides of a search: what one role's segments say, merged across segments.
-
-A side answers with rows of the collection and a score for each, best first; it can also score any
-rows it is given. So the fusion of two sides is a side as well, and the search path needs no cases.
-Here is that of the vectors; those of the words, and the fusion, are in word_sides.py.
-"""
+"""The ranker of vectors: each dense segment is searched through a view of the queries."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...indexes.base import Hits
 from ...indexes.topk import merge_hits
 from ..encoders.base import TEXT
 from ..segments.dense import DenseSegment, allow
 from ..segments.snapshot import Snapshot
 from ..store.shards import Rows
+from ..values.fusion import POOL, Scores
+from .ranking import NOTHING, Ranker, Ranking
 from .views import Views
 
-if TYPE_CHECKING:
-    from ..values.fusion import Scores
 
+class DenseRanker:
+    """Ranks rows by their vectors.
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Ranking:
-    """The hits of one query, best first.
-
-    rows:   i64[n].
-    scores: f64[n], descending; equal scores stand in ascending order of their rows.
-    """
-
-    rows: Rows
-    scores: Scores
-
-
-NOTHING = Ranking(np.empty(0, np.int64), np.empty(0, np.float64))
-
-
-class Side(Protocol):
-    """Ranks the rows of a snapshot for the queries of a block."""
-
-    def hits(self, queries: Sequence[int], k: int) -> list[Ranking]:
-        """Return the best k rows of each of some queries, named by their place in the block."""
-        ...
-
-    def scores(self, query: int, rows: Rows) -> Scores:
-        """Return the score of each row for one query, f64[len(rows)]."""
-        ...
-
-
-class DenseSide:
-    """The vectors of the rows.
-
-    views:   how the q queries look from each segment.
-    given:   bool[q]: which of the queries have a vector; the others find nothing.
-    allowed: the only rows allowed, ascending; None allows all that are not deleted.
-    recall:  what of the true best the indexes are to find; None is what they are set to.
+    views:   each segment's view of the q queries.
+    given:   bool[q], which queries have a vector; the others find nothing.
+    allowed: the rows to search, ascending; None searches all that are not deleted.
+    recall:  target recall of the indexes (0 to 1); None uses each index's own setting.
     """
 
     def __init__(
@@ -75,47 +42,58 @@ class DenseSide:
         self._given = given
         self._allowed = allowed
 
-    def hits(self, queries: Sequence[int], k: int) -> list[Ranking]:
-        """Search every dense segment and merge."""
+    @property
+    def segments(self) -> list[DenseSegment]:
+        """The dense segments of every space and modality."""
+        return self._snapshot.dense
+
+    def rank(
+        self, segment: DenseSegment, queries: Sequence[int], k: int, before: Sequence[Hits | None]
+    ) -> Hits | None:
+        """Search one segment for the queries that have a vector.
+
+        Returns None if no query has one, or if the segment has no row to search.
+        """
+        given = [query for query in queries if self._given[query]]
+        allowed = self._snapshot.findable[len(before)]
+        if self._allowed is not None:
+            only = allow(len(segment), only=segment.positions(self._allowed))
+            allowed = only if allowed is None else only & allowed
+        if not given or (allowed is not None and not allowed.any()):
+            return None
+        view = self._views.of(segment).of(given)
+        return view.calibrated(
+            segment.search(view.queries, k, allowed=allowed, recall=self._recall)
+        )
+
+    def merge(self, found: Sequence[Hits | None], queries: Sequence[int], k: int) -> list[Ranking]:
+        """Merge the hits of the segments; a query without a vector has no hits."""
         out = [NOTHING] * len(queries)
-        asked = [i for i, query in enumerate(queries) if self._given[query]]
-        if not asked:
+        there = [hits for hits in found if hits is not None]
+        if not there:
             return out
-        wanted = [queries[i] for i in asked]
-        found = []
-        snapshot = self._snapshot
-        for segment, findable in zip(snapshot.dense, snapshot.findable, strict=True):
-            allowed = findable
-            if self._allowed is not None:
-                allowed = allow(len(segment), only=segment.positions(self._allowed))
-                if findable is not None:
-                    allowed &= findable
-            if allowed is not None and not allowed.any():
-                continue
-            view = self._views.of(segment).of(wanted)
-            hits = segment.search(view.queries, k, allowed=allowed, recall=self._recall)
-            found.append(view.calibrated(hits))
-        if found:
-            # A row with an image and a text is found by either: it counts by the better one.
-            often = len(snapshot.modalities)
-            merged = merge_hits(found, k * often)
-            for number, i in enumerate(asked):
-                there = merged.positions[number] >= 0
-                scores = merged.scores[number][there].astype(np.float64)
-                ranking = Ranking(merged.positions[number][there], scores)
-                out[i] = ranking if often == 1 else _once(ranking, k)
+        # Either vector of a row with an image and a text can find it; the better score counts.
+        often = len(self._snapshot.modalities)
+        merged = merge_hits(there, k * often)
+        given = [i for i, query in enumerate(queries) if self._given[query]]
+        for number, i in enumerate(given):
+            is_row = merged.positions[number] >= 0
+            scores = merged.scores[number][is_row].astype(np.float64)
+            ranking = Ranking(merged.positions[number][is_row], scores)
+            out[i] = ranking if often == 1 else _once(ranking, k)
         return out
 
     def scores(self, query: int, rows: Rows) -> Scores:
-        """Score rows by their stored vectors; -inf for a row that has none."""
+        """Score rows by their stored vectors, f64[n]; -inf for a row without a vector."""
         if not self._given[query]:
             return np.full(len(rows), -np.inf)
         return self._score(self._views, query, rows)
 
     def near(self, query: int, row: int, rows: Rows) -> Scores:
-        """Score rows by the vector of one row, at the length of the query; 0 where it has none.
+        """Score rows by the vector of one row, scaled to the query's length, f64[n].
 
-        Of a row with an image and a text it is the vector of the text.
+        Returns zeros if that row has no vector. A row with an image and a text is represented by
+        the vector of its text.
         """
         found = None
         for segment in self._snapshot.dense:
@@ -125,8 +103,23 @@ class DenseSide:
         views = None if found is None else self._views.near(query, *found)
         return np.zeros(len(rows)) if views is None else self._score(views, 0, rows)
 
+    def pool_of(self, ranking: Ranking) -> Scores:
+        """Return the scores of the best `POOL` hits."""
+        return ranking.scores[:POOL]
+
+    def wordless(self, rows: Rows) -> NDArray[np.bool_]:
+        """Return False for every row: vectors do not know about words."""
+        return np.zeros(len(rows), bool)
+
+    def held(self, query: int, row: int) -> list[str]:
+        """Return an empty list: vectors have no terms."""
+        return []
+
     def found_by(self, query: int, rows: Rows) -> list[str | None]:
-        """Return of each row whether its image or its text scores; None where all are of one."""
+        """Return which modality of each row scores best, "image" or "text".
+
+        None for a row without a vector, and for all rows of a collection of one modality.
+        """
         known = sorted(self._snapshot.modalities)
         if len(known) < 2 or not self._given[query]:
             return [None] * len(rows)
@@ -151,46 +144,31 @@ class DenseSide:
         return out
 
     def _found_in(self, segment: DenseSegment, rows: Rows) -> Rows:
-        """Return the positions of those of some rows (ascending) that are to be found here."""
+        """Return the positions of those of the rows (ascending) that this segment serves."""
         positions = segment.positions(rows)
         if segment.entry.superseded is None or not len(positions):
             return positions
-        here: Rows = positions[~self._snapshot.superseded_at(segment, positions)]
+        here: Rows = positions[~self._snapshot.marked_at(segment, positions)]
         return here
 
 
-class EachItsOwn:
-    """A side for each query, so that a query finds the same alone and among others.
-
-    sides: q of them, of few kinds.
-    """
-
-    def __init__(self, sides: Sequence[Side]) -> None:
-        self._sides = sides
-
-    def hits(self, queries: Sequence[int], k: int) -> list[Ranking]:
-        """Ask each side once."""
-        found: dict[int, Ranking] = {}
-        for side in {id(self._sides[query]): self._sides[query] for query in queries}.values():
-            own = [query for query in queries if self._sides[query] is side]
-            found.update(zip(own, side.hits(own, k), strict=True))
-        return [found[query] for query in queries]
-
-    def scores(self, query: int, rows: Rows) -> Scores:
-        """Score rows as `hits` does."""
-        return self._sides[query].scores(query, rows)
-
-
 def _once(ranking: Ranking, k: int) -> Ranking:
-    """Return the best k rows of a ranking in which a row may stand twice."""
-    order = np.argsort(ranking.rows, kind="stable")  # the better one of a row first
+    """Return the best k rows of a ranking that may hold a row twice."""
+    order = np.argsort(ranking.rows, kind="stable")  # a row's better score comes first
     rows = ranking.rows[order]
     first = np.append(True, rows[1:] != rows[:-1])[: len(rows)]
     kept = np.sort(order[first])[:k]
     return Ranking(ranking.rows[kept], ranking.scores[kept])
 
 
-def best(rows: Rows, scores: Scores, k: int) -> Ranking:
-    """Return the k best of some rows; equal scores in ascending order of rows."""
-    order = np.lexsort((rows, -scores))[:k]
-    return Ranking(rows[order], scores[order])
+def rank_each_segment(ranker: Ranker, queries: Sequence[int], k: int) -> list[Any]:
+    """Return what each segment of a ranker finds, in the ranker's own form."""
+    found: list[Any] = []
+    for segment in ranker.segments:
+        found.append(ranker.rank(segment, queries, k, found))
+    return found
+
+
+def merged(ranker: Ranker, queries: Sequence[int], k: int) -> list[Ranking]:
+    """Return the best k rows of each query by one ranker, over all its segments."""
+    return ranker.merge(rank_each_segment(ranker, queries, k), queries, k)

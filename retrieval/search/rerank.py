@@ -1,8 +1,8 @@
-"""Reranking: a slower model reads the query with each of the best hits and orders them anew.
+"""Reranking: a slower model reads the query with each of the best hits and reorders them.
 
-Of a hit it is the text of the row that is read: the passage, where a document was split. The
-model is a cross-encoder of sentence-transformers (Nogueira and Cho, "Passage Re-ranking with
-BERT", 2019), or one's own.
+The model reads the text of the hit's row: the passage, if the document was split. It is a
+cross-encoder of sentence-transformers (Nogueira and Cho, "Passage Re-ranking with BERT", 2019),
+or the user's own.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Score = Callable[[str, list[str]], Any]
 
 
 class Reranker(ABC):
-    """Says how well texts answer a query."""
+    """Scores how well texts answer a query."""
 
     name: str = "reranker"
 
@@ -37,9 +37,9 @@ class Reranker(ABC):
         """Return f32[len(texts)], finite, higher for a better answer; `texts` is never empty."""
 
     def score_all(self, queries: Sequence[str], texts: Sequence[Sequence[str]]) -> Sequence[Scores]:
-        """Return the scores of each query's own texts; for models that do better on many at once.
+        """Return the scores of each query's own texts; override it if batches are faster.
 
-        texts: as many lists as queries, none of them empty.
+        texts: one list per query, none empty.
         """
         return [self.score(query, own) for query, own in zip(queries, texts, strict=True)]
 
@@ -48,13 +48,14 @@ class CrossEncoderReranker(Reranker):
     """A cross-encoder of sentence-transformers, from a folder, the hub's cache, or the hub.
 
     name:     the model's name or path, such as "cross-encoder/ms-marco-MiniLM-L6-v2".
-    device:   "cpu", "cuda", …; None chooses.
+    device:   "cpu", "cuda", …; None chooses one.
     revision: the hub's revision (branch, tag or commit).
 
-    Its scores are what `CrossEncoder.predict` gives. Code from the hub is never run.
+    The scores are those of `CrossEncoder.predict`. Code from the hub is never run.
 
     Raises:
-        InputError: there is no such model, it cannot be reached, or it does not give one score.
+        InputError: there is no such model, the hub cannot be reached, or the model does not give
+            one score per text.
         MissingExtraError: sentence-transformers is not installed.
     """
 
@@ -73,17 +74,18 @@ class CrossEncoderReranker(Reranker):
         model, missing = load(CROSS, who, name, folder, options)
         if missing:
             raise InputError(
-                f"{who}: the model is no cross-encoder: it lacks the weights {', '.join(missing)}"
+                f"{who}: the model is not a cross-encoder: it lacks the weights "
+                f"{', '.join(missing)}"
             )
         if model.num_labels != 1:
             labels = ", ".join(getattr(model.config, "id2label", {}).values())
             raise InputError(
-                f"{who}: the model gives {model.num_labels} scores for a text ({labels}) where a "
+                f"{who}: the model gives {model.num_labels} scores for a text ({labels}), but a "
                 "reranker gives one; choose a cross-encoder made for ranking"
             )
         self.name = name
         self._model = model
-        # A tokenizer keeps its padding and truncation inside, and may refuse two threads at once.
+        # A tokenizer holds its padding and truncation as state, so two threads may collide.
         self._lock = threading.Lock()
 
     def score(self, query: str, texts: Sequence[str]) -> Scores:
@@ -91,7 +93,7 @@ class CrossEncoderReranker(Reranker):
         return self.score_all([query], [texts])[0]
 
     def score_all(self, queries: Sequence[str], texts: Sequence[Sequence[str]]) -> Sequence[Scores]:
-        """Return the scores of each query's own texts; a batch holds pairs of about one length."""
+        """Return the scores of each query's own texts; batches hold pairs of similar length."""
         pairs = [
             (_readable(query), _readable(text))
             for query, own in zip(queries, texts, strict=True)
@@ -110,7 +112,7 @@ class CrossEncoderReranker(Reranker):
 
 
 class _Called(Reranker):
-    """A function of the user's."""
+    """A function from the user."""
 
     def __init__(self, function: Score) -> None:
         self.name = getattr(function, "__name__", type(function).__name__)
@@ -125,10 +127,10 @@ _loading = threading.Lock()
 
 
 def open_reranker(given: object, device: str | None = None) -> Reranker:
-    """Return a reranker: a cross-encoder by its name, loaded once a process, or one's own.
+    """Return a reranker: a cross-encoder by name, loaded once per process, or the user's own.
 
     Raises:
-        InputError: it is neither a name, nor a `Reranker`, nor a function.
+        InputError: `given` is not a name, a `Reranker` or a function.
     """
     if isinstance(given, Reranker):
         return given
@@ -149,9 +151,9 @@ def open_reranker(given: object, device: str | None = None) -> Reranker:
 
 @dataclass(frozen=True, slots=True)
 class Reranking:
-    """How the hits of a search are reranked.
+    """How to rerank the hits of a search.
 
-    depth: how many of the first hits are read, at least; never fewer than are asked for.
+    depth: rerank this many of the first hits, or k if k is larger.
     """
 
     reranker: Reranker
@@ -162,8 +164,8 @@ class Reranking:
     ) -> list[list[Hit]]:
         """Return the best k hits of each query by their new scores.
 
-        Of equal scores the first found stands first. Hits without a text come after the others,
-        in the order they were found, each one below the hit before it.
+        Hits with equal scores keep their order. Hits without a text come after the others in the
+        order they were found, each with a score 1 below the hit before it.
 
         Raises:
             InputError: a query has no text, or the reranker gives no scores.
@@ -183,7 +185,7 @@ class Reranking:
         return [hits[:k] for hits in out]
 
     def _checked(self, scores: object, count: int) -> list[float]:
-        """Return what a reranker gave for some texts as numbers."""
+        """Return the scores that the reranker gave for `count` texts, as numbers."""
         try:
             array = np.asarray(scores, np.float32)
         except (TypeError, ValueError) as error:
@@ -193,7 +195,7 @@ class Reranking:
         if array.shape != (count,):
             raise InputError(
                 f"{self.reranker.name}: gave scores of shape {array.shape} for {count} texts; "
-                f"give one number each, in their order"
+                f"return one number per text, in order"
             )
         if not np.isfinite(array).all():
             raise InputError(f"{self.reranker.name}: gave a score that is NaN or infinite")
@@ -202,7 +204,7 @@ class Reranking:
 
 
 def _ordered(hits: Sequence[Hit], scores: Sequence[float]) -> list[Hit]:
-    """Order the hits that have a text by their scores, the others after them."""
+    """Return the hits with a text, by descending score, then the hits without."""
     read = [hit for hit in hits if hit.text is not None]
     scored = [replace(hit, score=score) for hit, score in zip(read, scores, strict=True)]
     scored.sort(key=lambda hit: -hit.score)
@@ -212,5 +214,5 @@ def _ordered(hits: Sequence[Hit], scores: Sequence[float]) -> list[Hit]:
 
 
 def _readable(text: str) -> str:
-    """Return a text that UTF-8 can write, as encoders have it."""
+    """Return the text with what UTF-8 cannot write replaced, as encoders do."""
     return text.encode("utf-8", "replace").decode("utf-8")

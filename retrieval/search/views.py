@@ -1,10 +1,10 @@
-"""Views: how the queries of a block look from each kind of dense segment.
+"""Views: how each kind of dense segment sees the queries of a block.
 
 The dense segments of a collection need not be of one kind: their vectors may lie in several
 embedding spaces, and their scores on several scales. A view carries the queries over into the
-space of a segment and says how the segment's scores become those of the collection. The search
-asks for the view of each segment and needs no cases; a plain collection has one view, the
-queries themselves.
+space of a segment and puts the segment's scores on the collection's scale. The search asks for
+the view of each segment and needs no special cases; a plain collection has one view, the queries
+themselves.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class View:
     """The queries of a block as the segments of one kind see them.
 
     queries: f32[q, dim], in the space of the segments.
-    scale:   f64[q], not below 0: what a segment's score is multiplied by; None is 1.
-    shift:   f64[q]: what is added to it then; None is 0.
+    scale:   f64[q], at least 0: multiplies a segment's score; None is 1.
+    shift:   f64[q]: added after that; None is 0.
     """
 
     queries: Floats
@@ -37,7 +37,7 @@ class View:
     shift: Scores | None = None
 
     def of(self, queries: NDArray[np.intp] | list[int]) -> View:
-        """Return the view of some queries, by their place in the block."""
+        """Return the view of some queries, given by number."""
         return View(
             self.queries[queries],
             None if self.scale is None else self.scale[queries],
@@ -45,7 +45,7 @@ class View:
         )
 
     def calibrated(self, hits: Hits) -> Hits:
-        """Return a segment's hits for all queries, their scores on the collection's scale."""
+        """Return a segment's hits for all queries with scores on the collection's scale."""
         if self.scale is None and self.shift is None:
             return hits
         found = hits.positions >= 0
@@ -72,26 +72,27 @@ class Views(Protocol):
     """The views of a block of queries."""
 
     def of(self, segment: DenseSegment) -> View:
-        """Return the view of a segment; it is made once for all segments of its kind."""
+        """Return the view of a segment, made once for all segments of its kind."""
         ...
 
     def near(self, query: int, segment: DenseSegment, vector: Floats) -> Views | None:
-        """Return the views of a block of one: the vector of a row, put beside a query.
+        """Return the views of a block with one query: the vector of a row.
 
-        vector: f32[dim], of a row of the segment. None is returned where nothing says where it
-                lies among the queries.
+        query:  the number of the query that found the row. If scores grow with the length of a
+                query, the vector is scaled to this query's length.
+        vector: f32[dim], of a row of the segment.
 
-        Where scores grow with the length of what is asked, it is given the length of the query.
+        Returns None if there is no map from the segment's space to the space of the queries.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NativeQueries:
-    """Queries as the encoder of another space than the collection's has them.
+    """Queries as encoded by the encoder of another space than the collection's.
 
     vectors: f32[q, dim], in that space.
-    there:   bool[q], which of the queries it has encoded.
+    there:   bool[q], which queries it has encoded.
     """
 
     vectors: Floats
@@ -99,7 +100,7 @@ class NativeQueries:
 
 
 class PlainViews:
-    """The queries as they are: the views of a collection whose segments are all of one kind.
+    """The views of a collection whose segments are all of one kind: the queries themselves.
 
     queries: f32[q, dim], in the space of every segment.
     metric:  of that space.
@@ -110,7 +111,7 @@ class PlainViews:
         self._metric = metric
 
     def of(self, segment: DenseSegment) -> View:
-        """Return the one view there is."""
+        """Return the only view."""
         return self._view
 
     def near(self, query: int, segment: DenseSegment, vector: Floats) -> PlainViews:
@@ -121,10 +122,10 @@ class PlainViews:
 
 
 class CentredViews:
-    """Views in which a score says how much better a row fits than its modality usually does.
+    """Views whose scores say how much better a row fits than is usual for its modality.
 
-    views: those of the queries.
-    statistics: how scores lie for the vectors of each space and modality, see `segments.means`.
+    views:      the views of the queries before centring.
+    statistics: the score statistics by space and modality, see `segments.means`.
     """
 
     def __init__(
@@ -135,7 +136,7 @@ class CentredViews:
         self._made: dict[tuple[str | None, str | None], tuple[View, View]] = {}
 
     def of(self, segment: DenseSegment) -> View:
-        """Return the view of a segment, in which a mean vector of its kind scores nothing."""
+        """Return the view of a segment, in which the mean vector of its kind scores 0."""
         view = self._views.of(segment)
         key = (segment.entry.space, segment.entry.modality)
         known = self._made.get(key)
@@ -152,18 +153,18 @@ class CentredViews:
         return known[1]
 
     def near(self, query: int, segment: DenseSegment, vector: Floats) -> CentredViews | None:
-        """Return the view of a row's vector, centred as well."""
+        """Return the views of a row's vector, centred too; None if there is no map."""
         views = self._views.near(query, segment, vector)
         return None if views is None else CentredViews(views, self._statistics)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Home:
-    """The space that queries are encoded into, and the ways from it.
+    """The space that queries are encoded into, and the crossings from it.
 
-    key:       of the space.
+    key:       the key of the space.
     metric:    how it compares vectors.
-    crossings: the ways to the vectors of other spaces, by the key of the space.
+    crossings: the crossings to other spaces, by the key of the space.
     """
 
     key: str
@@ -172,12 +173,13 @@ class Home:
 
 
 class BridgedViews:
-    """The queries as the segments of several spaces see them.
+    """The views that segments of several spaces have of the queries.
 
-    home:      the space that the queries are encoded into.
-    queries:   f32[q, dim], in that space.
-    seed:      the key of another space and f32[dim] there, of what the one query stands for.
-    native:    the queries as encoders of other spaces have them, by the key of the space.
+    home:    the space that the queries are encoded into.
+    queries: f32[q, dim], in that space.
+    seed:    if the one query was mapped from another space: that space's key, and the vector
+             f32[dim] it was mapped from.
+    native:  the queries as encoded by the encoders of other spaces, by the key of the space.
     """
 
     def __init__(
@@ -206,15 +208,18 @@ class BridgedViews:
         native = self._native.get(key)
         if native is not None:
             own, there = native.vectors, native.there
-            carried = crossing.bridge.with_own(carried, self._queries, own, there)
+            carried = crossing.bridge.with_native(carried, self._queries, own, there)
         vectors = carried.vectors
         if self._seed is not None and self._seed[0] == key:
-            # As it is, not there and back again.
+            # The vector itself, rather than mapped there and back again.
             vectors = as_long_as(self._seed[1], vectors[0])[None]
         return View(vectors, carried.scale, carried.shift)
 
     def near(self, query: int, segment: DenseSegment, vector: Floats) -> BridgedViews | None:
-        """Return the views of a row's vector, carried over from the space it is of."""
+        """Return the views of a row's vector, mapped to the space of the queries.
+
+        None if there is no map back from the segment's space.
+        """
         key, seed = str(segment.entry.space), None
         if key != self._home.key:
             back = self._home.crossings[key].back
@@ -230,7 +235,7 @@ class BridgedViews:
 
 
 def as_long_as(vector: Floats, other: Floats) -> Floats:
-    """Return a vector with the length of another; one of zeros stays as it is."""
+    """Return a vector scaled to the length of another; a zero vector stays zero."""
     length = float(np.linalg.norm(vector))
     if not length:
         return vector

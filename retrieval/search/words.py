@@ -1,41 +1,44 @@
-"""The side of the words, and its fusion with another; a search by vectors alone imports neither."""
+"""The ranker of words, and the fusion of two rankers; a search by vectors only imports neither."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..segments.lexical import LexicalSegment, Scoring, Terms, search_all
-from ..segments.snapshot import Snapshot
+from ..segments.lexical import LexicalSegment, Scoring, Terms
 from ..store.shards import Rows, merged_rows
 from ..values.fusion import POOL, Fusion, Scores, normalised
 from ..values.settings import Bm25
-from .rankers import NOTHING, DenseSide, Ranking, Side
+from .ranking import NOTHING, Ranker, Ranking, best
 
 _APART: Final = 1e-6  # of fused scores, whose best are about 1
 
 
-class LexicalSide:
-    """The words of the rows, or the learned weights of words.
+class LexicalRanker:
+    """Ranks rows by their words, or by learned word weights.
 
-    queries: what each of q queries asks for.
-    bm25:    the constants, None for the inner product of learned weights.
+    segments: all segments of the role; the statistics count every one.
+    queries:  the terms of each of q queries, with their weights.
+    bm25:     BM25's constants; None for the inner product of learned weights.
+    allowed:  the rows to search, ascending; None searches all that are not deleted.
+    dead:     the positions of deleted rows, by segment id.
     """
 
     def __init__(
         self,
-        snapshot: Snapshot,
         segments: Sequence[LexicalSegment],
         queries: Sequence[Terms],
         bm25: Bm25 | None,
         allowed: Rows | None,
+        dead: Mapping[str, Rows],
     ) -> None:
-        self._segments = segments
-        self._dead = snapshot.dead_words
+        # The largest first: rows of the others then have to beat the score of its kth row.
+        self.segments = sorted(segments, key=len, reverse=True)
+        self._dead = dead
         self._scoring = [Scoring(segments, terms, bm25) for terms in queries]
         self._only = (
             None
@@ -43,19 +46,46 @@ class LexicalSide:
             else {segment.entry.id: segment.positions(allowed) for segment in segments}
         )
 
-    def hits(self, queries: Sequence[int], k: int) -> list[Ranking]:
-        """Search every segment and merge; a row that holds none of the words is no hit."""
+    def rank(
+        self,
+        segment: LexicalSegment,
+        queries: Sequence[int],
+        k: int,
+        before: Sequence[Sequence[Ranking]],
+    ) -> list[Ranking]:
+        """Search one segment; a row with none of the words is not a hit."""
+        only = None if self._only is None else self._only[segment.entry.id]
+        if only is not None and not len(only):
+            return [NOTHING] * len(queries)
+        never = self._dead.get(segment.entry.id)
+        out = []
+        for number, query in enumerate(queries):
+            floor = _kth([each[number].scores for each in before], k)
+            found = segment.search(self._scoring[query], k, only=only, never=never, floor=floor)
+            out.append(Ranking(*found))
+        return out
+
+    def merge(
+        self, found: Sequence[Sequence[Ranking]], queries: Sequence[int], k: int
+    ) -> list[Ranking]:
+        """Merge the hits of the segments."""
+        if not found:
+            return [NOTHING] * len(queries)
         return [
-            Ranking(*search_all(self._segments, self._scoring[query], k, self._only, self._dead))
-            for query in queries
+            best(
+                np.concatenate([ranking.rows for ranking in own]),
+                np.concatenate([ranking.scores for ranking in own]),
+                k,
+            )
+            for own in zip(*found, strict=True)
         ]
 
     def scores(self, query: int, rows: Rows) -> Scores:
-        """Score rows by the words they hold; 0 for a row that holds none."""
+        """Score rows by the words they contain, f64[n]; 0 for a row with none of them."""
         out = np.zeros(len(rows))
         order = np.argsort(rows)
         ascending = rows[order]
-        for segment in self._segments:
+        for segment in self.segments:
             positions = segment.positions(ascending)
             if len(positions):
                 at = np.searchsorted(ascending, segment.rows_at(positions))
@@ -63,35 +93,55 @@ class LexicalSide:
         return out
 
     def wordless(self, rows: Rows) -> NDArray[np.bool_]:
-        """Return which of some rows (ascending) have no text here, bool[n]."""
+        """Return which of these rows (ascending) have no text, bool[n]."""
         out = np.ones(len(rows), bool)
-        for segment in self._segments:
+        for segment in self.segments:
             positions = segment.positions(rows)
             if len(positions):
                 out[np.searchsorted(rows, segment.rows_at(positions))] = False
         return out
 
+    def near(self, query: int, row: int, rows: Rows) -> None:
+        """Return None: there are no vectors."""
+        return None
+
+    def pool_of(self, ranking: Ranking) -> Scores:
+        """Return the scores of the best `POOL` hits, and 0 for a row that shares no word."""
+        return np.append(ranking.scores[:POOL], 0.0)
+
     def held(self, query: int, row: int) -> list[str]:
-        """Return the terms of a query that a row holds."""
-        for segment in self._segments:
+        """Return the terms of a query that a row contains."""
+        for segment in self.segments:
             positions = segment.positions(np.array([row], np.int64))
             if len(positions):
                 return self._scoring[query].held(segment, int(positions[0]))
         return []
 
+    def found_by(self, query: int, rows: Rows) -> list[str | None]:
+        """Return None for every row: none is found by a vector."""
+        return [None] * len(rows)
+
+
+def _kth(scores: Sequence[Scores], k: int) -> float:
+    """Return the kth best score, 0 if there are fewer than k."""
+    if sum(map(len, scores)) < k:
+        return 0.0
+    every = np.concatenate(scores)
+    return float(np.partition(every, len(every) - k)[len(every) - k])
+
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Candidates:
-    """What two sides say of the same rows.
+class Pool:
+    """The rows that two rankers found, each scored by both.
 
     rows:         i64[n], ascending.
-    dense, words: f64[n], their scores on each side.
-    *_pool:       the scores of the side's own best hits, descending, at most `POOL`.
-    tier:         i64[n], how deep on either side: 0 for a row among those best hits, 1 for one that
-                  twice as many hits bring, 2 for four times as many, and so on.
-    wordless:     bool[n], which rows have no text that could hold a word.
-    near:         how the encoder's side scores all the rows for the vector of one; None where it
-                  has no vectors.
+    dense, words: f64[n], the scores by each ranker.
+    *_pool:       the scores that normalise a ranker's scores, descending.
+    tier:         i64[n], how deep a row is in the ranking that has it higher: 0 among the best
+                  `POOL` hits, 1 among twice as many, 2 among four times as many, and so on.
+    wordless:     bool[n], which rows have no text that could contain a word.
+    near:         scores all the rows for the vector of one row, as the ranker of vectors does;
+                  returns None if there are no vectors.
     """
 
     rows: Rows
@@ -101,24 +151,26 @@ class Candidates:
     words_pool: Scores
     tier: NDArray[np.int64]
     wordless: NDArray[np.bool_]
-    near: Callable[[int], Scores] | None = None
+    near: Callable[[int], Scores | None]
 
     def fused(self, fusion: Fusion) -> Scores:
         """Return f64[n], the scores combined.
 
-        With feedback, the encoder's side looks again with the vector of the best row added to
-        that of the query (Rocchio, "Relevance feedback in information retrieval", 1971, with one
-        document taken for relevant), among the rows found already. A query that no word answers
-        is ranked by the one look. A row without a text, such as an image without a caption, is
-        not one that lacks the words: the vectors' side speaks for both.
+        With feedback, the vector of the best row is added to that of the query, and the rows found
+        so far are scored again (Rocchio, "Relevance feedback in information retrieval", 1971, with
+        one document taken as relevant). If no row shares a word with the query, the first scores
+        stay. A row without a text, such as an image without a caption, is not penalised for
+        lacking the words: its vector's score counts for both rankers.
         """
         first = self._fused(fusion, self.dense, self.dense_pool)
-        if self.near is None or not fusion.feedback or not len(self.words_pool):
+        if not fusion.feedback or not len(self.words_pool):
             return first
         core = self.tier == 0
-        seed = int(self.rows[np.argmax(np.where(core, first, -np.inf))])
-        # Their mean, so that its spread is that of one look.
-        dense = (self.dense + fusion.feedback * self.near(seed)) / (1 + fusion.feedback)
+        near = self.near(int(self.rows[np.argmax(np.where(core, first, -np.inf))]))
+        if near is None:
+            return first
+        # The weighted mean, so that its spread stays that of a single score.
+        dense = (self.dense + fusion.feedback * near) / (1 + fusion.feedback)
         pool = np.sort(dense[core & np.isfinite(dense)])[::-1][:POOL]
         return self._fused(fusion, dense, pool)
 
@@ -131,9 +183,8 @@ class Candidates:
     def ranked(self, fusion: Fusion, k: int) -> Ranking:
         """Return the best k rows, those of a deeper tier after all others.
 
-        So the first hits are the same however many are asked for: what lies deep on both sides
-        may well score more than the last of the rows before. Such a tier is moved down as a
-        whole, to score less than they do.
+        This keeps the first hits the same for every k. A row deep in both rankings may score more
+        than the last row of the tier above; its whole tier is then moved down to score less.
         """
         scores = self.fused(fusion)
         order = np.lexsort((self.rows, -scores, self.tier))
@@ -144,82 +195,61 @@ class Candidates:
         return Ranking(self.rows[order[:k]], scores[:k])
 
 
-class FusedSide:
-    """Two sides, their candidates merged and their scores combined."""
+class Fused:
+    """The answer of two rankers: both score the rows that either found, and the scores combine."""
 
-    def __init__(self, dense: Side, words: Side, fusion: Fusion) -> None:
-        self._dense = dense
-        self._words = words
+    def __init__(self, dense: Ranker, words: Ranker, fusion: Fusion) -> None:
+        self.rankers = (dense, words)
         self._fusion = fusion
 
-    def hits(self, queries: Sequence[int], k: int) -> list[Ranking]:
-        """Fuse at least the best `POOL` rows of each side."""
+    def depth(self, k: int) -> int:
+        """Return `POOL` or the next of its doubles that is at least k, so that tiers are whole."""
         depth = POOL
         while depth < k:
-            depth *= 2  # tiers are whole, or more hits would bring others of the same tier
-        return [each.ranked(self._fusion, k) for each in self.candidates(queries, depth)]
+            depth *= 2
+        return depth
 
-    def candidates(self, queries: Sequence[int], depth: int) -> list[Candidates]:
-        """Return the best `depth` rows of each side, scored on both."""
-        both = zip(
-            queries,
-            self._dense.hits(queries, depth),
-            self._words.hits(queries, depth),
-            strict=True,
-        )
-        return [self._candidates(query, dense, words) for query, dense, words in both]
+    def fuse(
+        self, queries: Sequence[int], merged: Sequence[Sequence[Ranking]], k: int
+    ) -> list[Ranking]:
+        """Return the best k of the rows that either ranker found, for each query."""
+        return [pool.ranked(self._fusion, k) for pool in self.pools(queries, merged)]
 
-    def _candidates(
-        self, query: int, dense: Ranking, words: Ranking, others: Rows = NOTHING.rows
-    ) -> Candidates:
-        rows = merged_rows([dense.rows, words.rows, others])
+    def pools(self, queries: Sequence[int], merged: Sequence[Sequence[Ranking]]) -> list[Pool]:
+        """Return, for each query, the rows that either ranker found, scored by both."""
+        return [self._pool(*each) for each in zip(queries, *merged, strict=True)]
+
+    def _pool(self, query: int, dense: Ranking, words: Ranking) -> Pool:
+        rows = merged_rows([dense.rows, words.rows])
         tier = np.full(len(rows), np.iinfo(np.int64).max)
         for found in (dense, words):
             at = np.searchsorted(rows, found.rows)
             tier[at] = np.minimum(tier[at], _tiers(len(at)))
-        side = self._dense
-        return Candidates(
+        by_dense, by_words = self.rankers
+        return Pool(
             rows,
-            _completed(self._dense, query, dense, rows),
-            self._dense_pool(dense),
-            _completed(self._words, query, words, rows),
+            _completed(by_dense, query, dense, rows),
+            by_dense.pool_of(dense),
+            _completed(by_words, query, words, rows),
             words.scores[:POOL],
             tier,
-            self._wordless(rows),
-            (lambda row: side.near(query, row, rows)) if isinstance(side, DenseSide) else None,
+            by_words.wordless(rows),
+            lambda row: by_dense.near(query, row, rows),
         )
-
-    def scores(self, query: int, rows: Rows) -> Scores:
-        """Score rows as `hits` does."""
-        (dense,) = self._dense.hits([query], POOL)
-        (words,) = self._words.hits([query], POOL)
-        found = self._candidates(query, dense, words, rows)
-        return found.fused(self._fusion)[np.searchsorted(found.rows, rows)]
-
-    def _wordless(self, rows: Rows) -> NDArray[np.bool_]:
-        if isinstance(self._words, LexicalSide):
-            return self._words.wordless(rows)
-        return np.zeros(len(rows), bool)
-
-    def _dense_pool(self, found: Ranking) -> Scores:
-        """Return the scores that those of the encoder's side are normalised by."""
-        pool = found.scores[:POOL]
-        # Weights of words have a zero that means something: no word in common.
-        return np.append(pool, 0.0) if isinstance(self._dense, LexicalSide) else pool
 
 
 def _tiers(n: int) -> NDArray[np.int64]:
-    """Return i64[n], the tier of each place of a ranking: 0 a hundred times, then 1 as often."""
+    """Return the tier of each place of a ranking, i64[n]: `POOL` zeros, `POOL` ones, then twos."""
     return np.frexp(np.arange(n) // POOL)[1].astype(np.int64)
 
 
-def _completed(side: Side, query: int, known: Ranking, rows: Rows) -> Scores:
-    """Return the scores of rows (ascending), of which a side has found some already."""
+def _completed(ranker: Ranker, query: int, known: Ranking, rows: Rows) -> Scores:
+    """Return the scores of rows (ascending), some of which the ranker has found already."""
     out = np.empty(len(rows))
     there = np.zeros(len(rows), bool)
     at = np.searchsorted(rows, known.rows)
     out[at] = known.scores
     there[at] = True
     if not there.all():
-        out[~there] = side.scores(query, rows[~there])
+        out[~there] = ranker.scores(query, rows[~there])
     return out

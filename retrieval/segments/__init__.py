@@ -1,4 +1,4 @@
 """One generation, opened: its documents, its dense and lexical segments, their marks and means.
 
-May import bridges, encoders, store, text and values.
+May import bridges, encoders, store, text, values and indexes.
 """

@@ -15,7 +15,8 @@ from ...indexes.base import Hits, Metric
 from ...indexes.exact import rerank
 from ...indexes.scanning import scan
 from ..store.manifest import SegmentEntry
-from ..store.shards import Matrix, Rows, find_rows, open_vectors
+from ..store.shards import Matrix, Rows, open_vectors
+from .rows import RowRange
 
 if TYPE_CHECKING:
     from ...indexes.base import Bitmap, Floats, Index
@@ -23,17 +24,15 @@ if TYPE_CHECKING:
 log = logging.getLogger("retr.segment")
 
 
-class DenseSegment:
-    """Vectors of one space and modality, mapped from the disk.
+class DenseSegment(RowRange):
+    """Vectors of one space and modality, memory-mapped.
 
     matrix: [n, dim], the stored vectors.
     """
 
     def __init__(self, folder: Path, entry: SegmentEntry, metric: Metric) -> None:
         shard = open_vectors(folder / entry.data)
-        self.entry = entry
-        # Mapped as they lie on the disk, relative to the first row: no memory of their own.
-        self._relative: Rows = shard.rows
+        super().__init__(entry, shard)
         self.matrix: Matrix = shard.matrix
         self.source = ArraySource(shard.matrix, metric)
         self.index = self._open_index(folder)
@@ -41,7 +40,7 @@ class DenseSegment:
             self.source.read_at_random()
 
     def as_in(self, entry: SegmentEntry) -> DenseSegment:
-        """Return the segment as a later generation names it; what is open is shared."""
+        """Return the segment with a later generation's entry; both share the open files."""
         if entry == self.entry:
             return self
         other = copy(self)
@@ -58,7 +57,7 @@ class DenseSegment:
 
         spec = IndexSpec.parse(self.entry.index.spec)
         measured = self.entry.index.measured
-        # FAISS files do not keep search parameters: the manifest does.
+        # A FAISS file does not store search parameters; the manifest does.
         points = [OperatingPoint.from_json(each["point"]) for each in measured.get("curve", ())]
         try:
             return kind(spec.kind).load(
@@ -69,39 +68,26 @@ class DenseSegment:
                 default_effort=measured.get("default"),
             )
         except MissingFaissError as error:
-            log.warning("scanning exactly instead of using the index %s: %s", spec, error)
+            log.warning("scanning every vector instead of using the index %s: %s", spec, error)
             return None
 
-    def __len__(self) -> int:
-        return len(self._relative)
-
-    @property
-    def rows(self) -> Rows:
-        """The row at each position, i64[n], ascending; made anew each time."""
-        return self._relative + self.entry.first_row
-
-    def positions(self, rows: Rows) -> Rows:
-        """Return the positions of those of `rows` (ascending) that are in this segment."""
-        return find_rows(self._relative, rows - self.entry.first_row)
-
     def _effort(self, recall: float | None) -> int | None:
-        """Return the cheapest operating point measured to have a recall, or the best there is."""
+        """Return the cheapest operating point that reached a recall, or the most accurate one.
+
+        None, for the index's own setting, if no recall is given or nothing was measured.
+        """
         measured = self.entry.index.measured if self.entry.index else {}
         curve = measured.get("curve", ())
         if recall is None or not curve:
             return None
         from ...indexes.points import aimed
 
-        wanted = aimed(recall, measured["own_queries"] or "texts" in measured)
-        enough = (i for i, each in enumerate(curve) if each["recall"] >= wanted)
+        target = aimed(recall, measured["own_queries"] or "texts" in measured)
+        enough = (i for i, each in enumerate(curve) if each["recall"] >= target)
         return next(enough, len(curve) - 1)
 
-    def rows_at(self, positions: Rows) -> Rows:
-        """Return the rows at some positions."""
-        return self._relative[positions] + self.entry.first_row
-
     def score(self, query: Floats, positions: Rows) -> NDArray[np.float64]:
-        """Return the exact score of the vectors at some positions (ascending), f64[n].
+        """Return the exact scores of the vectors at these positions (ascending), f64[n].
 
         query: f32[dim], in this segment's space.
         """
@@ -122,7 +108,8 @@ class DenseSegment:
 
         queries: f32[q, dim], in this segment's space.
         allowed: packed bits over positions; None allows all.
-        recall:  moves along the curve that was measured; None is what the index is set to.
+        recall:  target recall (0 to 1), looked up on the measured curve; None uses the index's own
+                 setting.
         """
         k = min(k, len(self))
         if self.index is None or (recall is not None and recall >= 1):
@@ -130,15 +117,15 @@ class DenseSegment:
         else:
             hits = self.index.search(queries, k, allowed=allowed, effort=self._effort(recall))
         found = hits.positions >= 0
-        rows = self._relative[np.where(found, hits.positions, 0)] + self.entry.first_row
+        rows = self.rows_at(np.where(found, hits.positions, 0))
         return Hits(hits.scores, np.where(found, rows, -1))
 
 
 def allow(n: int, *, only: Rows | None = None, never: Rows | None = None) -> NDArray[np.uint8]:
     """Return a packed bitmap over n positions.
 
-    only:  the positions allowed; None is all of them.
-    never: positions taken out of those.
+    only:  the positions allowed; None allows all.
+    never: positions excluded from those.
     """
     bits = np.ones(n, bool) if only is None else np.zeros(n, bool)
     if only is not None:

@@ -1,10 +1,10 @@
 """Lexical search: BM25 over postings, and the inner product of learned term weights.
 
-Scores are sums over the terms of a query, so a segment is searched term by term. The terms that
-can add most come first; once the others cannot lift a new row among the best, they are only looked
-up for the rows that are candidates (MaxScore: Turtle and Flood, "Query evaluation: strategies and
-optimizations", 1995). The candidates are scored anew in float64, term by term in one order, so
-that equal rows score equal in whatever segment they lie.
+A score is a sum over the terms of a query, so a segment is searched term by term. The terms that
+can add most come first. Once the remaining terms cannot lift a new row among the best, they are
+looked up only for the rows that may still be among the best (MaxScore: Turtle and Flood, "Query
+evaluation: strategies and optimizations", 1995). Those rows are then scored again in float64, term
+by term in one fixed order, so that equal rows score the same in every segment.
 
 BM25 is Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond" (2009), in
 the form of Lucene: idf(t) = ln(1 + (N - df + 0.5) / (df + 0.5)) and, without the constant factor
@@ -12,9 +12,9 @@ k1 + 1, tf / (tf + k1 (1 - b + b length / mean length)). N, df and the mean leng
 all segments, so the scores of different segments compare; deleted rows count until they are
 compacted.
 
-A query for one character of a script without spaces, such as 水, finds the rows where it stands
-among others too, which are indexed by pairs of characters: the lists of the pairs that begin or
-end with it are one list then.
+Scripts without spaces are indexed by pairs of characters. A query for a single character, such as
+水, must also find rows where it stands among others, so the lists of all pairs that begin or end
+with it are merged into one list.
 """
 
 from __future__ import annotations
@@ -29,25 +29,26 @@ from numpy.typing import NDArray
 
 from ..store.manifest import SegmentEntry
 from ..store.postings import MOST_COUNTED, Counts, Posting, PostingShard, Weights
-from ..store.shards import Rows, damage, find_rows
+from ..store.shards import Rows, damage
 from ..text.word_breaks import stands_in_pairs
 from ..values.errors import DamagedError
 from ..values.settings import Bm25
+from .rows import RowRange
 
 _FEW_ALLOWED = 0.02
-_PRUNE_FROM = 2048  # a list that is shorter is added sooner than it is looked into
-_LOOKUP = 8  # and so is one that is not so many times as long as what is looked up
+_PRUNE_FROM = 2048  # adding a shorter list is faster than pruning it
+_LOOKUP = 8  # adding a list less than this many times as long as the lookups is faster, too
 
 Terms = Mapping[str, float]
-"""What a query asks for: each term with its weight, for a text how often it stands there."""
+"""The terms of a query with their weights; in a text, the weight is the term's count."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Wanted:
-    """A term of a query, as one segment has it.
+class _QueryTerm:
+    """A term of a query and its list in one segment.
 
-    weight: what its values are multiplied with.
-    bound:  the most it can add to a row.
+    weight: multiplies the values of the list.
+    bound:  the most the term can add to a row's score.
     """
 
     weight: float
@@ -55,32 +56,16 @@ class _Wanted:
     posting: Posting
 
 
-class LexicalSegment:
-    """The postings of a range of rows, mapped from the disk."""
+class LexicalSegment(RowRange):
+    """The postings of a range of rows, memory-mapped."""
 
     def __init__(self, folder: Path, entry: SegmentEntry) -> None:
         if entry.postings is None:
-            raise DamagedError(f"{folder}: segment {entry.id} has no file of postings")
-        self.entry = entry
+            raise DamagedError(f"{folder}: the segment {entry.id} lacks its file of postings")
         self._path = folder / entry.postings
         self.shard = PostingShard(folder / entry.data, self._path)
+        super().__init__(entry, self.shard)
         self._norms: tuple[object, NDArray[np.float32]] | None = None
-
-    def __len__(self) -> int:
-        return len(self.shard)
-
-    @property
-    def rows(self) -> Rows:
-        """The row at each position, i64[n], ascending; made anew each time."""
-        return self.shard.rows + self.entry.first_row
-
-    def rows_at(self, positions: Rows) -> Rows:
-        """Return the rows at some positions."""
-        return self.shard.rows[positions] + self.entry.first_row
-
-    def positions(self, rows: Rows) -> Rows:
-        """Return the positions of those of `rows` (ascending) that are in this segment."""
-        return find_rows(self.shard.rows, rows - self.entry.first_row)
 
     def search(
         self,
@@ -91,41 +76,41 @@ class LexicalSegment:
         never: Rows | None = None,
         floor: float = 0.0,
     ) -> tuple[Rows, NDArray[np.float64]]:
-        """Return the best k rows that hold any of the terms and their scores, best first.
+        """Return the best k rows that contain any of the terms, and their scores, best first.
 
         only:  the positions allowed, ascending; None allows all.
-        never: positions taken out of those, ascending.
-        floor: a row that scores less may be left out.
+        never: positions excluded from those, ascending.
+        floor: rows that score less may be left out.
         """
         with damage(self._path):
-            wanted = scoring.wanted(self)
-            if sum(term.bound for term in wanted) <= floor * (1 - _SLACK):
+            terms = scoring.query_terms(self)
+            if sum(term.bound for term in terms) <= floor * (1 - _SLACK):
                 return np.empty(0, np.int64), np.empty(0, np.float64)
             barred = self._barred(only, never)
             if only is not None and len(only) <= _FEW_ALLOWED * len(self):
-                candidates = only if barred is None else only[~barred[only]]
+                possible = only if barred is None else only[~barred[only]]
             else:
-                candidates = self._candidates(wanted, scoring, k, barred, floor)
-            scores = self._score(wanted, candidates, scoring)
+                possible = self._possible_rows(terms, scoring, k, barred, floor)
+            scores = self._score(terms, possible, scoring)
         found = np.flatnonzero(scores > 0)
-        order = found[np.lexsort((candidates[found], -scores[found]))][:k]
-        return self.rows_at(candidates[order]), scores[order]
+        order = found[np.lexsort((possible[found], -scores[found]))][:k]
+        return self.rows_at(possible[order]), scores[order]
 
     def scores(self, scoring: Scoring, positions: Rows) -> NDArray[np.float64]:
-        """Return f64[len(positions)], 0 for a row that holds none of the terms."""
+        """Return the rows' scores, f64[len(positions)]; 0 for a row with none of the terms."""
         with damage(self._path):
-            return self._score(scoring.wanted(self), positions, scoring)
+            return self._score(scoring.query_terms(self), positions, scoring)
 
     def _score(
-        self, wanted: Sequence[_Wanted], positions: Rows, scoring: Scoring
+        self, terms: Sequence[_QueryTerm], positions: Rows, scoring: Scoring
     ) -> NDArray[np.float64]:
         scores = np.zeros(len(positions), np.float64)
         wide = positions.astype(np.uint32)
         norms = None
         if scoring.bm25 is not None:
-            # Where a row does not hold a term, 0 is divided: by something, then.
+            # A row without the term has the value 0, which must not be divided by 0.
             norms = np.maximum(scoring.norm(self.shard.lengths[positions]), _TINY)
-        for term in wanted:
+        for term in terms:
             at = np.searchsorted(term.posting.positions, wide)
             held = term.posting.positions.take(at, mode="clip") == wide
             values = term.posting.values.take(at, mode="clip") * held.astype(np.float64)
@@ -145,25 +130,29 @@ class LexicalSegment:
             barred[never] = True
         return barred
 
-    def _candidates(
+    def _possible_rows(
         self,
-        wanted: Sequence[_Wanted],
+        terms: Sequence[_QueryTerm],
         scoring: Scoring,
         k: int,
         barred: NDArray[np.bool_] | None,
         floor: float,
     ) -> Rows:
-        """Return the positions that may be among the best k, ascending; `floor` as in `search`."""
-        wanted = sorted(wanted, key=lambda term: -term.bound)
-        left = sum(term.bound for term in wanted)
+        """Return the positions that may be among the best k, ascending.
+
+        floor: as in `search`.
+        """
+        terms = sorted(terms, key=lambda term: -term.bound)
+        left = sum(term.bound for term in terms)
         norms = self.norms(scoring) if scoring.bm25 is not None else None
         scores = np.zeros(len(self), np.float32)
         if barred is not None:
             scores[barred] = -np.inf
         touched: list[NDArray[np.intp]] = []
-        most, longest, others = 0.0, np.empty(0, np.intp), wanted
-        for number, term in enumerate(wanted):
-            # No row has more than `most`; a row in several lists counts once in the longest.
+        most, longest, others = 0.0, np.empty(0, np.intp), terms
+        for number, term in enumerate(terms):
+            # No row scores more than `most`. The longest list holds each row once, so its kth
+            # score is a score that k rows reach.
             if (
                 len(term.posting.positions) >= _PRUNE_FROM
                 and left < max(most, floor)
@@ -178,15 +167,15 @@ class LexicalSegment:
             most = max(most, float(values.max()))
             touched.append(positions)
             longest = max(longest, positions, key=len)
-            others = wanted[number + 1 :]
+            others = terms[number + 1 :]
             left -= term.bound
         threshold = max(_kth(scores.take(longest), k), floor) * (1 - _SLACK)
-        # Rounding leaves something of `left` where nothing is.
-        candidates = _once(touched, scores, threshold - left if others else threshold)
-        return _best(candidates, scores, others, norms, k, floor)
+        # After the last term, `left` may be a rounding error instead of 0.
+        possible = _once(touched, scores, threshold - left if others else threshold)
+        return _best(possible, scores, others, norms, k, floor)
 
     def norms(self, scoring: Scoring) -> NDArray[np.float32]:
-        """Return f32[n], what BM25 adds to the count of a term; worked out once a snapshot."""
+        """Return BM25's norm of each row, f32[n], computed once per snapshot."""
         key = (scoring.bm25, scoring.mean_length)
         known = self._norms
         if known is None or known[0] != key:
@@ -195,38 +184,10 @@ class LexicalSegment:
         return known[1]
 
 
-def search_all(
-    segments: Sequence[LexicalSegment],
-    scoring: Scoring,
-    k: int,
-    only: Mapping[str, Rows] | None,
-    never: Mapping[str, Rows],
-) -> tuple[Rows, NDArray[np.float64]]:
-    """Return the best k rows of all segments and their scores, best first, then by row.
-
-    only, never: as `LexicalSegment.search` takes them, by the segment's id; None allows all.
-
-    The largest segment comes first: what its kth row scores, a row of another has to reach.
-    """
-    rows, scores = np.empty(0, np.int64), np.empty(0, np.float64)
-    for segment in sorted(segments, key=len, reverse=True):
-        own = None if only is None else only[segment.entry.id]
-        if own is None or len(own):
-            floor = float(scores[k - 1]) if len(scores) == k else 0.0
-            barred = never.get(segment.entry.id)
-            found = segment.search(scoring, k, only=own, never=barred, floor=floor)
-            rows, scores = (
-                np.concatenate(both) for both in zip((rows, scores), found, strict=True)
-            )
-            order = np.lexsort((rows, -scores))[:k]
-            rows, scores = rows[order], scores[order]
-    return rows, scores
-
-
 class Scoring:
-    """How the rows of all segments are scored for one query.
+    """Scores the rows of all segments for one query.
 
-    bm25: the constants, None for the inner product of learned weights.
+    bm25: BM25's constants; None for the inner product of learned weights.
     """
 
     def __init__(self, segments: Sequence[LexicalSegment], terms: Terms, bm25: Bm25 | None) -> None:
@@ -236,7 +197,7 @@ class Scoring:
         self.mean_length = tokens / rows if tokens else 1.0
         k1, b = (bm25.k1, bm25.b) if bm25 is not None else (0.0, 0.0)
         self._slope, self._least = k1 * b / self.mean_length, k1 * (1 - b)
-        # One order of the terms for all segments: floating-point sums depend on it.
+        # The same order of terms for all segments, because floating-point sums depend on it.
         self._lists: dict[str, list[int | Posting | None]] = {}
         for term in sorted(terms):
             find = _around if bm25 is not None and stands_in_pairs(term) else PostingShard.find
@@ -254,11 +215,11 @@ class Scoring:
 
     @property
     def terms(self) -> list[str]:
-        """The terms of the query that any row holds."""
+        """The terms of the query that occur in any row."""
         return list(self._weights)
 
-    def wanted(self, segment: LexicalSegment) -> list[_Wanted]:
-        """Return the lists of one segment that count."""
+    def query_terms(self, segment: LexicalSegment) -> list[_QueryTerm]:
+        """Return the query's terms that occur in one segment, with their lists there."""
         out = []
         for term, weight in self._weights.items():
             posting = self._posting(term, segment)
@@ -267,7 +228,7 @@ class Scoring:
             bound = posting.most
             if self.bm25 is not None:
                 bound /= bound + posting.shortest * self._slope + self._least
-            out.append(_Wanted(weight, weight * bound, posting))
+            out.append(_QueryTerm(weight, weight * bound, posting))
         return out
 
     def norm(self, lengths: NDArray[np.uint32]) -> NDArray[np.float64]:
@@ -276,7 +237,7 @@ class Scoring:
         return norms
 
     def held(self, segment: LexicalSegment, position: int) -> list[str]:
-        """Return the terms of the query that one row holds."""
+        """Return the terms of the query that one row contains."""
         out = []
         for term in self._weights:
             posting = self._posting(term, segment)
@@ -294,10 +255,11 @@ class Scoring:
 
 
 def _around(shard: PostingShard, character: str) -> Posting | None:
-    """Return the list of a character that stands alone or in pairs; None where no row holds it.
+    """Return the list of a character that stands alone or in pairs; None if no row contains it.
 
-    Its count in a row is that of the pairs which begin with it, or of those which end with it,
-    whichever is more: inside a run of characters each occurrence is in one of both.
+    Its count in a row is the number of pairs that begin with it, or of pairs that end with it,
+    whichever is larger: inside a run of characters, each occurrence is in one of each. Occurrences
+    alone are added.
     """
     alone = shard.find(character)
     counts = np.zeros(len(shard), np.int64)
@@ -321,22 +283,25 @@ def _around(shard: PostingShard, character: str) -> Posting | None:
 
 
 def idf(rows: int, found: int) -> float:
-    """Return BM25's weight of a term that `found` of `rows` rows hold; above 0 always."""
+    """Return BM25's weight of a term that occurs in `found` of `rows` rows; always above 0."""
     return math.log1p((rows - found + 0.5) / (found + 0.5))
 
 
-# Float32 sums in another order differ by about 1e-6 of their size.
+# Float32 sums in different orders differ by about 1e-6 of their size.
 _SLACK = 1e-5
 _TINY = 1e-300
 
 
 def _values(
-    term: _Wanted,
+    term: _QueryTerm,
     found: Counts | Weights,
     norms: NDArray[np.float32] | None,
     positions: NDArray[np.intp],
 ) -> NDArray[np.float32]:
-    """Return what a term adds to the rows at `positions`, for which its list has `found`."""
+    """Return what a term adds to the scores of the rows at `positions`, f32[n].
+
+    found: the values that the term's list has for those rows.
+    """
     values: NDArray[np.float32] = found.astype(np.float32)
     if norms is not None:
         values /= norms.take(positions) + values
@@ -345,36 +310,36 @@ def _values(
 
 
 def _best(
-    candidates: NDArray[np.intp],
+    possible: NDArray[np.intp],
     scores: NDArray[np.float32],
-    others: Sequence[_Wanted],
+    others: Sequence[_QueryTerm],
     norms: NDArray[np.float32] | None,
     k: int,
     floor: float,
 ) -> Rows:
-    """Return those of some rows that may be among the best k; the other terms are looked up."""
+    """Return which of these rows may be among the best k, after looking up the other terms."""
     left = sum(term.bound for term in others)
-    own = scores.take(candidates)
+    own = scores.take(possible)
     for term in others:
-        if len(own) > 4 * k:  # few are looked up sooner than they are compared
+        if len(own) > 4 * k:  # looking up a few rows is faster than comparing them
             kept = own >= max(_kth(own, k), floor) * (1 - _SLACK) - left
-            candidates, own = candidates[kept], own[kept]
+            possible, own = possible[kept], own[kept]
         positions = term.posting.positions
         if len(positions) < _LOOKUP * len(own):
             every = positions.astype(np.intp)
             scores[every] += _values(term, term.posting.values, norms, every)
-            own = scores.take(candidates)
+            own = scores.take(possible)
         else:
-            at = np.searchsorted(positions, candidates.astype(np.uint32))
-            held = np.flatnonzero(positions.take(at, mode="clip") == candidates)
-            own[held] += _values(term, term.posting.values[at[held]], norms, candidates[held])
-            scores[candidates] = own
+            at = np.searchsorted(positions, possible.astype(np.uint32))
+            held = np.flatnonzero(positions.take(at, mode="clip") == possible)
+            own[held] += _values(term, term.posting.values[at[held]], norms, possible[held])
+            scores[possible] = own
         left -= term.bound
-    return candidates[own >= max(_kth(own, k), floor) * (1 - _SLACK)]
+    return possible[own >= max(_kth(own, k), floor) * (1 - _SLACK)]
 
 
 def _kth(scores: NDArray[np.float32], k: int) -> float:
-    """Return the kth largest score, 0 where there are not so many."""
+    """Return the kth largest score, 0 if there are fewer than k."""
     if len(scores) < k:
         return 0.0
     return max(float(np.partition(scores, len(scores) - k)[len(scores) - k]), 0.0)
@@ -385,7 +350,7 @@ def _once(
 ) -> NDArray[np.intp]:
     """Return the positions in any of the lists, ascending, each once.
 
-    Those that are barred are left out, and those that score less than `least`.
+    Leaves out positions that are barred or that score less than `least`.
     """
     least = max(least, float(np.finfo(np.float32).tiny))
     if 16 * sum(map(len, touched)) > len(scores):

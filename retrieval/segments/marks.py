@@ -1,8 +1,8 @@
-"""Superseded rows: those of a dense segment that have a vector in a space that counts for more.
+"""Marks: which rows of a dense segment are hidden by a better vector in another segment.
 
-While an encoder is being replaced, a row may have a vector in the old space, a mapped one and a
-new one. All but one are marked in their segments and not found there; nothing of them is thrown
-away until the upgrade is finished, so that it can be rolled back.
+While an encoder is being replaced, a row may have an old vector, a mapped one and a new one. Only
+the best is searched; the row is marked in the segments of the others. Marked vectors stay on disk
+until the upgrade is finished, so that it can be rolled back.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..store.staging import Staging
 
 
 def marks(path: Path, rows: int) -> NDArray[np.bool_]:
-    """Return which of a segment's rows are superseded, bool[rows], from the file that says so."""
+    """Return which of a segment's rows are marked, bool[rows], from the file of its marks."""
     bits = open_marks(path, rows)
     return np.unpackbits(bits, count=rows, bitorder="little").view(np.bool_)
 
@@ -30,16 +30,16 @@ def rows_of(staging: Staging, entry: SegmentEntry) -> Rows:
     return open_rows(staging.find(entry.data)) + entry.first_row
 
 
-def superseded_rows(staging: Staging, entry: SegmentEntry) -> Rows:
-    """Return the rows of a segment that are superseded, ascending."""
+def marked_rows(staging: Staging, entry: SegmentEntry) -> Rows:
+    """Return the marked rows of a segment, ascending."""
     if entry.superseded is None:
         return np.empty(0, np.int64)
     found = marks(staging.find(entry.superseded), entry.rows)
     return rows_of(staging, entry)[found]
 
 
-def visible_rows(staging: Staging, entries: Iterable[SegmentEntry]) -> Rows:
-    """Return the rows of segments that are not superseded there, ascending, deleted ones too."""
+def unmarked_rows(staging: Staging, entries: Iterable[SegmentEntry]) -> Rows:
+    """Return the rows of segments that are not marked there, ascending, with deleted ones."""
     parts = []
     for entry in entries:
         rows = rows_of(staging, entry)
@@ -49,10 +49,10 @@ def visible_rows(staging: Staging, entries: Iterable[SegmentEntry]) -> Rows:
     return merged_rows(parts)
 
 
-def superseded_by(staging: Staging, entry: SegmentEntry, rows: Rows) -> SegmentEntry:
-    """Return a segment with those of some rows (ascending) marked that it has, beside its others.
+def with_marks(staging: Staging, entry: SegmentEntry, rows: Rows) -> SegmentEntry:
+    """Return a segment in which those of `rows` (ascending) that it holds are marked, too.
 
-    The marks that are there already stay; where none is new it stays as it is.
+    Marks it already has stay. Returns the entry itself if no mark is new.
     """
     if not len(rows) or rows[0] > entry.last_row or rows[-1] < entry.first_row:
         return entry
@@ -71,9 +71,9 @@ def superseded_by(staging: Staging, entry: SegmentEntry, rows: Rows) -> SegmentE
 def carried_over(
     staging: Staging, newest: Manifest, old: set[str], entry: SegmentEntry
 ) -> SegmentEntry:
-    """Return a segment that takes the place of others, with their marks of now.
+    """Return a segment that replaces others, with the marks that those have now.
 
-    old: the ids of those in `newest`.
+    old: the ids of the replaced segments in `newest`.
     """
     if entry.role is not Role.DENSE:
         return entry
@@ -82,5 +82,5 @@ def carried_over(
         if each.id in old and each.superseded is not None:
             if each.data == entry.data:
                 return replace(entry, superseded=each.superseded)
-            entry = superseded_by(staging, entry, superseded_rows(staging, each))
+            entry = with_marks(staging, entry, marked_rows(staging, each))
     return entry

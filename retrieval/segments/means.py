@@ -1,17 +1,17 @@
-"""The modality gap: vectors of texts and of images lie apart, and two numbers a query close it.
+"""The modality gap: text and image vectors lie apart, and two numbers per query close the gap.
 
 An encoder such as CLIP puts texts into one narrow cone and images into another (Liang et al.,
-"Mind the Gap", 2022), so that for the query "a dog" every text scores above every image. Which
-modality a vector comes from is most of what its score says. So from each score the mean score of
-its modality is taken, `query · mean`, and what is left is brought to the same deviation. These are
-two numbers a query and modality: within a modality nothing changes places, and across them what
-counts is how much better than usual a row fits. docs/decisions/0008-modality-gap.md has figures.
+"Mind the Gap", 2022), so that for the query "a dog" every text scores above every image: a score
+depends mostly on the modality of the vector. So the mean score of its modality, `query · mean`, is
+subtracted from each score, and the difference is scaled to a common deviation. These are two
+numbers per query and modality: the order within a modality stays, and across modalities a row
+ranks by how much better it fits than is usual. docs/decisions/0008-modality-gap.md has figures.
 
-The mean belongs to the space: it is that of all vectors of a modality, over all segments. Each
-segment keeps the mean of its own vectors in the manifest, so that whoever adds, merges or drops
-segments keeps the whole right without knowing of it; rows that are deleted count until a merge
-leaves them out. A segment without one, of another writer, has it estimated from a sample. How far
-the scores of a query deviate is worked out on a sample of the vectors, evenly spread.
+The mean is over all vectors of a modality and space, in all segments. Each segment keeps the mean
+of its own vectors in the manifest, so the mean over all stays right as segments are added, merged
+or dropped; deleted rows count until a merge drops them. If another program wrote a segment without
+a mean, it is estimated from a sample. The deviation of a query's scores is computed on an evenly
+spread sample of the vectors.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 SAMPLED = 4096
 SPREAD = 2048
-"""Vectors of a modality that a query's deviation is worked out on, about."""
+"""About how many vectors of a modality a query's deviation is computed on."""
 PRIOR = 10
 
 Mean = NDArray[np.float64]
@@ -40,10 +40,10 @@ def encode_mean(mean: NDArray[Any]) -> str:
 
 
 def decode_mean(text: str) -> Mean:
-    """Return f64[dim] of what `encode_mean` made.
+    """Return the mean that `encode_mean` encoded, f64[dim].
 
     Raises:
-        ValueError: it is nothing that it makes.
+        ValueError: the text is not such an encoding.
     """
     return np.frombuffer(base64.b64decode(text, validate=True), "<f4").astype(np.float64)
 
@@ -56,24 +56,24 @@ class RunningMean:
         self._count = 0
 
     def over(self, parts: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
-        """Yield the parts f[n, dim] as they come, and add them up."""
+        """Yield the parts f[n, dim] unchanged, adding them to the mean."""
         for part in parts:
             self._total += part.sum(axis=0, dtype=np.float64)
             self._count += len(part)
             yield part
 
     def encoded(self) -> str:
-        """Return the mean of all that has come, for the manifest."""
+        """Return the mean of all parts so far, encoded for the manifest."""
         return encode_mean(self._total / max(self._count, 1))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoreStatistics:
-    """What is usual for the vectors of one space and modality.
+    """The mean and covariance of the vectors of one space and modality.
 
     mean:       f64[dim].
     covariance: f64[dim, dim], of a sample of the vectors.
-    rows:       how many vectors there are.
+    rows:       the number of vectors.
     """
 
     mean: Mean
@@ -81,7 +81,7 @@ class ScoreStatistics:
     rows: int
 
     def deviation(self, queries: NDArray[Any]) -> NDArray[np.float64]:
-        """Return f64[q], the deviation of what the vectors score for each query."""
+        """Return the standard deviation of the vectors' scores for each query, f64[q]."""
         asked = queries.astype(np.float64)
         squares = ((asked @ self.covariance) * asked).sum(axis=1)
         deviation: NDArray[np.float64] = np.sqrt(np.maximum(squares, 0))
@@ -89,7 +89,7 @@ class ScoreStatistics:
 
 
 def score_statistics(segments: Sequence[Part]) -> ScoreStatistics:
-    """Return how scores lie in all segments of one space and modality."""
+    """Return the score statistics of all segments of one space and modality."""
     rows = sum(len(matrix) for matrix, _ in segments)
     step = -(-rows // SPREAD)
     parts = [matrix[::step].astype(np.float32) for matrix, _ in segments]
@@ -102,24 +102,25 @@ def score_statistics(segments: Sequence[Part]) -> ScoreStatistics:
 def evened(
     own: ScoreStatistics, every: Sequence[ScoreStatistics], queries: NDArray[Any]
 ) -> NDArray[np.float64]:
-    """Return f64[q]: what makes the deviation of a modality's scores that of all modalities.
+    """Return f64[q], the factor that brings a modality's deviation to that of all modalities.
 
-    every: those of every modality of the space, this one too. The deviation of a few
-            rows says little, so it counts by `rows / (rows + PRIOR)`.
+    every: the statistics of every modality of the space, including this one.
+
+    The deviation of a few rows says little, so it counts by `rows / (rows + PRIOR)`.
     """
     squares = np.stack([each.deviation(queries) ** 2 for each in every])
     weights = np.array([min(each.rows, SPREAD) for each in every], np.float64)
     weights = np.minimum(weights, 10 * PRIOR)
     common = weights @ squares / weights.sum()
     square = own.deviation(queries) ** 2
-    known = (square > 0) & (common > 0)  # a single row deviates from nothing
+    known = (square > 0) & (common > 0)  # a single row has no deviation
     ratio = np.divide(common, square, out=np.ones_like(common), where=known)
     scale: NDArray[np.float64] = ratio ** (0.5 * own.rows / (own.rows + PRIOR))
     return scale
 
 
 def mean_of(segments: Sequence[Part]) -> Mean:
-    """Return f64[dim], the mean of the vectors of all segments of one space and modality."""
+    """Return the mean of the vectors of all segments of one space and modality, f64[dim]."""
     rows = sum(len(matrix) for matrix, _ in segments)
     total = np.zeros(segments[0][0].shape[1])
     for matrix, mean in segments:

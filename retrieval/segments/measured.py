@@ -1,4 +1,4 @@
-"""What was measured of an index, as it is told."""
+"""The measurements of an index, as they are reported."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ..store.manifest import IndexEntry
 
 
 def summary(entry: IndexEntry) -> dict[str, Any]:
-    """Return what was measured of an index at the point it is set to; empty where nothing was."""
+    """Return the measurements of an index at its present setting; empty if there are none."""
     curve = entry.measured.get("curve")
     if not curve:
         return {}

@@ -1,13 +1,15 @@
-"""Opening a collection with an encoder: the one that answers its queries, of the same space."""
+"""Opens the encoder of a collection, and checks that spaces and settings fit."""
 
 from __future__ import annotations
 
 from dataclasses import fields, replace
 from pathlib import Path
 
+from ...indexes.spec import IndexSpec
 from ..encoders.base import Encoder, EncoderOptions, Space, family_of
 from ..store.manifest import Manifest
-from ..values.errors import SpaceMismatchError
+from ..values.errors import InputError, SpaceMismatchError
+from ..values.settings import AUTO, Settings
 
 
 def stored_encoder(
@@ -16,16 +18,16 @@ def stored_encoder(
     options: EncoderOptions | None,
     path: Path,
 ) -> Encoder:
-    """Return the encoder asked for, or the collection's own, if it is of its space.
+    """Return the encoder given, or the collection's own by its stored name.
 
     Raises:
-        SpaceMismatchError: it is not.
+        SpaceMismatchError: the encoder is not of the collection's space.
     """
     from ..encoders import resolve
 
     stored, space = manifest.encoder, Space.from_json(manifest.spaces[manifest.space])
-    # What was chosen at the build holds, but for what is given now (a device, say). Another
-    # name is another encoder, unless it is the same model in another place.
+    # The options of the build hold, except those given now (a device, say). A different name
+    # means a different encoder, unless it is the same model in another place.
     asked = options or EncoderOptions()
     named = {f.name: v for f in fields(asked) if (v := getattr(asked, f.name)) is not None}
     kept = replace(EncoderOptions(**stored.get("options", {})), **named)
@@ -43,11 +45,35 @@ def check_space(stored: Space, given: Space, path: object) -> None:
     """Refuse to mix two embedding spaces.
 
     Raises:
-        SpaceMismatchError: they differ; both are printed.
+        SpaceMismatchError: they differ; the message names both.
     """
     if stored != given:
         raise SpaceMismatchError(
             f"{path}: the collection's vectors are of another space: it has [{stored}], "
-            f"the encoder given makes [{given}]; leave the encoder and its options out, or go "
-            f"over to the other one: retr upgrade start --to {given.encoder} --index {path}"
+            f"the encoder given makes [{given}]; leave out the encoder and its options, or "
+            f"switch encoders with: retr upgrade start --to {given.encoder} --index {path}"
         )
+
+
+def check_settings(space: Space, settings: Settings) -> None:
+    """Refuse settings that do not fit the vectors of a space; a sparse space has no vectors.
+
+    Raises:
+        InputError: a setting does not fit.
+    """
+    if not space.sparse:
+        dims = () if settings.spec == AUTO else IndexSpec.parse(settings.spec).dims
+        if dims and dims[-1] >= space.dim:
+            raise InputError(
+                f"spec {settings.spec!r}: its prefix of {dims[-1]} is not shorter than the vectors "
+                f"of {space.encoder!r}, which have {space.dim} dimensions; choose a shorter one"
+            )
+        return
+    default = Settings()
+    for name in ("spec", "dtype"):
+        given = getattr(settings, name)
+        if given != getattr(default, name):
+            raise InputError(
+                f"encoder {space.encoder!r}: its word weights are stored as postings, not as "
+                f"vectors, so the {name} {given!r} has no meaning; leave it out"
+            )

@@ -1,7 +1,7 @@
-"""One generation of a collection, opened: what a search looks at from its start to its end.
+"""One generation of a collection, opened: a search reads the same one from start to end.
 
-Everything is mapped when the snapshot is made, so nothing that a writer does later can change or
-take away what a reader holds. Segments that two generations share are shared in memory too.
+All files are mapped when the snapshot is made, so no later write can change or remove what a
+reader holds. Snapshots share in memory the segments that their generations share.
 """
 
 from __future__ import annotations
@@ -22,42 +22,21 @@ from ..store.shards import Bits, Rows, find_rows, merged_rows, open_marks, open_
 from ..store.staging import check_file
 from ..store.store import Store
 from ..values.errors import DamagedError
+from ..values.fusion import Fusion, default_fusion
+from ..values.settings import Settings
 from .dense import DenseSegment, allow
+from .documents import DocumentSegment
 from .means import ScoreStatistics, score_statistics
 
 if TYPE_CHECKING:
     from ..bridges.crossing import Crossing
-    from ..values.fusion import Fusion
     from .lexical import LexicalSegment
-
-
-class DocumentSegment:
-    """The documents of a range of rows."""
-
-    def __init__(self, folder: Path, entry: SegmentEntry) -> None:
-        if entry.ids is None:
-            raise DamagedError(f"{folder}: segment {entry.id} has no file of ids")
-        self.entry = entry
-        self.shard = DocumentShard(folder / entry.data, folder / entry.ids)
-
-    @property
-    def rows(self) -> Rows:
-        """The row at each position, i64[n], ascending; made anew each time."""
-        return self.shard.rows + self.entry.first_row
-
-    def rows_at(self, positions: Rows) -> Rows:
-        """Return the rows at some positions."""
-        return self.shard.rows[positions] + self.entry.first_row
-
-    def positions(self, rows: Rows) -> Rows:
-        """Return the positions of those of `rows` (ascending) that are in this segment."""
-        return find_rows(self.shard.rows, rows - self.entry.first_row)
 
 
 class Snapshot:
     """The segments of one generation.
 
-    deleted: i64[d], ascending: rows that are deleted and still stored.
+    deleted: i64[d], ascending: the deleted rows that are still stored.
     """
 
     def __init__(self, store: Store, manifest: Manifest, previous: Snapshot | None = None) -> None:
@@ -72,7 +51,7 @@ class Snapshot:
                 )
         self.spaces = {key: Space.from_json(v) for key, v in manifest.spaces.items()}
         self.space = self.spaces[manifest.space]
-        # Segments are immutable and their ids unique: one that is open stays open.
+        # Segments are immutable and their ids unique, so one that is open is reused.
         documents = {s.entry.id: s for s in previous.documents} if previous else {}
         self.documents: list[DocumentSegment] = [
             documents.get(entry.id) or DocumentSegment(store.path, entry)
@@ -110,8 +89,13 @@ class Snapshot:
         self.deleted: Rows = merged_rows(rows)
         self._first_rows = np.array([s.entry.first_row for s in self.documents], np.int64)
 
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings chosen when the collection was built, and changed since."""
+        return Settings.of(self.manifest.settings)
+
     def dense_groups(self) -> list[list[DenseSegment]]:
-        """Return the dense segments by space and modality: only those of a group may be merged."""
+        """Return the dense segments grouped by space and modality; merges stay within a group."""
         groups: dict[tuple[str | None, str | None], list[DenseSegment]] = {}
         for segment in self.dense:
             groups.setdefault((segment.entry.space, segment.entry.modality), []).append(segment)
@@ -119,12 +103,12 @@ class Snapshot:
 
     @property
     def modalities(self) -> frozenset[str]:
-        """What the vectors were made from: texts, images, or both."""
+        """The modalities that the vectors were made from: texts, images, or both."""
         return frozenset(str(segment.entry.modality) for segment in self.dense)
 
     @cached_property
     def score_statistics(self) -> dict[tuple[str | None, str | None], ScoreStatistics]:
-        """How scores lie for the vectors of each space and modality."""
+        """The score statistics of the vectors, by space and modality."""
         return {
             (group[0].entry.space, group[0].entry.modality): score_statistics(
                 [(segment.matrix, segment.entry.mean) for segment in group]
@@ -134,9 +118,9 @@ class Snapshot:
 
     @cached_property
     def findable(self) -> list[Bits | None]:
-        """Which positions of each dense segment may be found, packed; None where all of them.
+        """Which positions of each dense segment a search may find, packed; None means all.
 
-        Those may not whose rows are deleted, or superseded.
+        Deleted and marked rows are not findable.
         """
         return [self._findable(segment) for segment in self.dense]
 
@@ -149,21 +133,21 @@ class Snapshot:
         return bits if marks is None else bits & ~marks
 
     def is_searched(self, segments: Sequence[DenseSegment]) -> bool:
-        """Whether some row of these dense segments may be found."""
+        """Return whether a search may find any row of these dense segments."""
         for segment, bits in zip(self.dense, self.findable, strict=True):
             if any(segment is each for each in segments) and (bits is None or bits.any()):
                 return True
         return False
 
-    def superseded(self, segment: DenseSegment) -> NDArray[np.bool_]:
-        """Return which rows of a dense segment have a vector that counts for more, bool[n]."""
+    def marked(self, segment: DenseSegment) -> NDArray[np.bool_]:
+        """Return which rows of a dense segment are marked, bool[n]."""
         marks = self._marks.get(segment.entry.id)
         if marks is None:
             return np.zeros(len(segment), bool)
         return np.unpackbits(marks, count=len(segment), bitorder="little").view(np.bool_)
 
-    def superseded_at(self, segment: DenseSegment, positions: Rows) -> NDArray[np.bool_]:
-        """Return which of n positions of a dense segment are superseded, bool[n]."""
+    def marked_at(self, segment: DenseSegment, positions: Rows) -> NDArray[np.bool_]:
+        """Return which of n positions of a dense segment are marked, bool[n]."""
         marks = self._marks.get(segment.entry.id)
         if marks is None:
             return np.zeros(len(positions), bool)
@@ -171,35 +155,36 @@ class Snapshot:
         return at
 
     def droppable(self, segment: DocumentSegment | DenseSegment | LexicalSegment) -> Rows:
-        """Return the positions that a merge leaves out: of deleted rows.
+        """Return the positions that a merge drops: those of deleted rows.
 
-        Superseded ones go too where no upgrade is under way that could be rolled back.
+        Marked rows are dropped too, unless an upgrade is under way that could be rolled back.
         """
         dead = segment.positions(self.deleted)
         if segment.entry.superseded is None or self.manifest.upgrade is not None:
             return dead
         assert isinstance(segment, DenseSegment)
-        return merged_rows([dead, np.flatnonzero(self.superseded(segment))])
+        return merged_rows([dead, np.flatnonzero(self.marked(segment))])
 
     @cached_property
     def fusion(self) -> Fusion:
-        """How the two sides are weighed.
+        """How the rankings by vectors and by words are fused.
 
-        While the encoder is being replaced the weight goes over with the vectors, unless it was
-        fitted on judged queries meanwhile.
+        While the encoder is being replaced, the weight moves from the old encoder's to the new
+        one's as vectors are replaced, unless it was fitted on judged queries meanwhile.
         """
-        from ..values.fusion import Fusion
-
-        settings, upgrade = self.manifest.settings, self.manifest.upgrade
-        own = Fusion.of(settings, self.space.family)
-        if upgrade is None or "fusion" in settings:
+        upgrade, fitted = self.manifest.upgrade, self.settings.fusion
+        own = fitted or default_fusion(self.space.family)
+        if upgrade is None or fitted is not None:
             return own
-        family = self.spaces[upgrade.source].family
-        return own.blended(Fusion.of({"fusion": upgrade.fusion}, family), self.turned_over)
+        if upgrade.fusion is not None:
+            old = Fusion(**upgrade.fusion)
+        else:
+            old = default_fusion(self.spaces[upgrade.source].family)
+        return own.blended(old, self.query_space_share)
 
     @cached_property
-    def turned_over(self) -> float:
-        """Which share of the vectors that are found is of the space of the queries."""
+    def query_space_share(self) -> float:
+        """The share of the findable vectors that are of the space of the queries, 0 to 1."""
         own = total = 0
         for segment, bits in zip(self.dense, self.findable, strict=True):
             found = len(segment) if bits is None else count_allowed(bits, len(segment))
@@ -209,7 +194,7 @@ class Snapshot:
 
     @cached_property
     def dead_words(self) -> dict[str, Rows]:
-        """The positions of deleted rows in each lexical and sparse segment, by its id."""
+        """The positions of deleted rows in each lexical and sparse segment, by segment id."""
         return {s.entry.id: s.positions(self.deleted) for s in (*self.lexical, *self.sparse)}
 
     @property
@@ -231,7 +216,7 @@ class Snapshot:
         return total
 
     def read(self, rows: Rows) -> list[StoredRow]:
-        """Return what is stored of some rows, in that order."""
+        """Return what is stored for each row, in the order given."""
         return self._gather(rows, lambda shard, positions: shard.read(positions))
 
     def ids(self, rows: Rows) -> list[str]:
@@ -262,7 +247,7 @@ class Snapshot:
         return found
 
     def rows_of(self, ids: Sequence[str]) -> list[Rows]:
-        """Return the rows of each id that are not deleted, ascending; empty where none is."""
+        """Return the rows of each id that are not deleted, ascending; empty if there are none."""
         hashes = np.fromiter((hash_id(id) for id in ids), np.uint64, len(ids))
         found: list[list[Rows]] = [[] for _ in ids]
         for segment in self.documents:
@@ -273,7 +258,7 @@ class Snapshot:
         return [self._alive(np.concatenate(rows)) if rows else none for rows in found]
 
     def holds(self, rows: Rows) -> NDArray[np.bool_]:
-        """Return which of some rows (ascending) are stored and not deleted, bool[len(rows)]."""
+        """Return which of these rows (ascending) are stored and not deleted, bool[len(rows)]."""
         held = np.zeros(len(rows), bool)
         for segment in self.documents:
             there = segment.rows_at(segment.positions(rows))
@@ -287,7 +272,7 @@ class Snapshot:
         return self._alive(np.concatenate(rows)) if rows else np.empty(0, np.int64)
 
     def _alive(self, rows: Rows) -> Rows:
-        """Return those of some rows that are not deleted; a few cost little among many deletes."""
+        """Return which of these rows are not deleted; fast for a few rows and many deletes."""
         if not len(self.deleted):
             return rows
         at = np.minimum(np.searchsorted(self.deleted, rows), len(self.deleted) - 1)
@@ -308,7 +293,7 @@ def _open_dense(folder: Path, entry: SegmentEntry, metric: Metric) -> DenseSegme
 
 def _no_document(row: int) -> DamagedError:
     return DamagedError(
-        f"row {row} has a vector and no document: a file of the collection is damaged; "
+        f"row {row} has a vector but no document: a file of the collection is damaged; "
         "see which with: retr index verify"
     )
 
@@ -320,10 +305,10 @@ def _open_words(path: Path, entry: SegmentEntry) -> LexicalSegment:
 
 
 def open_generation(store: Store, manifest: Manifest, previous: Snapshot | None) -> Snapshot:
-    """Return a generation opened, or a newer one where it has been cleared away since.
+    """Open a generation, or a newer one if its files have been removed since.
 
     Raises:
-        DamagedError: a file of it is missing, or not what was written.
+        DamagedError: a file is missing, or differs from what was written.
     """
     while True:
         try:
@@ -338,11 +323,11 @@ def open_generation(store: Store, manifest: Manifest, previous: Snapshot | None)
 
 
 def open_newest(store: Store, previous: Snapshot | None) -> tuple[Snapshot, tuple[int, ...]]:
-    """Return the newest whole generation, opened, and the numbers of damaged ones above it.
+    """Open the newest undamaged generation; return it and the numbers of newer, damaged ones.
 
     Raises:
-        CollectionNotFoundError: there is none.
-        DamagedError: it cannot be read.
+        CollectionNotFoundError: the folder holds no collection.
+        DamagedError: no generation can be read.
     """
     manifest, damaged = store.read()
     return open_generation(store, manifest, previous), damaged

@@ -1,7 +1,9 @@
-"""What users have, as documents: `open_source` finds out what something is and reads it.
+"""Sources turn what users have into documents: `open_source` detects what it is given and reads it.
 
 A path, stdin ("-") or a Python object goes in; a `Source` comes out, which yields a `Document`
 for each text, record, row or file, and a `Skipped` for each file that cannot be read.
+
+May import text and values.
 """
 
 from __future__ import annotations
@@ -34,15 +36,15 @@ _DEFAULTS = SourceOptions()
 
 
 def open_source(source: object, options: SourceOptions = _DEFAULTS) -> Source:
-    """Return the source that `source` is, by what is there.
+    """Return the `Source` that reads `source`.
 
-    A `str` or path is a folder (with `corpus.jsonl` in BEIR's layout, else of files), a file by
-    its ending, or "-" for stdin; `options.format` overrules. Anything else is read as
-    `objects.source_of_object` says; a `Source` is returned as it is.
+    A `str` or path is a folder (in BEIR's layout if it has `corpus.jsonl`, else of files), a file,
+    recognised by its suffix, or "-" for stdin; `options.format` overrides this.
+    `objects.source_of_object` reads anything else; a `Source` is returned as it is.
 
     Raises:
-        InputError: there is nothing at the path, it is nothing that can be read, or an option
-            has no meaning for it.
+        InputError: there is nothing at the path, it cannot be read, or an option does not apply
+            to it.
     """
     if isinstance(source, Source):
         return source
@@ -50,7 +52,7 @@ def open_source(source: object, options: SourceOptions = _DEFAULTS) -> Source:
         if source == "-":
             return _stdin(options)
         if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", source):
-            raise InputError(f"{source} is an address: download it and give the file or folder")
+            raise InputError(f"{source} is an address: download it, and give the file or folder")
         return _at(source, options)
     if isinstance(source, os.PathLike):
         return _at(os.fsdecode(source), options)
@@ -76,13 +78,17 @@ def _at(given: str, options: SourceOptions) -> Source:
     except (OSError, RuntimeError, ValueError) as error:
         raise InputError(f"no such file or folder: {given!r} ({error})") from None
     if options.name is not None:
-        raise InputError(f"name={options.name!r} is for Python objects; a path is its own name")
+        raise InputError(
+            f"name={options.name!r} is only for Python objects; a path is its own name"
+        )
     if not given or not exists:
         raise InputError(f"no such file or folder: {given or repr(given)}")
     if is_folder:
         return _folder(path, options)
     if not is_file:
-        raise InputError(f"{given} is no file or folder; pipe into retr and give '-' as the source")
+        raise InputError(
+            f"{given} is not a file or folder; pipe it into retr with '-' as the source"
+        )
     return _file(path, options)
 
 
@@ -102,7 +108,7 @@ def _folder(path: Path, options: SourceOptions) -> Source:
 
 
 def _images_in(path: Path, format: Format | None) -> Callable[[Path, SourceOptions], Source] | None:
-    """Return what reads a folder that some program for images has written, None where none has."""
+    """Return what reads a folder written by an image tool; None if no tool wrote it."""
     from .clip_retrieval import ClipRetrieval, is_clip_retrieval
     from .karpathy import Karpathy, annotations_of
     from .tars import Tars, are_tars
@@ -153,7 +159,8 @@ def _format_of(path: Path) -> Format:
         endings.pop()
         if not endings or _FORMATS.get(endings[-1]) not in (Format.JSONL, Format.CSV, Format.TSV):
             raise InputError(
-                f"{path} is packed; only .jsonl, .csv and .tsv are read so: unpack it first"
+                f"{path} is compressed; retr reads only .jsonl, .csv and .tsv compressed: "
+                "unpack it first"
             )
     ending = endings[-1] if endings else ""
     if ending == ".json":
@@ -163,7 +170,7 @@ def _format_of(path: Path) -> Format:
             return Format.KARPATHY
     if ending in (".json", ".geojson"):
         raise InputError(
-            f"{path} is JSON; give it with one record a line (.jsonl), or say that it is so: "
-            "format=jsonl"
+            f"{path} is JSON; convert it to one record per line (.jsonl), or if it is that "
+            "already, say format=jsonl"
         )
     return _FORMATS.get(ending, Format.FILES)

@@ -1,4 +1,4 @@
-"""What a source is: anything that yields documents, one at a time, in a steady order."""
+"""What a source is: anything that yields documents one at a time, in a fixed order."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from ..values.types import Document
 
 
 class Source(ABC):
-    """Yields documents, and says how far it is.
+    """Yields documents, and reports its progress.
 
-    name:  identifies the source in the collection, so that building it again updates: an
-           absolute path. None where there is no telling (stdin, an iterable): then nothing is
-           ever taken for vanished.
-    total: the amount of work in units of the source's own (files, bytes, rows), None if unknown.
-    done:  how much of it lies behind, while iterating.
-    images: whether documents are wanted for their images; set before iterating. Where they are
-           not, the images of a folder are skipped and those of a table are left alone.
+    name:  identifies the source in the collection, so that building from it again updates: an
+           absolute path. None if unknown (stdin, an iterable): then no document counts as
+           removed.
+    total: the amount of work in the source's own units (files, bytes, rows); None if unknown.
+    done:  how much of it is finished, while iterating.
+    images: whether to read images; set before iterating. If False, the images of a folder are
+           skipped and those of a table are ignored.
     """
 
     name: str | None = None
@@ -28,17 +28,17 @@ class Source(ABC):
 
     @abstractmethod
     def __iter__(self) -> Iterator[Document | Skipped]:
-        """Yield documents from the start; nothing is held that was yielded.
+        """Yield documents from the start; keeps none that it has yielded.
 
         Raises:
-            InputError: a record is malformed; the message names file and line.
+            InputError: a record is malformed; the message names the file and the line.
         """
 
 
 class Unreadable(Exception):  # noqa: N818
-    """Why a file gives no text.
+    """A file gives no text; the message says why.
 
-    holds_no_text: it was read and there is none, which is not the same as not being able to.
+    holds_no_text: the file was read and holds no text, rather than being impossible to read.
     """
 
     def __init__(self, reason: str, *, holds_no_text: bool = False) -> None:

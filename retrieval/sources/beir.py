@@ -1,4 +1,4 @@
-"""A folder in BEIR's layout: `corpus.jsonl`, beside queries and judgments that others read.
+"""A folder in BEIR's layout: reads `corpus.jsonl`, not the queries and judgments beside it.
 
 Thakur et al., BEIR, 2021: a document is its title and its text, joined by a space.
 """
@@ -21,7 +21,7 @@ _CORPUS = ("corpus.jsonl", "corpus.jsonl.gz", "corpus.jsonl.zst")
 
 
 class BeirFolder(Source):
-    """The corpus of a BEIR folder; `total` and `done` are bytes of it.
+    """The corpus of a BEIR folder; `total` and `done` count its bytes.
 
     The title and the keys of a record's "metadata" object become the document's metadata.
     """
@@ -29,7 +29,7 @@ class BeirFolder(Source):
     def __init__(self, folder: Path, options: SourceOptions) -> None:
         corpus = corpus_of(folder)
         if corpus is None:
-            raise InputError(f"{folder} is no BEIR folder: it has no corpus.jsonl")
+            raise InputError(f"{folder} is not a BEIR folder: it has no corpus.jsonl")
         options.refuse(f"{folder.name}, a BEIR folder,", "ids", "include", "exclude")
         self.name = encodable(str(folder))
         self._options = options
@@ -38,10 +38,10 @@ class BeirFolder(Source):
         self.total = corpus.stat().st_size
 
     def __iter__(self) -> Iterator[Document | Skipped]:
-        """Yield a document a record.
+        """Yield one document per record.
 
         Raises:
-            InputError: a record is wrong; the message names file and line.
+            InputError: a record is wrong; the message names the file and the line.
         """
         name = self._lines.name
         records = map(_lifted, json_records(self._lines, name))
@@ -52,10 +52,10 @@ class BeirFolder(Source):
 
 
 def corpus_of(folder: Path) -> Path | None:
-    """Return the corpus file of a BEIR folder, None where the folder is no such one."""
+    """Return the corpus file of a BEIR folder; None if the folder is not one."""
     try:
         return next((folder / name for name in _CORPUS if (folder / name).is_file()), None)
-    except OSError:  # a folder that may not be entered is no source of another kind either
+    except OSError:  # a folder that cannot be entered is no other kind of source either
         return None
 
 

@@ -1,8 +1,8 @@
-"""What clip-retrieval has computed: vectors of images and texts, and a table of what they are of.
+"""The output of clip-retrieval: vectors of images and texts, and a table that describes them.
 
     img_emb/img_emb_0.npy   text_emb/text_emb_0.npy   metadata/metadata_0.parquet
 
-so that who has embedded a hundred million images need not embed them again.
+So a user who has embedded a hundred million images need not embed them again.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ _PATH, _CAPTION = "image_path", "caption"
 
 
 class ClipRetrieval(Source):
-    """A folder that `clip-retrieval inference` wrote; `total` and `done` are rows.
+    """A folder that `clip-retrieval inference` wrote; `total` and `done` count rows.
 
-    An id is the row's number over all files, which is what clip-retrieval calls them by. The
-    caption is the text, `image_path` says where the image is, other columns are metadata.
+    An id is the row's number over all files, as in clip-retrieval itself. The caption is the
+    text, `image_path` says where the image is, and the other columns are metadata.
     """
 
     def __init__(self, folder: Path, options: SourceOptions) -> None:
-        """Read such a folder; its files are memory-mapped.
+        """Memory-map the files of such a folder.
 
         Raises:
-            InputError: files are missing, damaged, or not as long as each other.
+            InputError: files are missing, damaged, or differ in length.
         """
         options.refuse(
             f"{folder.name}, written by clip-retrieval,",
@@ -53,7 +53,7 @@ class ClipRetrieval(Source):
         self.total = sum(part.rows for part in self._parts)
 
     def __iter__(self) -> Iterator[Document | Skipped]:
-        """Yield a document a row.
+        """Yield one document per row.
 
         Raises:
             InputError: a vector is not finite, or a table cannot be read.
@@ -93,7 +93,7 @@ class ClipRetrieval(Source):
         )
 
     def _image(self, path: str | None) -> ImageAt | None:
-        # Not looked for: there may be a hundred million, on a disk that is elsewhere now.
+        # Not checked: there may be a hundred million images, on a disk that is not mounted.
         if path is None or not is_image(path):
             return None
         if Path(path).is_absolute():
@@ -104,7 +104,7 @@ class ClipRetrieval(Source):
 
 
 class _Part:
-    """One numbered set of files: the vectors, and the table's batches."""
+    """One numbered set of files: the vectors, and the batches of the table."""
 
     def __init__(self, number: int, vectors: Mapping[str, Path], table: Path | None) -> None:
         from .vectors import mapped
@@ -120,7 +120,7 @@ class _Part:
             lengths[table.name] = _open(table).metadata.num_rows
         if len(set(lengths.values())) > 1:
             said = ", ".join(f"{name} {rows:,}" for name, rows in lengths.items())
-            raise InputError(f"these belong together and have not as many rows: {said}")
+            raise InputError(f"these files belong together but differ in their rows: {said}")
         self.rows = next(iter(lengths.values()))
 
     def what(self, kind: str) -> str:
@@ -128,7 +128,7 @@ class _Part:
         return f"{kind}_{self.number}.npy"
 
     def records(self, start: int, stop: int) -> Iterator[dict[str, Any]]:
-        """Yield the table's rows from `start` on; blocks are asked for in order."""
+        """Yield the table's rows `start` to `stop`; the caller asks for blocks in order."""
         if self._table is None:
             yield from ({} for _ in range(stop - start))
             return
@@ -152,7 +152,7 @@ class _Part:
 
 
 def is_clip_retrieval(folder: Path) -> bool:
-    """Say whether a folder holds vectors as clip-retrieval lays them down."""
+    """Return whether a folder holds vectors in clip-retrieval's layout."""
     try:
         return any(True for kind in _KINDS for _ in (folder / kind).glob(f"{kind}_*.npy"))
     except OSError:
@@ -164,7 +164,7 @@ def _parts(folder: Path) -> list[_Part]:
     tables = _numbered(folder / "metadata", r"metadata_(\d+)\.parquet")
     present = {kind: found for kind, found in files.items() if found}
     if not present:
-        raise InputError(f"{folder}: has no img_emb/img_emb_0.npy, as clip-retrieval writes it")
+        raise InputError(f"{folder} has no img_emb/img_emb_0.npy, which clip-retrieval writes")
     numbers = sorted(set().union(*present.values()))
     parts = []
     for number in numbers:

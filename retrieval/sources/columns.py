@@ -1,6 +1,6 @@
-"""Which column of a record is its id, its text, its vector; and the record as a `Document`.
+"""Finds which columns of a record are its id, text and vector, and makes it a `Document`.
 
-The same rules hold for JSON lines, CSV, Parquet, Arrow tables, data frames and dicts.
+The same rules apply to JSON lines, CSV, Parquet, Arrow tables, data frames and dicts.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 IDS = ("_id", "id", "doc_id", "docid", "docno")
 TEXTS = ("text", "contents", "body", "content", "passage", "caption", "captions")
 SENTENCES = (*TEXTS, "sentence", "sentences", "sentences_raw", "alt_text", "description", "title")
-"""Columns with what is said of an image."""
+"""Columns that describe an image."""
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
     """The roles of a source's columns.
 
-    id:     None where the records have no id of their own.
-    text:   joined by a space in this order; empty where there are only vectors.
-    title:  the one of `text` that is kept as metadata as well.
-    vector: None where the encoder makes the vectors.
-    image:  None where there are no images, or they are not wanted.
+    id:     None if the records have no ids.
+    text:   joined by a space in this order; empty if there are only vectors.
+    title:  the one of `text` that is also kept as metadata.
+    vector: None if the encoder makes the vectors.
+    image:  None if there are no images, or the source does not read them.
     """
 
     id: str | None
@@ -46,7 +46,7 @@ class Columns:
     image: str | None = None
 
     def is_metadata(self, name: str) -> bool:
-        """Say whether the column `name` is kept as metadata."""
+        """Return whether the column `name` is kept as metadata."""
         if name == self.title:
             return True
         return (
@@ -62,7 +62,7 @@ def resolve(
 ) -> Columns:
     """Return the roles of the columns `names` of the source `where`.
 
-    first: the first value of each column that is not null, where images are wanted.
+    first: the first non-null value of each column, if the source reads images.
 
     Raises:
         InputError: a column named in `options` is absent, or there is neither text nor vector.
@@ -91,8 +91,8 @@ def resolve(
             title = "title"
         if not text and title is None and options.vector is None:
             raise InputError(
-                f"{where}: none of the columns {', '.join(TEXTS)}; {_listed(there)}: "
-                "name the one with the text (text=, --text)"
+                f"{where}: none of the columns {', '.join(TEXTS)} exists; {_listed(there)}: "
+                "name the column of texts (text=, --text)"
             )
     if title is not None and title not in text:
         text = (title, *text)
@@ -107,7 +107,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def names_of(records: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the keys of the records, each once, in the order in which they turn up."""
+    """Return the keys of the records, each once, in order of first occurrence."""
     return list(dict.fromkeys(name for record in records for name in record))
 
 
@@ -125,25 +125,24 @@ def document(
 ) -> Document | Skipped:
     """Return `record` as a document, or why its image is not read.
 
-    where: names the record in errors: "corpus.jsonl, line 17".
-    dims:  of the source, so that all its vectors have as many dimensions.
-    default_id, place, uri: for records that have no id of their own and are known by where
-           they stand.
-    root:  the folder in which relative paths of images begin.
-    row:   of the record in the table at `uri`, from which an image can be read again.
+    where: names the record in messages: "corpus.jsonl, line 17".
+    dims:  the source's, which checks that all its vectors have the same dimensions.
+    default_id, place, uri: for records without an id, which are identified by their position.
+    root:  the folder to which image paths are relative.
+    row:   the record's row in the table at `uri`, from which its image can be read again.
 
     Raises:
-        InputError: the id is missing or no id, a text is no text, the vector is no vector.
+        InputError: the id is missing, or the id, a text or the vector has the wrong type.
     """
     if columns.id is None:
         identity = default_id
         for name in IDS:
-            # Resolved on the first records, which had none: half with and half without would
-            # give some documents ids that change when a line is put in above them.
+            # The first records decided that there are no ids. If only some records had one, the
+            # ids of the others would change whenever a line is inserted above them.
             if name in record:
-                raise InputError(f"{where}: has {name!r}, which records before it have not")
+                raise InputError(f"{where}: has {name!r}, which the records before it lack")
     elif columns.id not in record:
-        raise InputError(f"{where}: has no {columns.id!r}, the column of the ids")
+        raise InputError(f"{where}: has no {columns.id!r}, the column of ids")
     else:
         identity = as_id(record[columns.id], f"{where}: {columns.id!r}")
     text = kind = image = None
@@ -189,7 +188,7 @@ def as_id(value: object, where: str) -> str:
     """
     if isinstance(value, str):
         if not value:
-            raise InputError(f"{where} is empty: an id needs at least one character")
+            raise InputError(f"{where} is empty; an id needs at least one character")
         if not is_encodable(value):
             raise InputError(f"{where} is {value!r}, which is not valid Unicode")
         return str(value)
@@ -197,26 +196,26 @@ def as_id(value: object, where: str) -> str:
         return str(value)
     if not isinstance(value, bool) and hasattr(value, "__index__") and hasattr(value, "dtype"):
         return str(operator.index(value))
-    raise InputError(f"{where} is {shown_value(value)}: an id is a string or an integer")
+    raise InputError(f"{where} is {shown_value(value)}; an id is a string or an integer")
 
 
 class Dims:
-    """How many dimensions the vectors of one source have: as many as the first."""
+    """The dimensions of a source's vectors: those of the first one."""
 
     def __init__(self) -> None:
         self._dim: int | None = None
 
     def check(self, dim: int, where: str) -> None:
-        """Take note of a vector's dimensions.
+        """Check a vector's dimensions against those of the first.
 
         Raises:
-            InputError: the vectors before it have another number of them.
+            InputError: they differ.
         """
         if self._dim is None:
             self._dim = dim
         if dim != self._dim:
             raise InputError(
-                f"{where}: a vector of {dim} dimensions, where those before it have {self._dim}"
+                f"{where}: the vector has {dim} dimensions, but those before it have {self._dim}"
             )
 
 
@@ -224,7 +223,7 @@ def as_vector(value: object, where: str, dims: Dims) -> NDArray[np.float32]:
     """Return `value`, a sequence of numbers, as f32[dim].
 
     Raises:
-        InputError: it is no vector of finite numbers, or of another dimension than `dims`.
+        InputError: it is not a vector of finite numbers, or its dimensions differ from `dims`.
     """
     import numpy as np
 
@@ -244,7 +243,7 @@ def as_vector(value: object, where: str, dims: Dims) -> NDArray[np.float32]:
 
 
 def as_float32(array: NDArray[Any]) -> NDArray[np.float32]:
-    """Return numbers as C-contiguous f32 of the same shape; what is too large becomes inf."""
+    """Return numbers as C-contiguous f32 of the same shape; numbers too large become inf."""
     import numpy as np
 
     with np.errstate(over="ignore"):
@@ -252,7 +251,7 @@ def as_float32(array: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def refuse_not_finite(block: NDArray[np.float32], where: str, ids: Sequence[str], row: int) -> None:
-    """Check the vectors f32[n, dim] that stand at `row` and after.
+    """Check the vectors f32[n, dim] of the rows from `row` on.
 
     Raises:
         InputError: one is not finite; the message names its row and id.
@@ -272,4 +271,4 @@ def _not_finite(vector: NDArray[np.float32]) -> str:
     import numpy as np
 
     at = int(np.argmin(np.isfinite(vector)))
-    return f"{vector[at]} at dimension {at}: vectors need finite numbers (as float32)"
+    return f"{vector[at]} at dimension {at}; vectors need finite numbers (as float32)"

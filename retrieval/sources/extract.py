@@ -1,4 +1,4 @@
-"""The text of a file, by what its name says it is: prose, code, HTML, notebook, PDF, DOCX."""
+"""Extracts the text of a file by its suffix: prose, code, HTML, notebook, PDF, DOCX."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .base import Unreadable
 from .streams import BYTE_ORDER_MARKS
 from .values import encodable
 
-# A text is held in memory whole while it is split.
+# The whole text is held in memory while it is split.
 SIZE_LIMIT = 64 * 1024 * 1024
 
 _KINDS = {
@@ -34,10 +34,10 @@ _KINDS = {
 }
 _KIND_OF_ENDING = {ending: kind for kind, endings in _KINDS.items() for ending in endings.split()}
 
-# Records, which are columns and not prose.
+# Files of records, which are columns rather than prose.
 _DATA = frozenset({".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".npy", ".geojson"})
 
-# Formats with no text, some of whose files hold no zero byte at their beginning.
+# Formats without text whose files may lack a zero byte at the beginning.
 _BINARY_ENDINGS = (
     ".7z .avi .bin .bmp .bz2 .class .dll .doc .dylib .eps .exe .flac .gif .gz .ico .jar .jpeg .jpg"
     " .lz4 .mkv .mov .mp3 .mp4 .npz .o .odt .ogg .onnx .otf .pickle .pkl .png .ppt .pptx .ps .pt"
@@ -61,18 +61,18 @@ def kind_of(path: str) -> str:
 
 
 def text_of(path: str, *, data: bool = False) -> str:
-    """Return the text of a file, its lines ending in "\\n", without lone surrogates.
+    """Return the text of a file, with "\\n" line ends and without lone surrogates.
 
-    data: read a file of records as text too, which otherwise is for another source.
+    data: also read files of records as text, which other sources read otherwise.
 
     Raises:
-        Unreadable: it is empty, no text, damaged, encrypted, too large, or needs an extra.
+        Unreadable: it is empty, not a text, damaged, encrypted, too large, or needs an extra.
         OSError: it cannot be opened.
     """
     ending = _ending(path)
     if ending in _DATA and not data:
         raise Unreadable(
-            "a file of data; a folder is read for prose and code, so index this file by itself",
+            "a data file; from a folder retr reads prose and code, so index this file by itself",
             holds_no_text=True,
         )
     if ending == ".pdf":
@@ -87,8 +87,8 @@ def text_of(path: str, *, data: bool = False) -> str:
     return text
 
 
-AN_IMAGE = "an image, and the encoder takes only texts; clip:MODEL takes both"
-_SCAN = "its pages hold no text; one that was scanned needs OCR first"
+AN_IMAGE = "an image, but the encoder takes only texts; clip:MODEL takes both"
+_SCAN = "its pages hold no text; run OCR on a scanned PDF first"
 
 
 def _ending(path: str) -> str:
@@ -129,7 +129,7 @@ def _text_of_bytes(data: bytes, ending: str) -> str:
 
 
 def _decoded(data: bytes, declared: str | None) -> str:
-    """Decode by the byte order mark, else by what the file declares, else as UTF-8."""
+    """Decode by the byte order mark, or else the declared encoding, or else UTF-8."""
     for mark, encoding in BYTE_ORDER_MARKS:
         if data.startswith(mark):
             data, declared = data[len(mark) :], encoding
@@ -145,7 +145,7 @@ def _decoded(data: bytes, declared: str | None) -> str:
 
 
 def _charset_of_html(data: bytes) -> str | None:
-    """Return the encoding an HTML document declares, as browsers read the name of it."""
+    """Return the encoding that an HTML document declares, interpreted as browsers do."""
     declared = _DECLARED.search(data, 0, 4096)
     if declared is None:
         return None
@@ -154,8 +154,8 @@ def _charset_of_html(data: bytes) -> str | None:
         found = codecs.lookup(name)
     except LookupError:
         return None
-    # The encoding standard: Latin-1 and ASCII mean windows-1252, whose gaps are Latin-1's; a
-    # page that could declare UTF-16 in ASCII is UTF-8.
+    # By the encoding standard, Latin-1 and ASCII mean windows-1252, with its gaps filled from
+    # Latin-1, and a page that declares UTF-16 in ASCII is UTF-8.
     if found.name in ("iso8859-1", "ascii", "cp1252"):
         return "latin-1" if any(byte in data for byte in b"\x81\x8d\x8f\x90\x9d") else "cp1252"
     if found.name.startswith(("utf-16", "utf-32", "utf-7")) or not _is_charset(found):
@@ -164,7 +164,7 @@ def _charset_of_html(data: bytes) -> str | None:
 
 
 def _is_charset(found: codecs.CodecInfo) -> bool:
-    # Python calls escapes and IDNA encodings of text too.
+    # Python also counts escapes and IDNA as text encodings.
     return getattr(found, "_is_text_encoding", True) and not found.name.startswith(
         ("idna", "punycode", "unicode", "raw", "undefined")
     )
@@ -174,13 +174,13 @@ def _text_of_notebook(text: str) -> str:
     """Return the cells of a Jupyter notebook joined by form feeds, without their outputs."""
     try:
         notebook = json.loads(text)
-        # Format 3 has work sheets of cells, and code in "input".
+        # Format 3 has worksheets of cells, with code in "input".
         sheets = notebook.get("worksheets", [notebook])
         cells = [_text_of_cell(cell) for sheet in sheets for cell in sheet["cells"]]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         if not text.strip():
             return ""
-        raise Unreadable("not a notebook: no JSON with cells") from None
+        raise Unreadable("not a notebook: it is not JSON with cells") from None
     return "\f".join(cells) if any(cell.strip() for cell in cells) else ""
 
 
@@ -205,7 +205,7 @@ def _text_of_pdf(path: str) -> str:
                 page = document[number]
                 text = page.get_textpage().get_text_range()
                 page.close()
-                # PDFium marks the hyphen at the end of a line that parts a word.
+                # PDFium marks the hyphen that splits a word at the end of a line.
                 text = re.sub("\ufffe(?:\r?\n)?|\x02\r?\n", "", text).replace("\f", "\n")
                 size += len(text)
                 if size > SIZE_LIMIT:
@@ -213,13 +213,13 @@ def _text_of_pdf(path: str) -> str:
                 pages.append(text.replace("\0", ""))
     except pdfium.PdfiumError as error:
         if "password" in str(error).lower():
-            raise Unreadable("an encrypted PDF; take its password off") from None
+            raise Unreadable("an encrypted PDF; remove its password") from None
         raise Unreadable(f"a damaged PDF ({error})") from None
     return "\f".join(pages) if any(page.strip() for page in pages) else ""
 
 
 def _text_of_docx(path: str) -> str:
-    """Return the paragraphs and tables of a DOCX, its headings beginning with "# "."""
+    """Return the paragraphs and tables of a DOCX; headings begin with "# "."""
     try:
         import docx
     except ModuleNotFoundError:
@@ -235,7 +235,7 @@ def _text_of_docx(path: str) -> str:
         except Unreadable:
             raise
         except Exception as error:
-            # python-docx and lxml under it raise what they like at a damaged file.
+            # For a damaged file, python-docx and lxml raise exceptions of any type.
             raise Unreadable(f"a damaged DOCX ({type(error).__name__}: {error})") from None
 
 
@@ -254,7 +254,7 @@ def _text_of_block(block: Any) -> str:
     for row in block.rows:
         cells: list[str] = []
         for cell in row.cells:
-            # A merged cell comes once for each column it covers.
+            # A merged cell occurs once for each column that it covers.
             text = " ".join(cell.text.split())
             if not cells or cells[-1] != text:
                 cells.append(text)

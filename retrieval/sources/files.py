@@ -1,11 +1,11 @@
-"""Folders and single files of prose, code and images, a document each.
+"""Folders and single files of prose, code and images, one document per file.
 
-Where images are wanted, one beside a text of the same name (`beach.jpg`, `beach.txt`) has it for a
-caption, and an object in `beach.json` for metadata: so img2dataset and others lay them down.
+If the source reads images, a text of the same name is an image's caption (`beach.jpg`,
+`beach.txt`), and an object in `beach.json` its metadata, as img2dataset and others write them.
 
-Left out without a word: hidden files and folders, what `.gitignore` leaves out, what others made
-(`node_modules`, `__pycache__`, virtual environments, lock files, minified scripts), and
-collections of ours. What looks like a document and cannot be read is `Skipped`.
+Silently left out are hidden files and folders, files that `.gitignore` excludes, generated files
+(`node_modules`, `__pycache__`, virtual environments, lock files, minified scripts), and retr's own
+collections. A file that looks like a document but cannot be read is `Skipped`.
 """
 
 from __future__ import annotations
@@ -43,27 +43,28 @@ _LEFT_OUT_ENDS = (".pyc", ".pyo", ".egg-info", ".min.js", ".min.css", ".js.map",
 class _Found:
     path: str  # absolute
     id: str
-    caption: str | None = None  # of an image: the absolute path of the text beside it
-    metadata: str | None = None  # and of the JSON beside it
+    caption: str | None = None  # for an image, the absolute path of the text beside it
+    metadata: str | None = None  # and that of the JSON beside it
 
 
 class Folder(Source):
-    """The files of a folder and the folders in it; `total` and `done` are files.
+    """The files of a folder and its subfolders; `total` and `done` count files.
 
-    They come in the order of their names, folder by folder. An id is the folder's name and the
-    path in it, "docs/guide/install.md". Links to files are followed where they stay in the
-    folder, links to folders are not. `include` narrows what is read; it brings nothing back.
+    Files are read in the order of their names, folder by folder. An id is the folder's name and
+    the path in it, such as "docs/guide/install.md". Links to files are followed if they stay in
+    the folder; links to folders are not followed. `include` only narrows what is read: it does
+    not restore files that are otherwise left out.
     """
 
     def __init__(self, folder: Path, options: SourceOptions) -> None:
         """Read a folder, given by its resolved path.
 
         Raises:
-            InputError: it cannot be read, is a collection, or a pattern is none.
+            InputError: it cannot be read, is a collection, or a pattern is invalid.
         """
         options.refuse(f"{folder}, a folder of files,", *_COLUMNS)
         if is_collection(str(folder)):
-            raise InputError(f"{folder} is a collection of retr, not a source for one")
+            raise InputError(f"{folder} is a collection of retr, so it cannot be the source of one")
         self._folder = folder
         self._root = str(folder).rstrip("/") + "/"
         self._include = patterns(options.include, "include") if options.include else None
@@ -76,7 +77,7 @@ class Folder(Source):
         self.total = sum(1 for found in self._walk() if isinstance(found, _Found))
 
     def __iter__(self) -> Iterator[Document | Skipped]:
-        """Yield a document a file."""
+        """Yield one document per file."""
         self.done = 0
         if self.images:
             self.total = sum(1 for found in self._walk() if isinstance(found, _Found))
@@ -93,7 +94,7 @@ class Folder(Source):
     def _walk(self) -> Iterator[_Found | Skipped]:
         """Yield the files in order, and the folders that cannot be read."""
         root = str(self._folder)
-        # A stack, for folders may lie deeper than Python calls go.
+        # A stack, because folders may be nested deeper than Python's recursion limit.
         try:
             around = ignored_around(self._folder)
         except OSError as error:
@@ -124,7 +125,7 @@ class Folder(Source):
         ):
             return
         if ".git" in names and folder != str(self._folder):
-            # A repository in a repository: git reads no .gitignore beyond its root.
+            # For a repository inside a repository, git reads no .gitignore above its root.
             above = Ignored()
         ignored = above
         if ".gitignore" in names:
@@ -145,7 +146,7 @@ class Folder(Source):
                 yield read
 
     def _join(self, folder: str, name: str | None) -> str | None:
-        """Return the path of a file beside an image, None where it leads out of the folder."""
+        """Return the path of a file beside an image; None if it leads out of the folder."""
         if name is None:
             return None
         path = f"{folder}/{name}"
@@ -169,7 +170,7 @@ class Folder(Source):
             return None
         if entry.is_symlink():
             return self._linked(path)
-        # Pipes, sockets and devices are no documents, and opening one may never return.
+        # Pipes, sockets and devices are not documents, and opening one may never return.
         return _Found(path, self._id(path)) if entry.is_file(follow_symlinks=False) else None
 
     def _linked(self, path: str) -> _Found | Skipped | None:
@@ -212,8 +213,9 @@ class File(Source):
 
 
 def is_collection(folder: str) -> bool:
-    """Say whether a folder is a collection of ours, by whatever name: others have manifests too,
-    but none that are numbered.
+    """Return whether a folder is a collection of retr, whatever its name.
+
+    Other programs have a folder `manifests` too, but not numbered files in it.
     """
     try:
         with os.scandir(f"{folder}/manifests") as entries:
@@ -223,12 +225,12 @@ def is_collection(folder: str) -> bool:
 
 
 def printable(path: str) -> str:
-    """Return a path that UTF-8 can hold: bytes that are none of it are written "\\xe9"."""
+    """Return a path that UTF-8 can encode: invalid bytes are written like "\\xe9"."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _beside(names: set[str]) -> dict[str, tuple[str | None, str | None]]:
-    """Return the names of the text and the JSON beside each image that has either."""
+    """Return, for each image that has either, the names of the text and the JSON beside it."""
     beside = {}
     for name in names:
         if is_image(name):
@@ -240,7 +242,7 @@ def _beside(names: set[str]) -> dict[str, tuple[str | None, str | None]]:
 
 
 def _image(found: _Found) -> Document:
-    """Return the document of an image, with what is said of it beside; a poor text is left out."""
+    """Return an image's document, with caption and metadata from the readable files beside it."""
     text = None
     metadata: dict[str, Any] = {}
     with contextlib.suppress(OSError, Unreadable):
@@ -255,7 +257,7 @@ def _image(found: _Found) -> Document:
 
 
 def _document(path: str, identity: str, *, data: bool = False) -> Document | Skipped | None:
-    """Return the document in a file; None where the file has gone meanwhile."""
+    """Return the document in a file; None if the file has meanwhile been deleted."""
     where = printable(path)
     try:
         text = text_of(path, data=data)

@@ -1,7 +1,7 @@
-"""The readable text of an HTML page: what an article says, without what surrounds it.
+"""The readable text of an HTML page: the article, without what surrounds it.
 
-Written on the standard library's parser: building a tree on top of it, as BeautifulSoup does,
-takes three times as long, and reading text needs no tree.
+Built on the standard library's parser. Building a tree on top of it, as BeautifulSoup does, takes
+three times as long, and extracting text needs no tree.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NOISE = _words(
 )
 _NOISE_ROLES = frozenset({"navigation", "search", "banner", "contentinfo"})
 _NOISE_CLASSES = frozenset({"headerlink", "anchor-link"})
-_ANCHORS = frozenset({"#", "¶", "§", "🔗"})  # what a heading's link to itself shows
+_ANCHORS = frozenset({"#", "¶", "§", "🔗"})  # the text of a heading's link to itself
 
 _PARAGRAPHS = _words(
     "p div section article main header aside blockquote ul ol dl table figure figcaption"
@@ -32,7 +32,7 @@ _PARAGRAPHS = _words(
 _LINES = _words("li tr dt dd br option")
 _HEADINGS = {f"h{level}": "#" * level + " " for level in range(1, 7)}
 
-# These have no end tag, and those may lack it: what they begin ends nobody knows where.
+# `_VOID` elements have no end tag, and `_OPEN_ENDED` ones may lack it, so their end is unknown.
 _VOID = _words("area base br col embed hr img input link meta param source track wbr")
 _OPEN_ENDED = _words("p li dt dd tr td th thead tbody tfoot colgroup option optgroup html body")
 
@@ -40,19 +40,19 @@ _SPACE = re.compile(r"\s+")
 
 
 def text_of_html(markup: str) -> str:
-    """Return a page's title and text; headings begin with "# ", what is preformatted is indented.
+    """Return a page's title and text; headings begin with "# ", preformatted text is indented.
 
-    Where the page marks its main part, only that is read.
+    If the page marks its main part, only that is read.
 
     Raises:
-        Unreadable: it is no HTML at all.
+        Unreadable: it is not HTML at all.
     """
     page = _Page()
     try:
         page.feed(markup)
         page.close()
-    except AssertionError as error:  # how the parser says that a declaration is none
-        raise Unreadable(f"no HTML ({error})") from None
+    except AssertionError as error:  # the parser's report of an invalid declaration
+        raise Unreadable(f"not HTML ({error})") from None
     body = page.main_text() or page.text()
     title = _SPACE.sub(" ", "".join(page.title)).strip()
     if not title or body.split("\n", 1)[0].lstrip("# ") == title:
@@ -61,20 +61,20 @@ def text_of_html(markup: str) -> str:
 
 
 class _Page(HTMLParser):
-    """Gathers text, with the line breaks that the elements around it call for."""
+    """Collects text, with the line breaks that the elements around it require."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
         self.title: list[str] = []
         self._parts: list[str] = []
         self._open: list[str] = []
-        self._count: Counter[str] = Counter()  # of them, by name
-        self._noise: int | None = None  # how many elements are open around what is passed over
-        self._main: int | None = None  # how many are open around the main part, while in it
-        self._main_begins: int | None = None  # where it begins and ends in `_parts`
+        self._count: Counter[str] = Counter()  # the open elements, by name
+        self._noise: int | None = None  # how many elements are open around the part being skipped
+        self._main: int | None = None  # how many are open around the main part, while inside it
+        self._main_begins: int | None = None  # where the main part begins and ends in `_parts`
         self._main_ends: int | None = None
-        self._breaks = 0  # to come before the next text: 1 a new line, 2 a blank line between
-        self._before = ""  # what the next text begins with: "# ", "- "
+        self._breaks = 0  # line breaks before the next text: 1 for a new line, 2 for a blank line
+        self._before = ""  # the prefix of the next text: "# ", "- "
         self._heading = False
         self._space = False
         self._preformatted: list[str] | None = None
@@ -84,13 +84,13 @@ class _Page(HTMLParser):
         return "".join(self._parts).strip("\n").rstrip()
 
     def main_text(self) -> str:
-        """Return the text of the main part, empty where none is marked."""
+        """Return the text of the main part; empty if none is marked."""
         if self._main_begins is None:
             return ""
         return "".join(self._parts[self._main_begins : self._main_ends]).strip("\n").rstrip()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Take note of an element that opens."""
+        """Handle an element that opens."""
         if tag in _VOID:
             if self._noise is None:
                 self._begin(tag)
@@ -107,7 +107,7 @@ class _Page(HTMLParser):
         self._count[tag] += 1
 
     def handle_endtag(self, tag: str) -> None:
-        """Take note of an element that closes, and with it of those left open in it."""
+        """Handle an element that closes, and those left open inside it."""
         if not self._count[tag]:
             return
         while True:
@@ -123,7 +123,7 @@ class _Page(HTMLParser):
                 return
 
     def handle_data(self, data: str) -> None:
-        """Take text."""
+        """Handle text."""
         if self._noise is None:
             if self._preformatted is not None:
                 self._preformatted.append(data)
@@ -133,7 +133,7 @@ class _Page(HTMLParser):
             self.title.append(data)
 
     def updatepos(self, i: int, j: int) -> int:
-        """Count no lines, which nobody asks for and which takes an eighth of the time."""
+        """Skip counting lines, which nobody uses and which takes an eighth of the time."""
         return j
 
     def _begin(self, tag: str) -> None:
@@ -167,13 +167,13 @@ class _Page(HTMLParser):
             self._break(1)
 
     def close(self) -> None:
-        """End the page, and with it what was left open."""
+        """End the page and every element left open."""
         super().close()
         while self._open:
             self.handle_endtag(self._open[-1])
 
     def _break(self, lines: int) -> None:
-        # A heading is one line, whatever is in it.
+        # A heading is always one line.
         if self._heading:
             self._space = True
         else:
@@ -196,7 +196,7 @@ class _Page(HTMLParser):
     def _add_preformatted(self, text: str) -> None:
         lines = text.replace("\f", "\n").strip("\n").rstrip().split("\n")
         if lines != [""]:
-            # Four spaces, as in Markdown, so that a "# comment" in it is no heading.
+            # Four spaces, as in Markdown, so that a "# comment" inside is not a heading.
             self._parts.append("\n\n" + "\n".join(("    " + line).rstrip() for line in lines))
         self._breaks, self._before, self._space = 2, "", False
 

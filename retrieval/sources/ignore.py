@@ -1,4 +1,4 @@
-"""Which files of a folder are left out by its `.gitignore` files, as git itself would."""
+"""Which files of a folder its `.gitignore` files exclude, decided as git does."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAME = ".gitignore"
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """The `.gitignore` files that hold in a folder, the outermost first.
+    """The `.gitignore` files that apply in a folder, outermost first.
 
     rules: each file's folder, as a path with "/" at the end, and its patterns.
     """
@@ -26,7 +26,7 @@ class Ignored:
     rules: tuple[tuple[str, GitIgnoreSpec], ...] = ()
 
     def below(self, folder: Path) -> Ignored:
-        """Return what holds in `folder`, with its own `.gitignore`.
+        """Return what applies in the subfolder `folder`, with its own `.gitignore`.
 
         Raises:
             OSError: there is one that cannot be read.
@@ -37,8 +37,9 @@ class Ignored:
         return Ignored((*self.rules, (_slashed(folder), spec)))
 
     def covers(self, path: str) -> bool:
-        """Say whether the file at an absolute path, or the folder where it ends with "/", is
-        left out; its parent folder is not.
+        """Return whether a file is excluded, or a folder if `path` ends with "/".
+
+        path: absolute; its parent folder must not be excluded.
         """
         for folder, spec in reversed(self.rules):
             decided = _decided(spec, path[len(folder) :])
@@ -48,9 +49,9 @@ class Ignored:
 
 
 def ignored_around(folder: Path) -> Ignored:
-    """Return what holds in `folder` by the files above it, if it lies in a git repository.
+    """Return what applies in `folder` from the files above it, if it is in a git repository.
 
-    A folder that is left out itself, but was asked for, is read: nothing above it holds then.
+    If `folder` itself is excluded, the user has asked for it anyway, so nothing above it applies.
 
     Raises:
         OSError: a `.gitignore` above cannot be read.
@@ -71,27 +72,27 @@ def ignored_around(folder: Path) -> Ignored:
 
 
 def patterns(lines: Iterable[str], option: str) -> GitIgnoreSpec:
-    """Return patterns a user gave.
+    """Return the user's patterns.
 
     Raises:
-        InputError: one is no pattern.
+        InputError: one is not a valid pattern.
     """
     found = []
     for line in lines:
         spec = _pattern(line)
         if spec is None:
-            raise InputError(f"{option}={line!r} is no pattern such as '*.md' or 'docs/**'")
+            raise InputError(f"{option}={line!r} is not a pattern such as '*.md' or 'docs/**'")
         found.append(spec)
     return _joined(found)
 
 
 def _read(path: Path) -> GitIgnoreSpec | None:
     try:
-        # Names are bytes to git, and so are patterns.
+        # To git, both names and patterns are bytes.
         data = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
-    # Git passes over a line it cannot make sense of, and so do we.
+    # Git ignores a line that it cannot parse, and so do we.
     lines = data.decode("utf-8", "surrogateescape").split("\n")
     return _joined(spec for spec in map(_pattern, lines) if spec is not None)
 
@@ -100,7 +101,7 @@ def _pattern(line: str) -> GitIgnoreSpec | None:
     from pathspec import GitIgnoreSpec
 
     line = line.removesuffix("\r")
-    # "x/**" is what lies in x, not x: so that "!x/y" after it can bring y back.
+    # "x/**" matches what is in x, not x itself, so that "!x/y" after it can include y again.
     if line.endswith("/**"):
         line += "/*"
     try:
@@ -116,10 +117,10 @@ def _joined(specs: Iterable[GitIgnoreSpec]) -> GitIgnoreSpec:
 
 
 def _decided(spec: GitIgnoreSpec, path: str) -> bool | None:
-    """Return what the last pattern that matches a path says; None where none does.
+    """Return what the last pattern that matches a path decides; None if none matches.
 
-    What a pattern says of a folder is of no interest below it: whoever asks has not gone into a
-    folder that is left out. `GitIgnoreSpec` has such patterns yield to others, for the folder, too.
+    A pattern that matches a parent folder is ignored, because the caller never enters an excluded
+    folder. `GitIgnoreSpec` itself lets other patterns override such a pattern, even for the folder.
     """
     for pattern in reversed(spec.patterns):
         found = None if pattern.include is None else pattern.match_file(path)
@@ -129,7 +130,7 @@ def _decided(spec: GitIgnoreSpec, path: str) -> bool | None:
 
 
 def _is_of_parent(match: re.Match[str], path: str) -> bool:
-    """Return whether it is a folder on the way to the path that was matched."""
+    """Return whether a pattern matched a parent folder of the path."""
     return match.groupdict().get("ps_d") == "/" and match.end() < len(path)
 
 

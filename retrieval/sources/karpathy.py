@@ -1,7 +1,7 @@
-"""Image and caption sets in the layout of Karpathy's splits: `dataset_coco.json` and its like.
+"""Image and caption sets in the layout of Karpathy's splits, such as `dataset_coco.json`.
 
-Karpathy and Fei-Fei, "Deep Visual-Semantic Alignments", 2015: one JSON object, in which `images`
-lists files with their `sentences` and the `split` each belongs to.
+Karpathy and Fei-Fei, "Deep Visual-Semantic Alignments", 2015: one JSON object whose `images`
+lists files with their `sentences` and the `split` that each belongs to.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ _KEPT = ("split", "imgid", "cocoid")
 
 
 class Karpathy(Source):
-    """The images of such a file, a document each; `total` and `done` are images.
+    """The images of such a file, one document each; `total` and `done` count images.
 
-    An id is the image's file name; its text are its captions, a passage each. Images lie in the
-    file's folder, or in the one that `images` names, below what `filepath` says, if anything.
+    An id is the image's file name; the text is its captions, one passage each. Images are in the
+    file's folder, or in the one that `images` names, under their `filepath` if they have one.
     """
 
     def __init__(self, path: Path, options: SourceOptions) -> None:
         """Read such a file, or the one in a folder.
 
         Raises:
-            InputError: there is none, or an option has no meaning.
+            InputError: there is none, or an option does not apply.
         """
         file = annotations_of(path) if path.is_dir() else path
         if file is None:
-            raise InputError(f"{path} has no dataset_*.json in it, or several: give the file")
+            raise InputError(f"{path} has no dataset_*.json in it, or several; give the file")
         options.refuse(
             f"{file.name}, images and their captions,",
             *("id", "text", "title", "vector", "image", "ids", "include", "exclude"),
@@ -49,10 +49,10 @@ class Karpathy(Source):
         self._root = Path(options.images or file.parent)
 
     def __iter__(self) -> Iterator[Document | Skipped]:
-        """Yield a document an image.
+        """Yield one document per image.
 
         Raises:
-            InputError: the file is not what its name says.
+            InputError: the file does not have this layout.
         """
         images = _images(self._file)
         self.total, self.done = len(images), 0
@@ -67,7 +67,7 @@ class Karpathy(Source):
             raise InputError(f"{where}: has no 'filename'")
         sentences = image.get("sentences")
         if not isinstance(sentences, list):
-            raise InputError(f"{where} ({name}): 'sentences' is no list")
+            raise InputError(f"{where} ({name}): 'sentences' is not a list")
         raw = [s.get("raw") for s in sentences if isinstance(s, dict)]
         captions = [" ".join(str(text).split()) for text in raw if text]
         metadata = {k: plain(image[k], where) for k in _KEPT if k in image}
@@ -81,7 +81,7 @@ class Karpathy(Source):
         )
 
     def _path_of(self, name: str, folder: object) -> str:
-        """Return where an image is in the root: below its folder, unless only without it."""
+        """Return an image's path in the root: with its folder, unless it exists only without it."""
         below = f"{folder}/{name}" if isinstance(folder, str) and folder else name
         if below != name and not (self._root / below).exists() and (self._root / name).exists():
             return name
@@ -89,7 +89,7 @@ class Karpathy(Source):
 
 
 def annotations_of(folder: Path) -> Path | None:
-    """Return the one such file of a folder, None where there is none or several."""
+    """Return the only such file in a folder; None if there is none or several."""
     try:
         found = [path for path in folder.glob("dataset_*.json") if has_sentences(path)]
     except OSError:
@@ -98,7 +98,7 @@ def annotations_of(folder: Path) -> Path | None:
 
 
 def has_sentences(path: Path) -> bool:
-    """Say whether a JSON file begins like one of images and sentences."""
+    """Return whether a JSON file begins like one of images and sentences."""
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)
@@ -115,5 +115,5 @@ def _images(path: Path) -> list[Any]:
             raise InputError(f"{path.name}: not JSON ({error})") from None
     images = values.get("images") if isinstance(values, dict) else None
     if not isinstance(images, list):
-        raise InputError(f"{path.name}: has no list 'images', as Karpathy's splits have")
+        raise InputError(f"{path.name}: has no list 'images', which Karpathy's splits have")
     return images

@@ -1,6 +1,6 @@
-"""What Python users have at hand: dicts, texts and documents, tables, frames, arrays, tensors.
+"""Python objects as sources: dicts, texts and documents, tables, data frames, arrays, tensors.
 
-Nothing is imported to find out: what is a pandas frame can only be one where pandas is loaded.
+Recognising an object imports nothing: only if pandas is loaded can an object be a pandas frame.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .records import LOOK_AHEAD
 from .values import as_text, encodable, plain
 
 TAKEN = (
-    "a path, an iterable of dicts, of texts or of Documents, an Arrow table, a pandas or polars "
+    "a path, an iterable of dicts, texts or Documents, an Arrow table, a pandas or polars "
     "frame, a 2-dimensional numpy array or torch tensor"
 )
 
@@ -35,7 +35,7 @@ def source_of_object(given: object, options: SourceOptions) -> Source:
     """Return the source of a Python object.
 
     Raises:
-        InputError: it is nothing that is taken; the message says what is.
+        InputError: it cannot be a source; the message says what can.
     """
     if _is_a(given, "pandas", "DataFrame"):
         from .tables import table_of_pandas
@@ -58,17 +58,17 @@ def source_of_object(given: object, options: SourceOptions) -> Source:
     table = _arrow_stream(given, options)
     if table is not None:
         return table
-    if hasattr(given, "to_pylist"):  # Arrow's arrays, whose items are no Python strings
+    if hasattr(given, "to_pylist"):  # Arrow arrays, whose items are not Python strings
         return Items(given.to_pylist(), options)
     if isinstance(given, Mapping):
         raise InputError(
-            f"a {type(given).__name__} is no source: put one record in a list, and make columns "
-            "a table (pyarrow.table)"
+            f"a {type(given).__name__} is not a source; put a single record in a list, or make "
+            "columns a table (pyarrow.table)"
         )
     if isinstance(given, set | frozenset):
-        raise InputError(f"a {type(given).__name__} has no order: give a list")
+        raise InputError(f"a {type(given).__name__} has no order; give a list")
     if isinstance(given, bytes | bytearray | memoryview) or not isinstance(given, Iterable):
-        raise InputError(f"{type(given).__name__} is no source; one is {TAKEN}")
+        raise InputError(f"an object of type {type(given).__name__} is not a source; give {TAKEN}")
     return Items(given, options)
 
 
@@ -86,7 +86,7 @@ def _source_of_array(array: Any, options: SourceOptions) -> Source:
 
 
 def _arrow_stream(given: Any, options: SourceOptions) -> Source | None:
-    """Take whatever else speaks Arrow's stream interface in rows, such as a DuckDB result."""
+    """Return the source of any other stream of Arrow rows, such as a DuckDB result."""
     if not hasattr(given, "__arrow_c_stream__"):
         return None
     import pyarrow as pa
@@ -96,15 +96,15 @@ def _arrow_stream(given: Any, options: SourceOptions) -> Source | None:
     try:
         reader = pa.RecordBatchReader.from_stream(given)
     except (pa.ArrowException, TypeError, ValueError):
-        # One column, such as a pandas Series: its items are read like those of a list.
+        # A single column, such as a pandas Series, whose items are read like those of a list.
         return None
     return table_of_reader(reader, f"the {type(given).__name__}", options)
 
 
 class Items(Source):
-    """An iterable of dicts, texts and `Document`s; one that comes once is read lazily, once.
+    """An iterable of dicts, texts and `Document`s; an iterator is read lazily, and only once.
 
-    A text, and a dict where none has an id, is called by its number from 0: "0", "1", …
+    The id of a text, and of a dict if none has an id, is its number from 0: "0", "1", …
     """
 
     def __init__(self, items: Iterable[object], options: SourceOptions) -> None:
@@ -117,13 +117,13 @@ class Items(Source):
         self._options = options
 
     def __iter__(self) -> Iterator[Document | Skipped]:
-        """Yield a document an item.
+        """Yield one document per item.
 
         Raises:
-            InputError: an item is none that is taken, or the items came before, and only once.
+            InputError: an item has an unsupported type, or an iterator has been read before.
         """
         if self._items is None:
-            raise InputError(f"the {self._what} can be read only once: make a list of it")
+            raise InputError(f"the {self._what} can be read only once; make a list of it")
         items = iter(self._items)
         if items is self._items:
             self._items = None
@@ -156,20 +156,20 @@ class Items(Source):
                 found = document(item, columns, where, dims, default_id=default, root=root)
             else:
                 raise InputError(
-                    f"{where} is a {type(item).__name__}: a source has dicts, texts or Documents"
+                    f"{where} is of type {type(item).__name__}; give dicts, texts or Documents"
                 )
             self.done = number + 1
             yield found
 
 
 def _checked(given: Document, where: str, dims: Dims) -> Document:
-    """Return a document whose values are what `Document` says.
+    """Return the document with its values converted to the types that `Document` states.
 
     Raises:
-        InputError: one cannot be made so.
+        InputError: one cannot be converted.
     """
     if given.kind is not None and given.kind not in KINDS:
-        raise InputError(f"{where}: no such kind: {given.kind!r}; one of {', '.join(KINDS)}")
+        raise InputError(f"{where}: there is no kind {given.kind!r}; use one of {', '.join(KINDS)}")
     identity = as_id(given.id, f"{where}: the id")
     vector, image_vector = given.vector, given.image_vector
     who = f"{where} (id {identity!r})"
@@ -186,10 +186,10 @@ def _checked(given: Document, where: str, dims: Dims) -> Document:
 
 
 def _image(given: Document, where: str) -> Any:
-    """Return a document's image, one at a path as an `ImageAt`.
+    """Return a document's image; a path becomes an `ImageAt`.
 
     Raises:
-        InputError: it is an address, or nothing that an image comes in.
+        InputError: it is an address, or has a type that cannot hold an image.
     """
     image = given.image
     if isinstance(image, str | os.PathLike):

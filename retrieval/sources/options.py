@@ -1,4 +1,4 @@
-"""What a user may say about a source: its columns, its ids, which of its files."""
+"""Options for reading a source: its columns, its ids, which of its files."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 class Format(StrEnum):
     """How a path is read."""
 
-    FILES = "files"  # prose and code, a document each
+    FILES = "files"  # prose and code, one document per file
     BEIR = "beir"  # a folder with corpus.jsonl
     JSONL = "jsonl"
     CSV = "csv"
     TSV = "tsv"
-    LINES = "lines"  # a text a line
+    LINES = "lines"  # one text per line
     PARQUET = "parquet"
     NPY = "npy"
     WEBDATASET = "webdataset"  # tars of images, captions and JSON, as img2dataset writes
@@ -35,22 +35,22 @@ class Format(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
-    """How a source is to be read; every default leaves it to the source.
+    """How to read a source; every default leaves the choice to the source.
 
-    id:      the column with the ids; else the first of `columns.IDS` that is there.
-    text:    the column with the text, or several, joined by a space; else the first of
-             `columns.TEXTS` that is there, after the title.
-    title:   the column with the title, put before the text and kept as metadata; else "title",
-             where `text` is not given.
-    vector:  the column with one's own vectors.
-    image:   the column with images or their paths; else the first of `pictures.COLUMNS` that is
-             there, or a column of paths that end like those of images; "" for none.
-    images:  the folder in which relative paths of images begin; else that of the file.
-    ids:     for .npy files, arrays and tensors, one id a row: a sequence, or the path of a .txt
-             (one a line), .jsonl (strings, numbers or records) or .npy file.
-    include: .gitignore-style patterns; of a folder only the files that match one are read.
-    exclude: .gitignore-style patterns; files and folders that match one are not.
-    format:  one of `Format`, where the name of the file does not say it.
+    id:      the column of ids; by default the first of `columns.IDS` that exists.
+    text:    the column of texts, or several, joined by a space; by default the first of
+             `columns.TEXTS` that exists, after the title.
+    title:   the column of titles, put before the text and also kept as metadata; by default
+             "title" if `text` is not given.
+    vector:  the column of your own vectors.
+    image:   the column of images or their paths; by default the first of `pictures.COLUMNS` that
+             exists, or a column of paths with image suffixes; "" for none.
+    images:  the folder to which image paths are relative; by default the file's own.
+    ids:     for .npy files, arrays and tensors, one id per row: a sequence, or the path of a .txt
+             (one per line), .jsonl (strings, numbers or records) or .npy file.
+    include: .gitignore-style patterns; only files in the folder that match one are read.
+    exclude: .gitignore-style patterns; files and folders that match one are not read.
+    format:  one of `Format`, if the file's name does not tell.
     name:    a name for a Python object, so that building from it again updates the collection.
     """
 
@@ -80,7 +80,7 @@ class SourceOptions:
                 ) from None
 
     def refuse(self, what: str, *fields: str) -> None:
-        """Refuse the options named in `fields` for `what`, in which they have no meaning.
+        """Refuse the options named in `fields`, which do not apply to `what`.
 
         Raises:
             InputError: one of them was given.

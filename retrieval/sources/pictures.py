@@ -1,4 +1,4 @@
-"""Images of records: which column has them, where they lie, and which rows belong to one image."""
+"""Images of records: which column has them, where they are, and which rows share an image."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ COLUMNS = (
     *("image", "image_path", "img_path", "image_file", "image_name", "img", "picture", "photo"),
     *("jpg", "jpeg", "png", "webp"),
 )
-"""Columns that hold images, or paths of them."""
+"""Columns that hold images or their paths."""
 
 PATHS = ("file_name", "filename", "file_path", "filepath", "path", "file")
-"""Columns that hold paths, which may be those of images."""
+"""Columns that hold paths, possibly of images."""
 
 CAPTIONS = "captions"
-"""The kind of a document's text (`Document.kind`) that is several captions, one a line."""
+"""The kind (`Document.kind`) of a text that consists of several captions, one per line."""
 
 
 class UnusableImageError(Exception):
-    """A record's image is not read; the message is one clause that says why."""
+    """A record's image cannot be used; the message is one clause that says why."""
 
 
 def is_image(path: str) -> bool:
-    """Say whether a path has the ending of an image."""
+    """Return whether a path has an image's suffix."""
     return os.path.splitext(path)[1].lower() in SUFFIXES  # noqa: PTH122
 
 
 def image_column(first: Mapping[str, Any], where: str) -> str | None:
-    """Return the column with the images, None where there is none.
+    """Return the column of images; None if there is none.
 
-    first: the first value of each column that is not null.
+    first: the first non-null value of each column.
 
     Raises:
-        InputError: there is none, and a column holds the addresses of images.
+        InputError: there is none, but a column holds the addresses of images.
     """
     for name in COLUMNS:
         value = first.get(name)
@@ -62,15 +62,14 @@ def image_column(first: Mapping[str, Any], where: str) -> str | None:
             is_image(str(value).split("?")[0]) or name.lower() in ("image_url", "img_url")
         ):
             raise InputError(
-                f"{where}: column {name!r} holds addresses of images ({value!s:.60}), and "
-                f"nothing is downloaded: {DOWNLOAD}; for the texts alone choose an encoder of "
-                "texts"
+                f"{where}: column {name!r} holds addresses of images ({value!s:.60}), and retr "
+                f"downloads nothing: {DOWNLOAD}; to index only the texts, choose a text encoder"
             )
     return None
 
 
 def first_values(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return of each column the first value that is there."""
+    """Return the first non-empty value of each column."""
     found: dict[str, Any] = {}
     for record in records:
         for name, value in record.items():
@@ -81,15 +80,15 @@ def first_values(records: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def as_image(value: Any, where: str, root: Path | None, at: ImageAt | None = None) -> Image | None:
-    """Return a record's image, None where it has none.
+    """Return a record's image; None if it has none.
 
-    value: a path, bytes, a dict of both as Hugging Face's datasets have it, a PIL image, an array.
-    root:  the folder in which relative paths begin; None is the current one.
-    at:    where the value stands, for bytes.
+    value: a path, bytes, a dict of both as in Hugging Face's datasets, a PIL image, an array.
+    root:  the folder to which paths are relative; None is the current one.
+    at:    the position of the value, if it is bytes.
 
     Raises:
-        InputError: it is an address, or nothing that an image comes in.
-        UnusableImageError: it leads out of the folder.
+        InputError: it is an address, or has a type that cannot hold an image.
+        UnusableImageError: its path leads out of the folder.
     """
     if isinstance(value, Mapping) and ("bytes" in value or "path" in value):
         inside = value.get("bytes")
@@ -108,16 +107,16 @@ def as_image(value: Any, where: str, root: Path | None, at: ImageAt | None = Non
         kept: Image = value
         return kept
     raise InputError(
-        f"{where} is a {type(value).__name__}: an image is a path, the bytes of a file, a PIL "
-        "image or an array"
+        f"{where} is of type {type(value).__name__}; give an image as a path, the bytes of a "
+        "file, a PIL image or an array"
     )
 
 
 def image_in(path: str, root: Path | None) -> ImageAt:
-    """Return the image at a path; a relative one begins in a folder, and does not leave it.
+    """Return the image at a path; a relative path starts in `root` and must stay in it.
 
     Raises:
-        UnusableImageError: it does, by "..", or by a link.
+        UnusableImageError: it leads out, by ".." or by a link.
     """
     given = Path(path).expanduser()
     if given.is_absolute():
@@ -125,31 +124,31 @@ def image_in(path: str, root: Path | None) -> ImageAt:
     folder = (root or Path.cwd()).resolve()
     try:
         whole = (folder / given).resolve()
-    except (OSError, RuntimeError, ValueError):  # links in a circle, a NUL
+    except (OSError, RuntimeError, ValueError):  # a cycle of links, a NUL
         raise UnusableImageError(f"the image's path {path!r} leads nowhere") from None
     if not whole.is_relative_to(folder):
         raise UnusableImageError(
-            f"the image's path {path!r} leads out of {folder}; name the folder of the images "
+            f"the image's path {path!r} leads out of {folder}; name the folder of images "
             "(images=, --images)"
         )
     return at_path(str(folder / given))
 
 
 def at_path(path: str) -> ImageAt:
-    """Return the image in a file of its own."""
+    """Return the image that is a file by itself."""
     try:
         return ImageAt(path, size=Path(path).stat().st_size)
-    except (OSError, ValueError):  # who opens it says what is wrong
+    except (OSError, ValueError):  # opening it reports what is wrong
         return ImageAt(path)
 
 
 def captions_of(values: Sequence[Any], where: str) -> tuple[str | None, str | None]:
-    """Return the text of a document with an image, and its kind: several captions are lines.
+    """Return the text of a document with an image, one caption per line, and its kind.
 
-    values: of the columns with text: texts, or lists of texts, as COCO's and Flickr's have them.
+    values: of the text columns: texts, or lists of texts, as in COCO and Flickr.
 
     Raises:
-        InputError: one is neither.
+        InputError: a value is neither.
     """
     from .values import as_text
 
@@ -163,10 +162,10 @@ def captions_of(values: Sequence[Any], where: str) -> tuple[str | None, str | No
 
 
 def sidecar(text: str, where: str) -> tuple[dict[str, Any], str | None]:
-    """Return the metadata in the JSON that img2dataset lays beside an image, and the caption.
+    """Return the metadata and the caption in the JSON that img2dataset writes beside an image.
 
     Raises:
-        InputError: it is no JSON object.
+        InputError: it is not a JSON object.
     """
     from .values import plain
 
@@ -185,9 +184,9 @@ _OF_DOWNLOADS = frozenset({"caption", "key", "status", "error_message"})
 
 
 def one_an_image(found: Iterable[Document | Skipped]) -> Iterator[Document | Skipped]:
-    """Make one document of rows that stand together and name one image, a caption each.
+    """Merge consecutive rows that name the same image, one caption each, into one document.
 
-    For records without ids: an image that comes again later is called "PATH#2", and so on.
+    For records without ids: an image that occurs again later gets the id "PATH#2", and so on.
     """
     times: dict[str, int] = {}
     before: Document | None = None

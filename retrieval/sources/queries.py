@@ -24,12 +24,12 @@ STDIN = "-"
 def read_queries(path: str) -> list[Query]:
     """Return the queries of a file, each with its id; "-" reads standard input.
 
-    A line is `{"_id": "q1", "text": "what is asked"}`, as BEIR's are, or an id, a tab and the
-    text. The name says which (.jsonl or .tsv), else the first line.
+    A line is `{"_id": "q1", "text": "the question"}`, as in BEIR, or an id, a tab and the text.
+    The file's suffix (.jsonl or .tsv) decides which, or else the first line.
 
     Raises:
-        InputError: a line is neither, its text is empty, or an id comes twice; the message names
-            file and line.
+        InputError: a line is neither, its text is empty, or an id occurs twice; the message names
+            the file and the line.
     """
     lines, name = _lines(path)
     queries: list[Query] = []
@@ -43,21 +43,23 @@ def read_queries(path: str) -> list[Query]:
             is_json = _is_json(name, line)
         id, text = _from_json(line, where) if is_json else _from_tsv(line, where)
         if not text.strip():
-            raise InputError(f"{where}: the query {id!r} has no text; give it some or leave it out")
+            raise InputError(
+                f"{where}: the query {id!r} has no text; add one or leave the query out"
+            )
         if id in first_lines:
             raise InputError(
-                f"{where}: the id {id!r} is that of line {first_lines[id]} too; "
-                "give every query an id of its own"
+                f"{where}: the id {id!r} is also on line {first_lines[id]}; "
+                "give every query its own id"
             )
         first_lines[id] = number
         queries.append(Query(text=text, id=id))
     if not queries:
-        raise InputError(f"{name}: holds no query")
+        raise InputError(f"{name}: there is no query in it")
     return queries
 
 
 def read_ids(path: str) -> list[str]:
-    """Return the ids in a file, one a line as it stands; "-" reads standard input.
+    """Return the ids in a file, one per line, unchanged; "-" reads standard input.
 
     Raises:
         InputError: the file cannot be read.
@@ -70,7 +72,7 @@ def read_vector(path: str) -> NDArray[np.float32]:
     """Return f32[dim], the one vector in a .npy file of shape [dim] or [1, dim].
 
     Raises:
-        InputError: the file is not there, is no .npy file, or holds anything else.
+        InputError: the file is missing, is not a .npy file, or holds anything else.
     """
     import numpy as np
 
@@ -78,7 +80,7 @@ def read_vector(path: str) -> NDArray[np.float32]:
         try:
             array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
         except (ValueError, EOFError, OSError, MemoryError) as error:
-            raise InputError(f"{path}: is no .npy file of numbers ({error})") from error
+            raise InputError(f"{path}: is not a .npy file of numbers ({error})") from error
     if array.dtype.kind not in "fiu" or array.ndim not in (1, 2) or array.size == 0:
         raise InputError(
             f"{path}: holds {array.dtype} of shape {array.shape}; give one vector of numbers"
@@ -94,7 +96,7 @@ def _lines(path: str) -> tuple[Iterator[tuple[int, str]], str]:
         if sys.stdin.isatty():
             raise InputError("'-' is standard input, but nothing is piped into it")
         return iter(Lines(sys.stdin.buffer)), "stdin"  # type: ignore[arg-type]
-    if stat.S_ISFIFO(_mode(path)):  # such as the shell's <(…), which has lines and no positions
+    if stat.S_ISFIFO(_mode(path)):  # such as the shell's <(…), which has no positions
         return _of_pipe(path), path
     return iter(Lines(Path(path))), path
 
@@ -109,7 +111,7 @@ def _of_pipe(path: str) -> Iterator[tuple[int, str]]:
 def _mode(path: str) -> int:
     try:
         return Path(path).stat().st_mode
-    except OSError:  # opening it says what is wrong
+    except OSError:  # opening it reports what is wrong
         return 0
 
 
@@ -147,4 +149,4 @@ def _from_tsv(line: str, where: str) -> tuple[str, str]:
     return id.strip(), text
 
 
-_FORM = 'a line is {"_id": "q1", "text": "what is asked"}, or an id, a tab and the text'
+_FORM = 'a line is {"_id": "q1", "text": "the question"}, or an id, a tab and the text'

@@ -1,7 +1,8 @@
-"""Files with a record a line: JSON lines, CSV, TSV, plain lines; and the same from stdin.
+"""Files with one record per line: JSON lines, CSV, TSV, plain lines; and the same from stdin.
 
-Records are kept whole (`kind` None). Memory does not grow with the file. A wrong record ends the
-reading with an error that names file and line, for one left out unseen would be worse.
+Records are kept whole (`kind` None). Memory does not grow with the file. A wrong record stops the
+reading with an error that names the file and the line, because silently leaving it out would be
+worse.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from .pictures import first_values, one_an_image
 from .streams import LINE_LIMIT, Lines
 from .values import encodable
 
-# A line, numbered from 1, and a record with the line it begins on.
+# A line with its number from 1, and a record with the number of the line it begins on.
 Line = tuple[int, str]
 Record = tuple[int, Mapping[str, Any]]
 
-# The columns are what the first records hold together, for many a writer of JSON leaves out nulls.
+# The columns are those of all the first records together, because many writers omit nulls.
 LOOK_AHEAD = 100
 
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
@@ -38,18 +39,18 @@ _BOOLEANS = {"true": True, "false": False, "True": True, "False": False}
 
 
 class RecordFile(Source):
-    """A file with a record a line; `total` and `done` are bytes of it.
+    """A file with one record per line; `total` and `done` count its bytes.
 
-    A CSV file is read twice, so that each column of metadata gets one type: integers, numbers or
-    booleans where every value is one (an empty value is then None), else strings as they stand;
-    numbers with leading zeros are strings. From stdin, which cannot be read twice, all are
+    A CSV file is read twice, so that each metadata column gets one type: integers, numbers or
+    booleans if every value is one (an empty value is then None), otherwise unchanged strings;
+    numbers with leading zeros are strings. From stdin, which cannot be read twice, all values are
     strings.
     """
 
     def __init__(self, path: Path, format: Format, options: SourceOptions) -> None:
         options.refuse(path.name, "ids", "include", "exclude")
         if format is Format.LINES:
-            options.refuse(f"{path.name}, a text a line,", "id", "text", "title", "vector")
+            options.refuse(f"{path.name}, one text per line,", "id", "text", "title", "vector")
         self.name = encodable(str(path))
         self._path = path
         self._format = format
@@ -58,10 +59,10 @@ class RecordFile(Source):
         self.total = path.stat().st_size
 
     def __iter__(self) -> Iterator[Document | Skipped]:
-        """Yield a document a record.
+        """Yield one document per record.
 
         Raises:
-            InputError: a record is wrong; the message names file and line.
+            InputError: a record is wrong; the message names the file and the line.
         """
         name, uri = self._lines.name, self.name
         documents: Iterator[Document | Skipped]
@@ -82,14 +83,14 @@ class RecordFile(Source):
 
     @property
     def _root(self) -> Path | None:
-        """The folder in which paths of images begin, None where images are not wanted."""
+        """The folder to which image paths are relative; None if images are not read."""
         if not self.images:
             return None
         return Path(self._options.images or self._path.parent)
 
 
 class Stdin(Source):
-    """Standard input: JSON lines if its first line is a JSON object, else a text a line.
+    """Standard input: JSON lines if its first line is a JSON object, else one text per line.
 
     It can be read once.
     """
@@ -97,16 +98,16 @@ class Stdin(Source):
     def __init__(self, stream: io.BufferedReader, options: SourceOptions) -> None:
         options.refuse("stdin", "ids", "include", "exclude")
         if options.format not in (None, Format.JSONL, Format.CSV, Format.TSV, Format.LINES):
-            raise InputError(f"stdin cannot be read as {options.format}: write it to a file first")
+            raise InputError(f"stdin cannot be read as {options.format}; write it to a file first")
         self.name = options.name
         self._lines: Lines | None = Lines(stream)
         self._options = options
 
     def __iter__(self) -> Iterator[Document | Skipped]:
-        """Yield a document a record or line.
+        """Yield one document per record or line.
 
         Raises:
-            InputError: a record is wrong, or stdin was read before.
+            InputError: a record is wrong, or stdin has already been read.
         """
         if self._lines is None:
             raise InputError("stdin can be read only once")
@@ -118,12 +119,12 @@ class Stdin(Source):
             if first is None:
                 return
             lines = itertools.chain([first], lines)
-            # A broken object is no text: what begins like one is read as one, and named.
+            # A line that begins like an object is read as one, so that a broken one is reported.
             is_json = first[1].lstrip().startswith("{")
             format = Format.JSONL if is_json else Format.LINES
         root = Path(self._options.images or ".") if self.images else None
         if format is Format.LINES:
-            self._options.refuse("stdin, a text a line,", "id", "text", "title", "vector")
+            self._options.refuse("stdin, one text per line,", "id", "text", "title", "vector")
             yield from lines_as_texts(lines, "stdin")
         elif format is Format.JSONL:
             records = json_records(lines, "stdin")
@@ -142,10 +143,10 @@ def as_documents(
     *,
     root: Path | None = None,
 ) -> Iterator[Document | Skipped]:
-    """Yield each record as a document; those of records without an id are called `name:LINE`.
+    """Yield each record as a document; a record without an id gets the id `name:LINE`.
 
-    types: for columns of strings, what the values are; only metadata is converted.
-    root:  the folder in which relative paths of images begin; None where images are not wanted.
+    types: the types of the values in columns of strings; only metadata is converted.
+    root:  the folder to which image paths are relative; None if images are not read.
     """
     rest = iter(records)
     first = list(itertools.islice(rest, LOOK_AHEAD))
@@ -213,24 +214,24 @@ def json_records(lines: Iterable[Line], name: str) -> Iterator[Record]:
                 why = f"{error.msg} at column {error.colno}"
             hint = ""
             if number == 1 and line.lstrip()[0] in "[{":
-                hint = "; write one object a line, not one over many lines or a list of them"
+                hint = "; write one object per line, not one over several lines or a list of them"
             raise InputError(f"{name}, line {number}: not a JSON object ({why}){hint}") from None
         if not isinstance(value, dict):
             raise InputError(
                 f"{name}, line {number}: not a JSON object (a {type(value).__name__}); "
-                "write one object a line"
+                "write one object per line"
             )
         yield number, value
 
 
 def csv_records(lines: Iterable[Line], name: str, *, tab: bool = False) -> Iterator[Record]:
-    """Yield each row below the header as strings by column, with the line it begins on.
+    """Yield each row below the header as strings by column, with the line that it begins on.
 
     Raises:
         InputError: a row has more or fewer values than the header, quotes do not match, or two
-            columns have one name.
+            columns have the same name.
     """
-    # The limit is the process's, and 128 KiB by default: never make it smaller.
+    # The limit applies to the whole process and is 128 KiB by default; never make it smaller.
     csv.field_size_limit(max(LINE_LIMIT, csv.field_size_limit()))
     reader = csv.reader((line for _, line in lines), delimiter="\t" if tab else ",", strict=True)
     header: list[str] = []
@@ -250,7 +251,7 @@ def csv_records(lines: Iterable[Line], name: str, *, tab: bool = False) -> Itera
         elif row:
             if len(row) != len(header):
                 raise InputError(
-                    f"{name}, line {begins}: {len(row)} values where the header has {len(header)}"
+                    f"{name}, line {begins}: {len(row)} values, but the header has {len(header)}"
                 )
             yield begins, dict(zip(header, row, strict=True))
         begins = reader.line_num + 1
@@ -265,7 +266,7 @@ def _header(row: list[str], where: str) -> list[str]:
 
 
 def _column_types(records: Iterable[Record]) -> dict[str, type]:
-    """Return, by column, what every value of it is: int, float, bool or str."""
+    """Return the type of all values of each column: int, float, bool or str."""
     types: dict[str, type] = {}
     open_ = None
     for _, record in records:
@@ -281,7 +282,7 @@ def _column_types(records: Iterable[Record]) -> dict[str, type]:
 
 
 def _type_of(value: str, seen: type | None) -> type:
-    """Return what `value` and the values before it are together."""
+    """Return the type that fits both `value` and the values before it."""
     if seen in (None, int) and _INTEGER.fullmatch(value):
         return int
     if seen in (None, int, float) and _NUMBER.fullmatch(value):

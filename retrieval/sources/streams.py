@@ -1,4 +1,4 @@
-"""Reads the lines of a file, compressed or not, in bounded memory, and says which is wrong."""
+"""Reads the lines of a file, compressed or not, in bounded memory; errors name the line."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 from ..values.errors import InputError
 
-# A line is held in memory whole, and so is what is parsed from it.
+# A whole line is held in memory, and so is what is parsed from it.
 LINE_LIMIT = 64 * 1024 * 1024
 
-# The longer marks first: UTF-32's begins with UTF-16's.
+# Longer marks come first, because UTF-32's begins with UTF-16's.
 BYTE_ORDER_MARKS = (
     (b"\xef\xbb\xbf", "utf-8"),
     (b"\xff\xfe\x00\x00", "utf-32-le"),
@@ -28,21 +28,21 @@ class Lines:
     """The lines of a file, each with its number from 1.
 
     name: the file's name, for messages and ids.
-    done: how many bytes of the file lie behind (of the compressed bytes, where it is); stays 0
-          for an open file, which may be a pipe.
+    done: how many bytes of the file have been read (compressed bytes if it is compressed); stays
+          0 for an open file, which may be a pipe.
     """
 
     def __init__(self, file: Path | io.BufferedReader) -> None:
-        """Read the file at a path, or an open one, which is called "stdin"."""
+        """Read the file at a path, or an open file, which is called "stdin"."""
         self.name = file.name if isinstance(file, Path) else "stdin"
         self.done = 0
         self._file = file
 
     def __iter__(self) -> Iterator[tuple[int, str]]:
-        """Yield number and text of each line, its end included; lines end at "\\n" only.
+        """Yield the number and text of each line, including its end; only "\\n" ends a line.
 
         Raises:
-            InputError: the file cannot be opened, is not UTF-8 (nor UTF-16 or UTF-32 with a
+            InputError: the file cannot be opened, is not UTF-8 (or UTF-16 or UTF-32 with a
                 byte order mark), is damaged, or has a line longer than `LINE_LIMIT`.
         """
         number = 0
@@ -60,7 +60,7 @@ class Lines:
         except (EOFError, zlib.error, OSError) as error:
             raise InputError(
                 f"{self.name}: cannot be read after line {number} ({error}): "
-                "the file is damaged or cut short"
+                "the file is damaged or truncated"
             ) from error
 
     def _decoded(self, stream: io.BufferedReader) -> Iterator[str]:
@@ -104,7 +104,7 @@ class Lines:
         if len(line) > LINE_LIMIT:
             raise InputError(
                 f"{self.name}, line {number}: longer than {LINE_LIMIT >> 20} MB; "
-                "one record or text belongs on each line"
+                "put one record or text on each line"
             )
 
 
@@ -112,7 +112,7 @@ def open_file(path: Path) -> io.BufferedReader:
     """Open a file for reading.
 
     Raises:
-        InputError: it is not there, no file, or not to be read.
+        InputError: it is missing, is not a file, or cannot be read.
     """
     try:
         return path.open("rb")

@@ -1,4 +1,4 @@
-"""Parquet files, Arrow tables and data frames: rows of columns, read a batch at a time."""
+"""Parquet files, Arrow tables and data frames: rows of columns, read in batches."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from .values import encodable
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Rows converted to Python values at a time: many enough that a batch costs nothing, and few
+# Rows converted to Python values at a time: enough to make the cost of a batch negligible, few
 # enough for long texts and vectors of thousands of dimensions.
 _BATCH = 1024
-_IMAGE_BATCH = 32  # of rows with images in them, which are held while they are encoded
+_IMAGE_BATCH = 32  # for rows that contain images, which are held while they are encoded
 
 
 class ParquetFile(Source):
-    """A Parquet file, a document a row; `total` and `done` are rows."""
+    """A Parquet file, one document per row; `total` and `done` count rows."""
 
     def __init__(self, path: Path, options: SourceOptions) -> None:
         options.refuse(path.name, "ids", "include", "exclude")
@@ -38,7 +38,7 @@ class ParquetFile(Source):
         self.total = _open(path).metadata.num_rows
 
     def __iter__(self) -> Iterator[Document | Skipped]:
-        """Yield a document a row; a row without an id is called `FILE:ROW`, counted from 0.
+        """Yield one document per row; a row without an id gets the id `FILE:ROW`, counted from 0.
 
         Raises:
             InputError: the file is damaged, a column is absent or of the wrong type, a row has
@@ -49,7 +49,7 @@ class ParquetFile(Source):
         schema = file.schema_arrow
         first = _first_of_file(file, name) if self.images else None
         columns = _columns(schema, name, self._options, first)
-        # A row group may be larger than memory, a batch is not.
+        # A row group may be larger than memory; a batch is not.
         size = _BATCH if columns.image is None else _IMAGE_BATCH
         batches = file.iter_batches(size, columns=_names(schema, columns))
         ids = f"{encodable(name)}:"
@@ -65,7 +65,7 @@ class ParquetFile(Source):
 
 
 class Table(Source):
-    """Arrow record batches, a document a row; `total` and `done` are rows."""
+    """Arrow record batches, one document per row; `total` and `done` count rows."""
 
     def __init__(
         self,
@@ -85,10 +85,10 @@ class Table(Source):
         _columns(schema, what, options, {} if options.image else None)
 
     def __iter__(self) -> Iterator[Document | Skipped]:
-        """Yield a document a row; a row without an id is called by its number from 0.
+        """Yield one document per row; the id of a row without one is its number from 0.
 
         Raises:
-            InputError: a row has no id or vector, or batches were read that come only once.
+            InputError: a row has no id or vector, or a stream has already been read.
         """
         self.done = 0
         batches = self._batches()
@@ -121,19 +121,19 @@ def table_of(table: pa.Table | pa.RecordBatch, what: str, options: SourceOptions
 
 
 def table_of_reader(reader: pa.RecordBatchReader, what: str, options: SourceOptions) -> Table:
-    """Return the source of batches that come once, called `what` in messages."""
+    """Return the source of a stream of batches, called `what` in messages."""
     coming: list[Iterable[pa.RecordBatch]] = [reader]
 
     def batches() -> Iterator[pa.RecordBatch]:
         if not coming:
-            raise InputError(f"{what} can be read only once: make a table of it")
+            raise InputError(f"{what} can be read only once; make a table of it")
         return (part for batch in coming.pop() for part in _slices(batch))
 
     return Table(reader.schema, batches, None, what, options)
 
 
 def table_of_pandas(frame: Any, options: SourceOptions) -> Table:
-    """Return the source of a pandas frame; an index that has a name is a column.
+    """Return the source of a pandas frame; a named index becomes a column.
 
     Raises:
         InputError: a column holds values of several types.
@@ -199,7 +199,7 @@ def _one_an_image(
 
 
 def _first_of_file(file: Any, what: str) -> dict[str, Any]:
-    """Return the first value of each column of a Parquet file that could have images."""
+    """Return the first value of each Parquet column that could hold images."""
     wanted = [*COLUMNS, *PATHS]
     names = [
         field.name
@@ -221,10 +221,10 @@ def _first_of(batch: pa.RecordBatch) -> dict[str, Any]:
 def _columns(
     schema: pa.Schema, what: str, options: SourceOptions, first: dict[str, Any] | None
 ) -> Columns:
-    """Return the roles of a table's columns, whose types fit them.
+    """Return the roles of a table's columns, having checked their types.
 
     Raises:
-        InputError: one is absent, or its type does not fit.
+        InputError: a column is absent, or its type does not fit its role.
     """
     import pyarrow.types as types
 
@@ -237,7 +237,7 @@ def _columns(
         kind = _values(schema.field(columns.id).type)
         if not (_is_text(kind) or types.is_integer(kind)):
             raise InputError(
-                f"{what}: column {columns.id!r} is {kind}: ids are strings or integers"
+                f"{what}: column {columns.id!r} is {kind}; ids are strings or integers"
             )
     for name in columns.text:
         kind = _values(schema.field(name).type)
@@ -255,8 +255,10 @@ def _columns(
 
 
 def _names(schema: pa.Schema, columns: Columns) -> list[str]:
-    """Return the columns worth reading: of metadata all but bytes and lists of floats, for
-    nobody wants an image or a vector printed with each hit.
+    """Return the columns to read.
+
+    Metadata columns of bytes or of lists of floats are left out, because nobody wants an image or
+    a vector printed with each hit.
     """
     return [
         field.name
@@ -316,7 +318,7 @@ def _documents(
     uri: str | None,
     root: Path | None,
 ) -> Iterator[Document | Skipped]:
-    """Yield a document for each row; those without an id are called `ids` and the row's number."""
+    """Yield a document for each row; without an id, its id is `ids` and the row's number."""
     dims = Dims()
     row = 0
     while True:
@@ -348,7 +350,7 @@ def _python(column: pa.Array) -> list[Any]:
     import pyarrow as pa
     import pyarrow.types as types
 
-    # Python's own times end at microseconds; for finer ones pyarrow would need pandas.
+    # Python's times resolve microseconds; for finer ones pyarrow would need pandas.
     kind = column.type
     if types.is_timestamp(kind) and kind.unit == "ns":
         column = column.cast(pa.timestamp("us", kind.tz), safe=False)
@@ -361,7 +363,7 @@ def _python(column: pa.Array) -> list[Any]:
 
 
 def _vectors(column: pa.Array) -> list[Any]:
-    """Return the rows of a list column as arrays, None where there is none."""
+    """Return the rows of a list column as arrays; None for a null."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.types as types
@@ -373,7 +375,7 @@ def _vectors(column: pa.Array) -> list[Any]:
     else:
         begins = column.offsets.to_numpy()
     low, high = int(begins[0]), int(begins[-1])
-    # A null among the numbers becomes NaN, which is refused with the row's number.
+    # A null among the numbers becomes NaN, which is refused later with the row's number.
     numbers = column.values.slice(low, high - low).to_numpy(zero_copy_only=False)
     present = column.is_valid().to_numpy(zero_copy_only=False)
     return [

@@ -1,9 +1,8 @@
-"""Tar files of images with captions and JSON beside them: webdataset's layout, as img2dataset
-writes it.
+"""Tar files of images, captions and JSON in webdataset's layout, as img2dataset writes it.
 
-Files of one sample stand together and share their name up to the first dot: `000000012.jpg`,
-`000000012.txt`, `000000012.json`. Nothing is unpacked: a document knows where in the tar its
-image begins.
+The files of one sample are consecutive and share their name up to the first dot:
+`000000012.jpg`, `000000012.txt`, `000000012.json`. Nothing is unpacked: a document records where
+in the tar its image begins.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _LARGEST_TEXT = 4 << 20
 
 @dataclass(slots=True)
 class _Sample:
-    """What a tar holds under one key."""
+    """The files of a tar under one key."""
 
     key: str
     image: ImageAt | None = None
@@ -36,18 +35,18 @@ class _Sample:
 
 
 class Tars(Source):
-    """The images of a tar file, or of the tar files of a folder; `total` and `done` are bytes.
+    """The images of a tar file, or of the tar files in a folder; `total` and `done` count bytes.
 
-    An id is the tar's name and the image's in it, "00000.tar/000000012.jpg", after the folder's
-    name where a folder was given. Where img2dataset's table lies beside a tar (`00000.parquet`),
-    what it says was not downloaded is skipped with its reason.
+    An id is the tar's name and the image's name in it, "00000.tar/000000012.jpg", after the
+    folder's name if a folder was given. If img2dataset's table is beside a tar (`00000.parquet`),
+    images that it lists as not downloaded are skipped with its reason.
     """
 
     def __init__(self, path: Path, options: SourceOptions) -> None:
         """Read a tar file or a folder of them.
 
         Raises:
-            InputError: there is none, or an option has no meaning.
+            InputError: there is none, or an option does not apply.
         """
         what = f"{path.name}, images in tar files,"
         options.refuse(what, *("id", "text", "title", "vector", "image", "images", "ids"))
@@ -60,7 +59,7 @@ class Tars(Source):
         self.total = sum(tar.stat().st_size for tar in self._tars)
 
     def __iter__(self) -> Iterator[Document | Skipped]:
-        """Yield a document a sample that has an image or a text."""
+        """Yield one document per sample that has an image or a text."""
         behind = 0
         self.done = 0
         for path in self._tars:
@@ -90,7 +89,7 @@ class Tars(Source):
             yield (
                 Skipped(
                     encodable(str(path)),
-                    f"is damaged or cut short after {seen:,} samples ({error}); they are kept",
+                    f"is damaged or truncated after {seen:,} samples ({error}); those are kept",
                     f"{self._prefix}{encodable(path.name)}/",
                 ),
                 0,
@@ -116,7 +115,7 @@ class Tars(Source):
             metadata = {k: plain(v, where) for k, v in kept.items()}
             status = record.get("status")
         if status not in (None, "success"):
-            return None  # said already, by the table
+            return None  # already reported from the table
         text = (sample.texts.get("txt") or caption or "").strip() or None
         if sample.image is None and text is None:
             return None
@@ -134,7 +133,7 @@ class Tars(Source):
 
 
 def are_tars(folder: Path) -> bool:
-    """Say whether a folder holds tar files and what img2dataset lays beside them, no more."""
+    """Return whether a folder holds only tar files and what img2dataset writes beside them."""
     try:
         names = [entry.name for entry in folder.iterdir() if not entry.name.startswith((".", "_"))]
     except OSError:
@@ -150,16 +149,16 @@ def _status(text: str) -> Any:
 
 
 def _samples(path: Path) -> Iterator[tuple[_Sample, int]]:
-    """Yield the samples of a tar, and how many bytes of it lie behind.
+    """Yield the samples of a tar, and how many of its bytes have been read.
 
     Raises:
-        tarfile.TarError, OSError, EOFError, ValueError: it is damaged, after what came.
+        tarfile.TarError, OSError, EOFError, ValueError: it is damaged after the yielded samples.
     """
     whole = encodable(str(path))
     sample: _Sample | None = None
     with tarfile.open(path, "r:") as tar:
         while (member := tar.next()) is not None:
-            # Else the headers of all members would be kept, and ten million fill the memory.
+            # Otherwise tarfile keeps the headers of all members, and ten million fill the memory.
             tar.members = []  # type: ignore[attr-defined]
             if not member.isreg() or member.sparse is not None:
                 continue
@@ -181,7 +180,7 @@ def _samples(path: Path) -> Iterator[tuple[_Sample, int]]:
         size = path.stat().st_size
         if sample is not None:
             yield sample, size
-        # tarfile takes a header that is none for the end; after a true end stand only zeros.
+        # tarfile mistakes an invalid header for the end; only zeros follow a true end.
         with path.open("rb") as file:
             file.seek(tar.offset)
             if file.read(512).strip(b"\0"):
@@ -189,7 +188,7 @@ def _samples(path: Path) -> Iterator[tuple[_Sample, int]]:
 
 
 def _table_beside(path: Path) -> dict[str, dict[str, Any]]:
-    """Return the rows of img2dataset's table beside a tar by their key; empty where it has none.
+    """Return the rows of img2dataset's table beside a tar, by key; empty if there is no table.
 
     Raises:
         InputError: it cannot be read.
@@ -208,5 +207,5 @@ def _table_beside(path: Path) -> dict[str, dict[str, Any]]:
         rows = file.read([name for name in names if name not in ("exif", "sha256")]).to_pylist()
     except (pa.ArrowException, OSError) as error:
         why = " ".join(str(error).split())
-        raise InputError(f"cannot be read ({why:.200}); the tar beside it is read alone") from error
+        raise InputError(f"cannot be read ({why:.200}); retr reads the tar without it") from error
     return {str(row["key"]): row for row in rows}

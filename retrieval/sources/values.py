@@ -1,4 +1,4 @@
-"""Single values as users have them, made into texts and into what JSON knows."""
+"""Converts users' single values to texts and to JSON values."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ..values.errors import InputError
 
 
 def as_text(value: object, where: str) -> str:
-    """Return `value` as a text; null and NaN, which tables use for it, are the empty text.
+    """Return `value` as a text; null and NaN, which tables use for null, become the empty text.
 
     Raises:
-        InputError: it is no text.
+        InputError: it is not a text.
     """
     if isinstance(value, str):
         return value if is_encodable(value) else encodable(value)
@@ -23,13 +23,13 @@ def as_text(value: object, where: str) -> str:
 
 
 def plain(value: Any, where: str) -> Any:
-    """Return a metadata value as JSON knows it.
+    """Return a metadata value as a JSON value.
 
-    Numbers JSON has not (NaN, infinity) become None; dates and times ISO 8601; decimals floats;
-    paths, UUIDs and the like their strings; bytes inside lists and dicts are left out.
+    Numbers that JSON lacks (NaN, infinity) become None, dates and times ISO 8601, decimals
+    floats, and paths, UUIDs and the like their strings. Bytes inside lists and dicts are left out.
 
     Raises:
-        InputError: there is no telling what it would be in JSON.
+        InputError: the value has no JSON equivalent.
     """
     if value is None or isinstance(value, bool):
         return value
@@ -77,12 +77,12 @@ def _plain_object(value: Any, where: str) -> Any:
     if type(value).__name__ == "NAType":
         return None
     raise InputError(
-        f"{where}: {shown_value(value)} cannot be kept as metadata; make it a JSON value"
+        f"{where}: {shown_value(value)} cannot be stored as metadata; make it a JSON value"
     )
 
 
 def is_encodable(text: str) -> bool:
-    """Say whether UTF-8 can hold `text`: lone surrogates it cannot."""
+    """Return whether UTF-8 can encode `text`; it cannot encode lone surrogates."""
     if text.isascii():
         return True
     try:
@@ -100,6 +100,6 @@ def encodable(text: str) -> str:
 
 
 def shown_value(value: object) -> str:
-    """Return a value and its type as an error names them."""
+    """Return a value and its type as an error message shows them."""
     text = "null" if value is None else repr(value)
     return f"{text if len(text) <= 40 else text[:39] + '…'} ({type(value).__name__})"

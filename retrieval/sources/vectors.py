@@ -1,4 +1,4 @@
-"""One's own vectors as a matrix: a .npy file, a numpy array, a torch tensor; and their ids."""
+"""The user's own vectors as a matrix (a .npy file, a numpy array, a torch tensor), and ids."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 _BLOCK_BYTES = 4 * 1024 * 1024
 
-# What has no meaning for a matrix.
+# Options that do not apply to a matrix.
 _COLUMNS = ("text", "title", "vector", "include", "exclude")
 
 
 class Vectors(Source):
-    """The rows of a matrix, a document each with no text; `total` and `done` are rows."""
+    """The rows of a matrix, each a document without text; `total` and `done` count rows."""
 
     def __init__(
         self,
@@ -43,11 +43,13 @@ class Vectors(Source):
         """Read `rows(start, stop)` of a matrix of that shape, called `what` in messages.
 
         Raises:
-            InputError: it is no matrix, or there are not as many ids as rows.
+            InputError: it is not a matrix, or ids and rows differ in number.
         """
         options.refuse(what, *_COLUMNS)
         if len(shape) != 2 or shape[1] < 1:
-            raise InputError(f"{what} has the shape {shape}: vectors are 2-dimensional, one a row")
+            raise InputError(
+                f"{what} has the shape {shape}; give a 2-dimensional one, a vector per row"
+            )
         self.name = name
         self.total = shape[0]
         self._dim = shape[1]
@@ -56,10 +58,10 @@ class Vectors(Source):
         self._ids = ids_of(options, shape[0], what)
 
     def __iter__(self) -> Iterator[Document | Skipped]:
-        """Yield a document a row; without ids they are called "0", "1", …
+        """Yield one document per row; the default ids are "0", "1", …
 
         Raises:
-            InputError: a vector is not finite, or an id is none.
+            InputError: a vector is not finite, or an id is invalid.
         """
         assert self.total is not None
         size = max(1, _BLOCK_BYTES // (4 * self._dim))
@@ -78,7 +80,7 @@ def vectors_of_npy(path: Path, options: SourceOptions) -> Vectors:
     """Return the source of a .npy file, which is memory-mapped.
 
     Raises:
-        InputError: it is damaged, or holds no matrix of numbers.
+        InputError: it is damaged, or does not hold a matrix of numbers.
     """
     array = mapped(path)
     _refuse_not_numbers(array, path.name)
@@ -90,7 +92,7 @@ def vectors_of_array(array: NDArray[Any], options: SourceOptions) -> Vectors:
     """Return the source of a numpy matrix.
 
     Raises:
-        InputError: it is no matrix of numbers.
+        InputError: it is not a matrix of numbers.
     """
     what = "the numpy array"
     options.refuse(what, "id", "format")
@@ -99,15 +101,15 @@ def vectors_of_array(array: NDArray[Any], options: SourceOptions) -> Vectors:
 
 
 def vectors_of_tensor(tensor: Any, options: SourceOptions) -> Vectors:
-    """Return the source of a torch matrix on any device, which is copied from there in blocks.
+    """Return the source of a torch matrix on any device; it is copied from there in blocks.
 
     Raises:
-        InputError: it is no dense matrix of real numbers.
+        InputError: it is not a dense matrix of real numbers.
     """
     what = "the torch tensor"
     options.refuse(what, "id", "format")
     if str(tensor.layout) != "torch.strided" or tensor.is_complex() or "bool" in str(tensor.dtype):
-        raise InputError(f"{what} is {tensor.dtype}, {tensor.layout}: vectors are dense numbers")
+        raise InputError(f"{what} is {tensor.dtype}, {tensor.layout}; give dense real numbers")
 
     def rows(start: int, stop: int) -> NDArray[np.float32]:
         block: NDArray[np.float32] = tensor[start:stop].detach().float().cpu().numpy()
@@ -117,10 +119,10 @@ def vectors_of_tensor(tensor: Any, options: SourceOptions) -> Vectors:
 
 
 def ids_of(options: SourceOptions, count: int, what: str) -> Callable[[], Iterable[str]]:
-    """Return what yields `count` ids from the start: `options.ids`, else "0", "1", …
+    """Return a function that yields `count` ids: `options.ids`, or else "0", "1", …
 
     Raises:
-        InputError: there are more or fewer, or what is given is neither sequence nor file.
+        InputError: there are more or fewer, or `options.ids` is neither a sequence nor a file.
     """
     given = options.ids
     if given is None:
@@ -149,12 +151,12 @@ def _ids_of_file(path: Path, column: str | None) -> tuple[int, Callable[[], Iter
     if suffix == ".npy":
         array = mapped(path)
         if array.ndim != 1:
-            raise InputError(f"{name} has the shape {array.shape}: ids are 1-dimensional")
+            raise InputError(f"{name} has the shape {array.shape}; ids are 1-dimensional")
         return len(array), lambda: (
             as_id(value, f"{name}, row {at}") for at, value in enumerate(array)
         )
     if suffix not in (".txt", ".jsonl"):
-        raise InputError(f"{name}: ids are read from .txt, .jsonl and .npy files")
+        raise InputError(f"{name}: give ids in a .txt, .jsonl or .npy file")
     if suffix == ".txt":
         return sum(1 for _ in Lines(path)), lambda: (
             as_id(line.rstrip("\r\n"), f"{name}, line {number}") for number, line in Lines(path)
@@ -184,7 +186,7 @@ def mapped(path: Path) -> NDArray[Any]:
     """Return the array in a .npy file, memory-mapped.
 
     Raises:
-        InputError: it is damaged, or holds no array.
+        InputError: it is damaged, or does not hold an array.
     """
     import numpy as np
 
@@ -192,15 +194,15 @@ def mapped(path: Path) -> NDArray[Any]:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:
-        # numpy reads the header with Python's tokenizer and evaluator: any of their errors.
+        # numpy parses the header with Python's tokenizer and evaluator, so any error can occur.
         raise InputError(
             f"{path.name}: cannot be read as a .npy file ({' '.join(str(error).split())})"
         ) from error
     if not isinstance(array, np.ndarray):
-        raise InputError(f"{path.name}: an archive of arrays; save the one with np.save")
+        raise InputError(f"{path.name} is an archive of arrays; save a single one with np.save")
     return array
 
 
 def _refuse_not_numbers(array: NDArray[Any], what: str) -> None:
     if array.dtype.kind not in "iuf":
-        raise InputError(f"{what} holds {array.dtype}: vectors are integers or floats")
+        raise InputError(f"{what} holds {array.dtype}; vectors are integers or floats")

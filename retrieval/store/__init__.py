@@ -1,1 +1,4 @@
-"""A collection on disk: manifests, Arrow shards, commits."""
+"""A collection on disk: manifests, Arrow shards, locks and commits.
+
+May import values.
+"""

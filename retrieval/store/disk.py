@@ -1,7 +1,7 @@
 """The file operations that make up a commit, in one place.
 
-Every byte of a collection is written through a `Disk`, so that a test can record the operations
-of a commit and replay each prefix of them as a power cut would leave it.
+Every byte of a collection is written through a `Disk`, so that a test can record a commit's
+operations and replay each prefix of them, as a power cut would leave it.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ class Disk:
     """Durable file operations of the operating system."""
 
     def create(self, path: Path) -> BinaryIO:
-        """Open a file for writing that must not exist yet."""
+        """Create a file and open it for writing; it must not exist yet."""
         return path.open("xb")
 
     def sync(self, file: IO[bytes]) -> None:
-        """Have the file's bytes on the disk before returning."""
+        """Flush the file's bytes to the disk before returning."""
         file.flush()
         os.fsync(file.fileno())
 
     def sync_folder(self, path: Path) -> None:
-        """Have the folder's entries on the disk before returning."""
+        """Flush the folder's entries to the disk before returning."""
         fd = os.open(path, os.O_RDONLY)
         try:
             os.fsync(fd)
@@ -38,7 +38,7 @@ class Disk:
             os.close(fd)
 
     def make_folder(self, path: Path) -> None:
-        """Create a folder whose parent exists; one that is there already is fine."""
+        """Create a folder whose parent exists, unless it already exists."""
         path.mkdir(exist_ok=True)
 
     def rename(self, source: Path, target: Path) -> None:
@@ -46,16 +46,16 @@ class Disk:
         source.rename(target)
 
     def link(self, source: Path, target: Path) -> None:
-        """Give a file a second name; raises FileExistsError where the name is taken."""
+        """Give a file a second name; raises FileExistsError if the name is taken."""
         os.link(source, target)
 
     def remove(self, path: Path) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file, if it exists."""
         path.unlink(missing_ok=True)
 
 
 class HashingFile:
-    """A binary file for writing that knows its size and its SHA-256 at the end."""
+    """A binary file for writing that computes its size and SHA-256."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -71,7 +71,7 @@ class HashingFile:
         return len(view)
 
     def flush(self) -> None:
-        """Hand what is buffered to the operating system."""
+        """Pass buffered bytes to the operating system."""
         self._file.flush()
 
     @property
@@ -80,15 +80,15 @@ class HashingFile:
         return self._file.closed
 
     def close(self) -> None:
-        """Leave the file open: who created it closes it."""
+        """Leave the file open; its creator closes it."""
 
     @property
     def sha256(self) -> str:
-        """The SHA-256 of what was written so far, in hex."""
+        """The SHA-256 of the bytes written so far, in hex."""
         return self._hash.hexdigest()
 
     def as_binary(self) -> BinaryIO:
-        """Return this object under the type that writers of files ask for."""
+        """Return this object typed as the binary file that libraries expect."""
         return cast("BinaryIO", self)
 
 
@@ -104,7 +104,7 @@ _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 @contextlib.contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn a full disk and an unwritable folder into one clear sentence."""
+    """Turn the errors of a full disk and of an unwritable folder into one clear sentence."""
     try:
         yield
     except StorageError:
@@ -112,7 +112,7 @@ def storage_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             raise StorageError(
-                f"{path}: the disk is full ({error.strerror}); nothing committed is lost: "
+                f"{path}: the disk is full ({error.strerror}); no committed data is lost: "
                 "free some space and run the same command again"
             ) from error
         if error.errno in _DENIED:

@@ -1,8 +1,8 @@
-"""Document shards: what a row's text, place and metadata are, and which rows an id has.
+"""Document shards: each row's text, place and metadata, and the rows of each id.
 
-The texts lie in an Arrow file of several record batches, mapped and never read whole. Beside it a
-small file holds the hashes of the ids in ascending order with their positions, so that an id is
-found by bisection.
+The texts are in an Arrow file of several record batches, which is mapped and never read whole. A
+small file beside it holds the hashes of the ids in ascending order with their positions, so that
+an id is found by bisection.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class StoredRow:
 
     id:     the id of its document.
     part:   0 for the first passage of a document, 1 for the second, …
-    source: the name of the source it came from, None where it has none.
-    digest: of the document and of how it was split; equal means unchanged.
-    image:  where its document's image lies, None where it has none or lies nowhere.
+    source: the name of its source; None if the source has no name.
+    digest: the digest of the document and of how it was split; if equal, nothing has changed.
+    image:  where its document's image is stored; None if it has no image or the image no path.
     """
 
     id: str
@@ -52,7 +52,7 @@ class StoredRow:
 
 
 def hash_id(id: str) -> int:
-    """Return the 64-bit hash under which an id is filed."""
+    """Return the 64-bit hash by which an id is looked up."""
     data = id.encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
@@ -69,9 +69,9 @@ def write_documents(staging: Staging, rows: Sequence[StoredRow]) -> tuple[str, s
 def merge_documents(
     staging: Staging, shards: Sequence[tuple[DocumentShard, int, Rows]], first_row: int
 ) -> tuple[str, str, Rows]:
-    """Stage one shard from several, in memory that does not grow with them.
+    """Stage one shard from several, in memory that does not depend on their size.
 
-    shards: each with its first row and the positions to drop (ascending), in the order of rows.
+    shards: each with its first row and the positions to drop (ascending), in order of rows.
 
     Returns the names of its two files and its rows, i64[n], relative to `first_row`.
     """
@@ -118,7 +118,7 @@ class DocumentShard:
             self.metadata_type = schema.field("metadata").type
             self.has_images = IMAGE in schema.names
             if schema != _schema(list(self.metadata_type), self.sources, images=self.has_images):
-                raise ValueError("its columns are not those of a document shard")
+                raise ValueError("its columns are wrong for a document shard")
             bounds = np.cumsum([0, *(b.num_rows for b in self.batches)])
             self.starts = bounds[:-1]
         with damage(ids):
@@ -127,7 +127,7 @@ class DocumentShard:
             self._positions: Rows = as_numpy(hashes.column("position"), "int64")
             self.rows: Rows = as_numpy(hashes.column("row"), "int64")
             if {len(self._hashes), len(self._positions), len(self.rows)} != {int(bounds[-1])}:
-                raise ValueError(f"it is not for the {bounds[-1]} rows of {data.name}")
+                raise ValueError(f"it does not match the {bounds[-1]} rows of {data.name}")
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -138,7 +138,7 @@ class DocumentShard:
         return self._path
 
     def read(self, positions: Rows) -> list[StoredRow]:
-        """Return the rows at some positions, in that order."""
+        """Return the rows at `positions`, in that order."""
         found: dict[int, StoredRow] = {}
         with damage(self._path):
             names = [*_PLAIN, "metadata", *([IMAGE] if self.has_images else ())]
@@ -155,7 +155,7 @@ class DocumentShard:
         return [found[i] for i in range(len(positions))]
 
     def column(self, name: str, positions: Rows) -> list[Any]:
-        """Return one column's values at some positions, in that order."""
+        """Return one column's values at `positions`, in that order."""
         found: list[Any] = [None] * len(positions)
         with damage(self._path):
             for at, batch in self._take([name], positions):
@@ -164,7 +164,7 @@ class DocumentShard:
         return found
 
     def _take(self, names: list[str], positions: Rows) -> Iterator[tuple[list[int], Any]]:
-        """Yield for each record batch concerned which of `positions` are in it, and those rows."""
+        """Yield, for each record batch with any of `positions`, which are in it, and those rows."""
         which = np.searchsorted(self.starts, positions, side="right") - 1
         for number in sorted(set(which.tolist())):
             at = np.flatnonzero(which == number)
@@ -176,17 +176,17 @@ class DocumentShard:
             yield at.tolist(), _rows_of(batch, positions[at] - self.starts[number])
 
     def positions_of(self, hashes: NDArray[np.uint64], ids: Sequence[str]) -> list[Rows]:
-        """Return the positions of each id, ascending; an empty array where it is not here.
+        """Return the positions of each id, ascending; an empty array for an id that is not here.
 
         hashes: u64[len(ids)], `hash_id` of each.
         """
         low = np.searchsorted(self._hashes, hashes, side="left")
         high = np.searchsorted(self._hashes, hashes, side="right")
-        with damage(self._ids_path):  # where hashes do not ascend, a run may end before it begins
+        with damage(self._ids_path):  # if hashes do not ascend, a run may end before it begins
             owners = np.repeat(np.arange(len(ids)), high - low)
         runs = [self._positions[a:b] for a, b in zip(low, high, strict=True) if b > a]
         candidates = np.concatenate(runs) if runs else np.empty(0, np.int64)
-        # Two ids may share a hash: the text decides.
+        # Two ids may share a hash, so compare the ids themselves.
         found: list[list[int]] = [[] for _ in ids]
         names = self.column("id", candidates)
         for i, position, name in zip(owners.tolist(), candidates.tolist(), names, strict=True):
@@ -195,7 +195,7 @@ class DocumentShard:
         return [np.array(sorted(positions), np.int64) for positions in found]
 
     def positions_from(self, source: str) -> Rows:
-        """Return the positions of the rows that came from a source, ascending."""
+        """Return the positions of the rows from a source, ascending."""
         if source not in self.sources:
             return np.empty(0, np.int64)
         code = self.sources.index(source)
@@ -204,28 +204,28 @@ class DocumentShard:
         return np.flatnonzero(np.concatenate(codes) == code)
 
     def first_parts(self) -> NDArray[np.bool_]:
-        """Return bool[n]: whether a row is the first of its document."""
+        """Return whether each row is the first of its document, bool[n]."""
         with damage(self._path):
             return np.concatenate([as_numpy(b.column("part"), "int32") == 0 for b in self.batches])
 
     def hashes_by_position(self) -> NDArray[np.uint64]:
-        """Return u64[n]: the hash of each row's id."""
+        """Return the hash of each row's id, u64[n]."""
         out = np.empty(len(self._hashes), np.uint64)
         out[self._positions] = self._hashes
         return out
 
 
 def _rows_of(batch: Any, positions: Rows) -> Any:
-    """Return some rows of a record batch, copied."""
+    """Return a copy of some rows of a record batch."""
     if len(positions) > FEW:
         return batch.take(as_arrow(positions))
-    # `take` imports pyarrow.compute, which is a tenth of what a first search takes.
+    # `take` imports pyarrow.compute, which takes a tenth of the time of a first search.
     return pa.concat_batches([batch.slice(i, 1) for i in positions.tolist()])
 
 
 _PLAIN = ("id", "part", "text", "uri", "place", "source", "digest")
 IMAGE = "image"
-"""The column of where images lie; only shards with images have it."""
+"""The column that says where images are stored; only shards with images have it."""
 
 
 def _plain_image(image: ImageAt) -> dict[str, Any]:
@@ -244,7 +244,7 @@ def _image_type() -> Any:
 
 
 def _schema(metadata: Sequence[Any], sources: Sequence[str], *, images: bool) -> Any:
-    # A struct without fields does not survive every Arrow version: keep a null one.
+    # A struct without fields does not survive every Arrow version, so it gets a null field.
     fields = [f for f in metadata if f.name != NO_FIELD] or [pa.field(NO_FIELD, pa.null())]
     return pa.schema(
         [
@@ -283,7 +283,7 @@ def _batch(rows: Sequence[StoredRow]) -> Any:
 
 
 def _rewrite(batch: Any, rows: Rows, sources: Sequence[str], schema: Any) -> Any:
-    """Return a batch with other row numbers, under the schema of the shard it goes into."""
+    """Return a batch with new row numbers, in the schema of the shard it goes into."""
     new_sources = json.loads(schema.metadata[b"retr:sources"])
     codes = pa.array([new_sources.index(name) for name in sources], pa.int32())
     columns = [as_arrow(rows)]

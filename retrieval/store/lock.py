@@ -1,7 +1,7 @@
-"""The writer lock: one commit at a time, and a held lock says who holds it.
+"""The writer lock: allows one commit at a time, and records who holds it.
 
-An advisory lock of the operating system (flock), so it dies with its process, and descriptors
-that Python opens are not inherited by programs it starts.
+It is an advisory lock of the operating system (flock), so it ends with its process, and programs
+that Python starts do not inherit its descriptor.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ POLL_SECONDS = 0.02
 
 @contextlib.contextmanager
 def writer_lock(path: Path, timeout: float) -> Iterator[None]:
-    """Hold the lock file at `path`, waiting up to `timeout` seconds for it.
+    """Hold the lock on the file `path`, waiting up to `timeout` seconds for it.
 
     Raises:
-        LockedError: somebody else held it all the while; the message says who.
+        LockedError: another process held it for that long; the message says which.
     """
     with storage_errors(path):
         fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         deadline = time.monotonic() + timeout
         while not try_flock(fd) or not _is_at(fd, path):
-            if not _is_at(fd, path):  # a first build that failed has taken it away
+            if not _is_at(fd, path):  # a failed first build has removed it
                 os.close(fd)
                 with storage_errors(path):
                     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
                 continue
             if time.monotonic() >= deadline:
                 raise LockedError(
-                    f"{path.parent}: another writer has held the collection for {timeout:g} s "
-                    f"({_holder(fd)}); wait for it to end, or stop it"
+                    f"{path.parent}: another writer has locked the collection for {timeout:g} s "
+                    f"({_holder(fd)}); wait for it to finish, or stop it"
                 )
             time.sleep(POLL_SECONDS)
-        # A full disk may keep the note from being written; the lock holds all the same.
+        # A full disk may prevent writing the note; the lock holds anyway.
         with contextlib.suppress(OSError):
             note = {"pid": os.getpid(), "command": " ".join(sys.argv)[:200], "since": time.time()}
             os.ftruncate(fd, 0)
@@ -54,7 +54,7 @@ def writer_lock(path: Path, timeout: float) -> Iterator[None]:
 
 
 def try_flock(fd: int) -> bool:
-    """Take an exclusive lock on an open file without waiting; False where another has it."""
+    """Try to lock an open file exclusively without waiting; False if another holds the lock."""
     try:
         import fcntl
     except ImportError:  # Windows has no flock
@@ -77,6 +77,6 @@ def _holder(fd: int) -> str:
     try:
         note = json.loads(os.pread(fd, 4096, 0))
         held = time.time() - note["since"]
-        return f"process {note['pid']}, {note['command']!r}, since {held:.0f} s"
+        return f"process {note['pid']}, {note['command']!r}, for {held:.0f} s"
     except (ValueError, KeyError, TypeError):
-        return "it has not said who it is"
+        return "which process is unknown"

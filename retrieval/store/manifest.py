@@ -1,7 +1,7 @@
-"""The manifest: one JSON file that names everything a generation of the collection consists of.
+"""The manifest: one JSON file that names everything in a generation of the collection.
 
-It is immutable, numbered, and carries a checksum of itself, so that a reader either has a whole
-generation or knows that it has none.
+It is immutable, numbered, and contains its own checksum, so that a reader either has a complete
+generation or knows that it has not.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from enum import StrEnum
 from typing import Any
 
 FORMAT = 3
-"""2 added postings (roles `lexical` and `sparse`). 3 added images: where they lie, dense segments
-of their own, and the means of segments; and vectors of several spaces side by side, with the
-bridges between them. Older ones open; a commit makes them 3."""
+"""Format 2 added postings (roles `lexical` and `sparse`). Format 3 added images (where they are
+stored, dense segments for them, and the means of segments), and vectors of several spaces side by
+side, with the bridges between them. Older collections open; a commit converts them to format 3."""
 
 
 class Role(StrEnum):
@@ -25,7 +25,7 @@ class Role(StrEnum):
     DOCUMENTS = "documents"
     DENSE = "dense"
     LEXICAL = "lexical"  # the words of texts, for BM25
-    SPARSE = "sparse"  # learned weights of words, a space as dense vectors have one
+    SPARSE = "sparse"  # learned weights of words; has a space, as dense vectors do
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +42,20 @@ class SegmentEntry:
 
     id:        unique in the collection, never reused.
     role:      what it is for.
-    rows:      how many rows it holds, deleted ones included.
-    first_row: what is added to the row numbers in its file, so that a writer can number its
-               rows when it commits rather than when it writes.
-    last_row:  the highest row number in it.
+    rows:      how many rows it holds, including deleted ones.
+    first_row: added to the row numbers in its file, so that a writer can number its rows when it
+               commits rather than when it writes.
+    last_row:  its highest row number.
     data:      the Arrow file with the rows, relative to the collection.
     ids:       documents only: the file with the sorted hashes of the ids.
     postings:  lexical and sparse only: the file with the lists of its terms.
     space:     dense and sparse only: the key of its space in `Manifest.spaces`.
-    modality:  dense only: "text" or "image", what its vectors were made from.
-    mean:      dense only: the mean of its vectors, see `encode_mean`; None where it was not kept.
-    index:     dense only: the index over its vectors, None while it is scanned exactly.
-    passages:  documents only: True where a document may have several rows.
-    superseded: dense only: the file that says which of its rows have a vector in a segment of a
-               space that counts for more, and are not to be found here; None where none has.
+    modality:  dense only: what its vectors were made from, "text" or "image".
+    mean:      dense only: the mean of its vectors, see `encode_mean`; None if not stored.
+    index:     dense only: the index over its vectors; None while it is scanned exactly.
+    passages:  documents only: True if a document may have several rows.
+    superseded: dense only: the file of marks for rows that have a vector in a segment of a
+               preferred space, so that searches skip them here; None if there are none.
     """
 
     id: str
@@ -75,7 +75,7 @@ class SegmentEntry:
 
     @property
     def files(self) -> list[str]:
-        """Every file the segment consists of."""
+        """All files of the segment."""
         index = self.index.file if self.index else None
         names = [self.data, self.ids, self.postings, index, self.superseded]
         return [name for name in names if name is not None]
@@ -83,7 +83,7 @@ class SegmentEntry:
 
 @dataclass(frozen=True, slots=True)
 class IndexEntry:
-    """An index over a segment: its spec, its FAISS file and what was measured on it."""
+    """An index over a segment: its spec, its FAISS file and its measurements."""
 
     spec: str
     file: str
@@ -91,22 +91,23 @@ class IndexEntry:
 
 
 class Maps(StrEnum):
-    """What the file of a bridge maps."""
+    """What a bridge maps."""
 
-    QUERIES = "queries"  # of one space, to search the vectors of another with
-    DOCUMENTS = "documents"  # stored vectors of one space, to where queries of another find them
+    QUERIES = "queries"  # queries of one space, to search the vectors of another
+    DOCUMENTS = "documents"  # stored vectors of one space, so that queries of another find them
 
 
 @dataclass(frozen=True, slots=True)
 class BridgeEntry:
-    """A map between two spaces that was fitted on documents embedded in both.
+    """A map between two spaces, fitted on documents embedded in both.
 
-    maps:     what it maps. One of documents has the bridge of queries to what it made inside.
-    source, target: keys of spaces: where what is mapped comes from, and where it goes.
+    maps:     what it maps. A bridge for documents contains the bridge from queries to the vectors
+              that it made.
+    source, target: the keys of the spaces that it maps from and to.
     file:     its Arrow file.
-    made:     documents only: the key of the space of the vectors it made, None while there are
-              none. They lie near those of the target and are a space of their own.
-    measured: what it is, and how it did on pairs that it was not fitted on.
+    made:     documents only: the key of the space of the vectors it made; None while there are
+              none. They are close to those of the target, but have their own space.
+    measured: a description of the map, and its results on pairs that it was not fitted on.
     """
 
     maps: Maps
@@ -119,15 +120,15 @@ class BridgeEntry:
 
 @dataclass(frozen=True, slots=True)
 class UpgradeEntry:
-    """A change of the encoder that is under way.
+    """An upgrade of the encoder that is in progress.
 
-    source:  the key of the space that is being left. `Manifest.space` is the one it goes to.
-    encoder: how to load the encoder of that space: {"name", "options"}.
-    fusion:  how the sides were weighed with it, where that was fitted on judged queries.
-    started: when it began, ISO 8601 in UTC.
-    back:    True once it has been rolled back: then the space being left is the newer one.
-    gate:    what was measured before it began.
-    rate:    rows embedded a second by the last backfill, None before there was one.
+    source:  the key of the old encoder's space; `Manifest.space` is the new one's.
+    encoder: how to load the old encoder: {"name", "options"}.
+    fusion:  the fusion used with it, if it was fitted on judged queries.
+    started: when the upgrade began, ISO 8601 in UTC.
+    back:    True once it has been rolled back: then `source` is the newer encoder's space.
+    gate:    the measurements made before it began.
+    rate:    rows embedded per second by the last backfill; None before the first.
     """
 
     source: str
@@ -143,20 +144,20 @@ class UpgradeEntry:
 class Manifest:
     """A generation of a collection.
 
-    generation: its number; a higher one is newer.
+    generation: its number; higher is newer.
     created:    when it was written, ISO 8601 in UTC.
     writer:     the version of retr that wrote it.
-    next_row:   the number the next row will have.
+    next_row:   the number of the next new row.
     encoder:    how to load the encoder that answers queries: {"name", "options"}.
     space:      the key in `spaces` of that encoder's space.
     spaces:     the embedding spaces in use, `Space.to_json`, by key.
-    settings:   what the user chose at build: {"spec", "recall", "dtype", …}, and what was chosen
-                for them: {"lexical": how texts become terms, "fusion": how sides are weighed}.
+    settings:   the user's choices at build: {"spec", "recall", "dtype", …}, and retr's own:
+                {"lexical": how texts become terms, "fusion": how the sides are weighed}.
     segments:   the segments, in the order of their rows within each role.
     deletes:    files with the rows that are deleted but still stored.
-    files:      every file of this generation.
+    files:      all files of this generation.
     bridges:    the maps between its spaces.
-    upgrade:    the change of the encoder that is under way, None while there is none.
+    upgrade:    the upgrade in progress; None if there is none.
     """
 
     generation: int
@@ -184,7 +185,7 @@ class Manifest:
         deletes: tuple[str, ...],
         new_files: Mapping[str, FileEntry],
     ) -> Manifest:
-        """Return the manifest with other segments and deletes; files follow from them."""
+        """Return the manifest with other segments and deletes, and the files that they need."""
         ordered = tuple(sorted(segments, key=lambda s: (s.role, s.first_row, s.last_row, s.id)))
         known = {**self.files, **new_files}
         used = [name for segment in ordered for name in segment.files] + list(deletes)
@@ -197,18 +198,18 @@ class Manifest:
         )
 
     def to_bytes(self) -> bytes:
-        """Return the manifest as the JSON that lies on disk, checksum included."""
+        """Return the manifest as the JSON stored on disk, including its checksum."""
         values = asdict(self)
         values["checksum"] = _checksum(values)
         return _written(values)
 
 
 class ManifestDamagedError(Exception):
-    """The bytes are not a manifest that was written whole."""
+    """The bytes are not a complete manifest."""
 
 
 class NewerFormatError(Exception):
-    """The manifest is whole, but of a format that this version does not know."""
+    """The manifest is complete, but of a format that this version does not know."""
 
     def __init__(self, format: int, writer: str) -> None:
         super().__init__(f"format {format}, written by retr {writer}")
@@ -220,8 +221,8 @@ def parse_manifest(data: bytes) -> Manifest:
     """Return the manifest that `data` holds.
 
     Raises:
-        ManifestDamagedError: the checksum does not fit, or it is no JSON.
-        NewerFormatError: it is whole, and of a newer format.
+        ManifestDamagedError: the checksum does not match, or it is not JSON.
+        NewerFormatError: it is complete, but of a newer format.
     """
     try:
         values = json.loads(data)
@@ -229,8 +230,8 @@ def parse_manifest(data: bytes) -> Manifest:
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise ManifestDamagedError(str(error)) from error
     if stated != _checksum(values):
-        raise ManifestDamagedError("its checksum does not fit")
-    # The checksum stays the same in every format, so a newer one is told from a damaged one.
+        raise ManifestDamagedError("its checksum does not match")
+    # The checksum is the same in every format, so a newer manifest differs from a damaged one.
     try:
         if values["format"] > FORMAT:
             raise NewerFormatError(values["format"], values.get("writer", "?"))
@@ -246,14 +247,14 @@ def parse_manifest(data: bytes) -> Manifest:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ManifestDamagedError(
-            f"is no manifest of format {values.get('format')} ({error})"
+            f"is not a manifest of format {values.get('format')} ({error})"
         ) from error
 
 
 def is_canonical(data: bytes) -> bool:
-    """Return whether JSON is written as `Manifest.to_bytes` writes it, to the byte.
+    """Return whether JSON is byte for byte what `Manifest.to_bytes` writes.
 
-    The checksum is of the values, and some bytes can change without changing a value.
+    The checksum covers the values, and some bytes can change without changing a value.
     """
     try:
         return data == _written(json.loads(data))
@@ -266,7 +267,7 @@ def _written(values: Mapping[str, Any]) -> bytes:
 
 
 def parse_segment(values: Mapping[str, Any]) -> SegmentEntry:
-    """Return the segment that `asdict` made these values of."""
+    """Return the segment from which `asdict` made these values."""
     index = values["index"]
     own = {"role": Role(values["role"]), "index": IndexEntry(**index) if index else None}
     return SegmentEntry(**{**values, **own})

@@ -1,9 +1,9 @@
-"""Metadata columns: typed where a column is of one type, JSON where it is not, exact either way.
+"""Metadata columns: typed if a column has one type, otherwise JSON; exact either way.
 
-Each shard has a struct column `metadata` with a field for each key seen. A field whose values
-fit one Arrow type is stored as that type; one that mixes types, or holds dicts, is stored as JSON
-text and marked so. Integers and floats count as one type where float64 holds all of them; a field
-with integers that it cannot hold is marked, too. A value that is None is the same as an absent one.
+Each shard has a struct column `metadata` with a field for each key. A field whose values fit one
+Arrow type is stored as that type; a field that mixes types, or holds dicts, is stored as JSON text
+and marked. Integers and floats count as one type if float64 can hold all of them; a field with
+integers that it cannot hold is marked too. A value None is the same as a missing one.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ import pyarrow as pa
 from ..values.errors import InputError
 from .shards import check_offsets
 
-# A struct without fields does not survive every version of Arrow: this one is put in.
+# A struct without fields does not survive every version of Arrow, so this field is added.
 NO_FIELD = "retr:none"
 _JSON = {b"retr:json": b"1"}
 _WIDE = {b"retr:wide": b"1"}
 _EXACT_INT = 2**53
-# Arrow files nest types 64 deep at most, and every reader of JSON gives up somewhere.
+# Arrow files nest types at most 64 deep, and every JSON parser has a limit.
 _DEEPEST_LIST = 8
 _DEEPEST = 100
 
@@ -35,7 +35,7 @@ def encode_metadata(records: Sequence[Mapping[str, Any]]) -> pa.StructArray:
     """Return a struct array with one entry per record and one field per key.
 
     Raises:
-        InputError: a value is neither an Arrow nor a JSON value, or a key is no text.
+        InputError: a value is neither an Arrow nor a JSON value, or a key is not a text.
     """
     keys: dict[str, None] = {}
     for record in records:
@@ -53,7 +53,7 @@ def decode_metadata(array: pa.StructArray) -> list[dict[str, Any]]:
     """Return the records of a struct array, each without the values that are None.
 
     Raises:
-        ValueError: the array is damaged, past what `check_offsets` sees.
+        ValueError: the array is damaged in a way that `check_offsets` does not detect.
     """
     records: list[dict[str, Any]] = [{} for _ in range(len(array))]
     for i in range(array.type.num_fields):
@@ -66,7 +66,7 @@ def decode_metadata(array: pa.StructArray) -> list[dict[str, Any]]:
 
 
 def unify_fields(types: Iterable[pa.StructType]) -> list[pa.Field]:
-    """Return the fields that shards of all these types can be rewritten with."""
+    """Return the fields to which shards of all these types can be converted."""
     unified: dict[str, pa.Field] = {}
     for struct in types:
         for i in range(struct.num_fields):
@@ -77,10 +77,10 @@ def unify_fields(types: Iterable[pa.StructType]) -> list[pa.Field]:
 
 
 def cast_metadata(array: pa.StructArray, fields: Sequence[pa.Field]) -> pa.StructArray:
-    """Rewrite a struct array with the fields of `unify_fields`.
+    """Convert a struct array to the fields of `unify_fields`.
 
     Raises:
-        ValueError: the array is damaged, past what `check_offsets` sees.
+        ValueError: the array is damaged in a way that `check_offsets` does not detect.
     """
     columns = []
     for field in fields:
@@ -99,7 +99,7 @@ def cast_metadata(array: pa.StructArray, fields: Sequence[pa.Field]) -> pa.Struc
 
 
 def is_json(field: pa.Field) -> bool:
-    """Return whether a field holds JSON texts: values of several types, or dicts."""
+    """Return whether a field holds JSON texts, for values of several types or dicts."""
     return _is_marked(field, _JSON)
 
 
@@ -109,13 +109,13 @@ def _column(key: str, values: list[Any]) -> tuple[pa.Field, pa.Array]:
     plain = not any(_needs_json(value) for value in values)
     if plain and not _mixes_types(values):
         try:
-            # Offsets of 32 bits end at 2 GB, which the texts of one column may well exceed.
+            # 32-bit offsets end at 2 GB, which the texts of one column may exceed.
             texts = {type(value) for value in values} - {type(None)} == {str}
             column = pa.array(values, pa.large_string() if texts else None)
         except (pa.ArrowException, OverflowError, TypeError, UnicodeEncodeError):
             pass
         else:
-            # In chunks where it is too large.
+            # Arrow returns a chunked array if it is too large.
             if isinstance(column, pa.Array) and _is_readable(column.type):
                 wide = column.type == pa.int64() and any(map(_is_wide, values))
                 return pa.field(key, column.type, metadata=_WIDE if wide else None), column
@@ -124,7 +124,7 @@ def _column(key: str, values: list[Any]) -> tuple[pa.Field, pa.Array]:
 
 
 def _is_readable(kind: Any) -> bool:
-    """Return whether `check_offsets` knows a type, and so whether it can be read again."""
+    """Return whether `check_offsets` knows a type, so that it can be read again."""
     try:
         check_offsets(pa.nulls(0, kind))
     except (pa.ArrowException, ValueError):
@@ -140,11 +140,11 @@ def _check_key(key: object) -> None:
             pass
         else:
             return
-    raise InputError(f"metadata key {key!r}: cannot be the name of a column; give another text")
+    raise InputError(f"metadata key {key!r} cannot be the name of a column; give another text")
 
 
 def _needs_json(value: Any) -> bool:
-    """Return whether a value would not come back from Arrow as it went in."""
+    """Return whether Arrow would return a value other than the one stored."""
     if isinstance(value, Mapping) or _nests(value, _DEEPEST_LIST):
         return True
     if isinstance(value, (list, tuple)):
@@ -153,7 +153,7 @@ def _needs_json(value: Any) -> bool:
 
 
 def _nests(value: Any, levels: int) -> bool:
-    """Return whether lists and dicts in one another go deeper than so many levels."""
+    """Return whether lists and dicts are nested deeper than `levels`."""
     if isinstance(value, Mapping):
         value = list(value.values())
     if not isinstance(value, (list, tuple)):
@@ -162,7 +162,7 @@ def _nests(value: Any, levels: int) -> bool:
 
 
 def _mixes_types(values: Iterable[Any]) -> bool:
-    """Return whether Arrow would have to turn a value into one of another type.
+    """Return whether Arrow would have to convert a value to another type.
 
     The items of lists count as values of one column, as they do in Arrow.
     """
@@ -181,7 +181,7 @@ def _mixes_types(values: Iterable[Any]) -> bool:
 
 
 def _is_wide(value: Any) -> bool:
-    """Return whether a value is an integer that float64 may not hold."""
+    """Return whether a value is an integer that float64 may not hold exactly."""
     return isinstance(value, int) and abs(value) > _EXACT_INT
 
 
@@ -189,7 +189,7 @@ def _values(column: pa.Array) -> list[Any]:
     try:
         values: list[Any] = column.to_pylist()
     except ArithmeticError as error:  # decimals past their precision, dates past the last year
-        raise ValueError(f"a {column.type} is none ({error})") from error
+        raise ValueError(f"a {column.type} value is invalid ({error})") from error
     return values
 
 
@@ -201,16 +201,16 @@ def _dump(key: str, value: Any) -> str | None:
     except (TypeError, ValueError) as error:
         try:
             shown = f"{value!r:.80}"
-        except ValueError:  # an integer of too many digits to print
+        except ValueError:  # an integer with too many digits to print
             shown = f"a {type(value).__name__}"
         raise InputError(
             f"metadata column {key!r}: cannot store {shown} ({error}); "
-            "give numbers, texts, booleans, dates, or lists and dicts of them"
+            "give numbers, texts, booleans, dates, or lists and dicts of these"
         ) from error
 
 
 def _simple(value: Any) -> Any:
-    """Say how values of other types stand in JSON.
+    """Return the JSON form of values of other types.
 
     Dates are ISO texts, numpy scalars numbers, durations seconds, bytes base64; decimals and
     UUIDs are texts, digit for digit.
@@ -225,7 +225,7 @@ def _simple(value: Any) -> Any:
         return str(value)
     if isinstance(value, (bytes, bytearray, memoryview)):
         return base64.b64encode(value).decode()
-    raise TypeError(f"a {type(value).__name__} is no JSON value")
+    raise TypeError(f"a {type(value).__name__} is not a JSON value")
 
 
 def _wider(one: pa.Field, other: pa.Field) -> pa.Field:
@@ -248,7 +248,7 @@ def _wider(one: pa.Field, other: pa.Field) -> pa.Field:
 
 
 def _without_nulls(one: Any, other: Any) -> Any | None:
-    """Return the type of two lists of which one is empty wherever they differ; None elsewhere."""
+    """Return the common type of two lists if one is empty wherever they differ, else None."""
     if pa.types.is_null(one) or one == other:
         return other
     if pa.types.is_null(other):

@@ -1,9 +1,9 @@
-"""Postings in and out: which rows hold a term, and how often or how much.
+"""Reads and writes postings: which rows hold a term, and how often or with what weight.
 
-A segment of postings has two files. One holds its rows and their lengths. The other holds a row a
-term, in ascending order of the term's UTF-8 bytes, with the list of positions that hold it, so
-that a term is found by bisection and its list is read straight from the mapped file. Values are
-counts (uint16, what BM25 wants) or learned weights (float32).
+A segment of postings has two files. One holds its rows and their lengths. The other has one row
+per term, in ascending order of the term's UTF-8 bytes, with the list of positions that hold it, so
+that a term is found by bisection and its list is read directly from the mapped file. Values are
+counts (uint16, for BM25) or learned weights (float32).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FOLDER = "lexical"
 MOST_COUNTED = 65_535
 _TYPES = {"uint16": pa.uint16(), "float32": pa.float32()}
 _BLOCK_POSTINGS = 1 << 21
-_SAMPLED_TERMS = 1024  # of a segment, held in memory: the first steps of a bisection
+_SAMPLED_TERMS = 1024  # terms of a segment held in memory, for the first steps of a bisection
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +60,7 @@ class Posting:
     positions: u32[p], ascending.
     values:    u16[p] or f32[p].
     most:      the largest of the values.
-    shortest:  the length of the shortest row in it.
+    shortest:  the length of the shortest row in the list.
     """
 
     positions: NDArray[np.uint32]
@@ -73,10 +73,10 @@ class PostingShard:
     """The postings of a segment, mapped from its two files.
 
     rows:    i64[n], ascending, relative to the segment's first row.
-    lengths: u32[n], how many terms a row has, repeats counted.
+    lengths: u32[n], how many terms a row has, counting repeats.
     tokens:  the sum of the lengths.
     terms:   large_string[t], ascending by bytes.
-    offsets: i64[t + 1]; the list of term t lies from `offsets[t]` to `offsets[t + 1]`.
+    offsets: i64[t + 1]; the list of term t is from `offsets[t]` to `offsets[t + 1]`.
     """
 
     def __init__(self, data: Path, postings: Path) -> None:
@@ -106,23 +106,23 @@ class PostingShard:
         return len(self.rows)
 
     def find(self, term: str) -> int | None:
-        """Return the number of a term, None where no row holds it."""
+        """Return the number of a term; None if no row holds it."""
         wanted = term.encode()
         try:
             number = self._sorted.find(wanted)
             found = number < len(self._sorted) and self._sorted[number] == wanted
         except ValueError:
-            # A query looks up many terms: only a failure has the price of the context.
+            # A query looks up many terms, so only a failure pays for the context manager.
             with damage(self._path):
                 raise
         return number if found else None
 
     def pairs_with(self, character: str) -> tuple[list[int], list[int]]:
-        """Return the numbers of the longer terms that begin with a character, and that end so."""
+        """Return the numbers of longer terms that begin, and that end, with a character."""
         wanted = character.encode()
         with damage(self._path):
             first = self._sorted.find(wanted)
-            # No byte of UTF-8 is 255, so all that begin with the character lie before this.
+            # No UTF-8 byte is 255, so all terms that begin with the character precede this.
             begin = range(first, self._sorted.find(wanted + b"\xff"))
             longer = [number for number in begin if self._sorted[number] != wanted]
             return longer, self._sorted.ending(wanted)
@@ -131,7 +131,7 @@ class PostingShard:
         """Return how many rows hold the term of this number.
 
         Raises:
-            DamagedError: its list lies outside of the file, or is longer than there are rows.
+            DamagedError: its list is outside the file, or longer than the number of rows.
         """
         start, end = self._bounds(number)
         return end - start
@@ -140,11 +140,11 @@ class PostingShard:
         """Return the list of the term of this number.
 
         Raises:
-            DamagedError: it points outside of the file or of the segment.
+            DamagedError: it points outside the file or the segment.
         """
         start, end = self._bounds(number)
         positions = self.positions[start:end]
-        # Ascending ones have their largest at the end; the others are met when they are used.
+        # Positions ascend, so the last is the largest; if they do not, using them reports it.
         if len(positions) and positions[-1] >= len(self.rows):
             with damage(self._path):
                 raise ValueError(f"a list names position {positions[-1]} of {len(self.rows)}")
@@ -160,11 +160,11 @@ class PostingShard:
 
 
 class _Terms(Sequence[bytes]):
-    """A mapped column of texts, as `bisect` wants it."""
+    """A mapped column of texts, in the form that `bisect` needs."""
 
     def __init__(self, terms: Any) -> None:
         _, offsets, data = terms.buffers()
-        # Read one at a time, which a memoryview does several times faster than an array.
+        # Offsets are read singly, for which a memoryview is several times faster than an array.
         self._offsets = memoryview(offsets).cast("B").cast("q")[: len(terms) + 1]
         self._data = memoryview(data) if data is not None else memoryview(b"")
         self._len = len(terms)
@@ -175,14 +175,14 @@ class _Terms(Sequence[bytes]):
         return self._len
 
     def find(self, wanted: bytes) -> int:
-        """Return where a term stands, or would stand."""
+        """Return the index of a term, or where it would be inserted."""
         if not self._sample:
             self._sample = [self[i] for i in range(0, self._len, self._step)]
         end = bisect_right(self._sample, wanted) * self._step
         return bisect_left(self, wanted, max(end - self._step, 0), min(end, self._len))
 
     def ending(self, wanted: bytes) -> list[int]:
-        """Return the places of the longer terms that end with some bytes; reads all terms."""
+        """Return the indices of longer terms that end with some bytes; reads all terms."""
         first, last = self._offsets[0], self._offsets[self._len]
         offsets = np.frombuffer(self._offsets, np.int64)
         found = []
@@ -205,7 +205,7 @@ def count_terms(
 ) -> tuple[NDArray[np.int64], NDArray[np.uint32], Counts]:
     """Count the terms of consecutive rows.
 
-    ids:     the numbers of the rows' terms, one row after the other, with repeats.
+    ids:     the numbers of the rows' terms, row after row, with repeats.
     lengths: how many of them belong to each row.
     first:   the position of the first of the rows.
 
@@ -235,10 +235,10 @@ def write_postings(
     lengths:  u32[n].
     blocks:   all lists, in ascending order of the terms; a term without postings is left out.
     kind:     "uint16" for counts, "float32" for weights.
-    metadata: what made the terms; kept in the schemas' metadata.
+    metadata: what made the terms; stored in the schemas' metadata.
 
-    The lists are laid down in scratch files that are then mapped, so memory grows with the number
-    of terms and of rows, not of postings.
+    The lists are written to scratch files that are then mapped, so memory grows with the number
+    of terms and rows, not of postings.
     """
     described = {"retr:terms": json.dumps(metadata, sort_keys=True)}
     batch = pa.record_batch(
@@ -315,9 +315,9 @@ def block_of(
 def merged_blocks(
     parts: Sequence[tuple[PostingShard, NDArray[np.int64]]],
 ) -> Iterator[PostingBlock]:
-    """Yield the lists of several shards as those of one.
+    """Yield the merged lists of several shards.
 
-    parts: each shard with the new position of each of its positions, -1 for a row left out.
+    parts: each shard with the new position for each of its positions, -1 for a dropped row.
     """
     import pyarrow.compute as pc
 
@@ -353,7 +353,7 @@ def merged_blocks(
 
 
 def _cuts(sizes: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Yield ranges of terms that have about `_BLOCK_POSTINGS` postings together."""
+    """Yield ranges of terms that together have about `_BLOCK_POSTINGS` postings."""
     ends = np.cumsum(sizes)
     first, done = 0, 0
     while first < len(sizes):
@@ -373,7 +373,7 @@ def _write_batch(staging: Staging, batch: Any) -> str:
 
 
 class _Scratch(contextlib.AbstractContextManager["_Scratch"]):
-    """A file of numbers, written in parts and then mapped; gone at the end."""
+    """A temporary file of numbers, written in parts and then mapped."""
 
     def __init__(self, staging: Staging, name: str) -> None:
         self._path = staging.folder / f"{name}.raw"
@@ -398,7 +398,7 @@ class _Scratch(contextlib.AbstractContextManager["_Scratch"]):
             self._file.write(np.ascontiguousarray(array).data)
 
     def read(self, dtype: Any) -> NDArray[Any]:
-        """Return all that was written."""
+        """Return everything written."""
         assert self._file is not None
         with storage_errors(self._store):
             self._file.flush()

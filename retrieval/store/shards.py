@@ -1,7 +1,7 @@
-"""Arrow files in and out: vectors, and row numbers.
+"""Reads and writes Arrow files of vectors and of row numbers.
 
 A vector shard holds ONE record batch, so that its vectors are one contiguous matrix, mapped from
-the file without a copy: what scanning, gathering and FAISS all want. Row numbers in a file are
+the file without a copy, as scanning, gathering and FAISS all need it. Row numbers in a file are
 relative to `SegmentEntry.first_row` and ascending.
 """
 
@@ -27,8 +27,6 @@ Rows = NDArray[np.int64]
 Matrix = NDArray[np.float32] | NDArray[np.float16]
 Bits = NDArray[np.uint8]
 
-DTYPES = ("float32", "float16")
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class VectorShard:
@@ -49,7 +47,7 @@ def write_vectors(
 
     rows:   i64[n], ascending, relative.
     matrix: [n, dim] of any float type; stored as `dtype`.
-    space:  the space's JSON, kept in the schema's metadata.
+    space:  the space's JSON, stored in the schema's metadata.
     """
     return _write(staging, rows, np.ascontiguousarray(matrix, dtype=dtype), space)
 
@@ -64,8 +62,8 @@ def write_vectors_in_parts(
 ) -> str:
     """Stage a vector shard whose vectors come in parts, in memory that does not grow with it.
 
-    The parts are laid down in a scratch file that is then mapped, so that they can be written as
-    one record batch without being in memory at once.
+    The parts are written to a scratch file that is then mapped, so that they can be written as
+    one record batch without all being in memory.
     """
     scratch = staging.folder / "scratch.raw"
     try:
@@ -103,14 +101,14 @@ def open_vectors(path: Path) -> VectorShard:
     """Map a vector shard.
 
     Raises:
-        DamagedError: it is cut short or not a vector shard.
-        FileNotFoundError: it is gone.
+        DamagedError: it is truncated or not a vector shard.
+        FileNotFoundError: it no longer exists.
     """
     with damage(path):
         (batch,) = open_batches(path)
         vectors = batch.column("vector")
         dim = vectors.type.list_size
-        # The child array is taken past an offset that flatten() would honour: there is none.
+        # The child array ignores an offset that flatten() would apply, but there is none.
         kind = {pa.float32(): "float32", pa.float16(): "float16"}[vectors.type.value_type]
         matrix = as_numpy(vectors.values, kind).reshape(len(vectors), dim)
         rows = as_numpy(batch.column("row"), "int64")
@@ -130,14 +128,14 @@ def write_rows(staging: Staging, rows: Rows) -> str:
 
 
 def open_rows(path: Path) -> Rows:
-    """Map a file of rows; raises DamagedError where it is none."""
+    """Map a file of rows; raises DamagedError if it is not one."""
     with damage(path):
         (batch,) = open_batches(path)
         return as_numpy(batch.column("row"), "int64")
 
 
 def write_marks(staging: Staging, marked: NDArray[np.bool_]) -> str:
-    """Stage a file that marks some positions of a segment, bool[n]; return its name."""
+    """Stage a file of marks for some positions of a segment, bool[n]; return its name."""
     bits = np.packbits(marked, bitorder="little")
     batch = pa.record_batch({"bits": as_arrow(bits)})
     with (
@@ -149,10 +147,10 @@ def write_marks(staging: Staging, marked: NDArray[np.bool_]) -> str:
 
 
 def open_marks(path: Path, rows: int) -> Bits:
-    """Map the marks of a segment of so many rows: packed bits over its positions.
+    """Map the marks of a segment of `rows` rows: packed bits over its positions.
 
     Raises:
-        DamagedError: it is no such file, or one of another segment.
+        DamagedError: it is not such a file, or belongs to another segment.
     """
     with damage(path):
         (batch,) = open_batches(path)
@@ -164,8 +162,8 @@ def open_marks(path: Path, rows: int) -> Bits:
 def as_numpy(array: Any, dtype: str) -> NDArray[Any]:
     """Return an Arrow array of numbers without nulls as a view of its buffer.
 
-    `Array.to_numpy` does the same, and imports pandas to do it where pandas is installed, which
-    is half of what a first search takes.
+    `Array.to_numpy` does the same, but imports pandas if it is installed, which takes half the
+    time of a first search.
     """
     return np.frombuffer(array.buffers()[1], dtype)[array.offset : array.offset + len(array)]
 
@@ -180,7 +178,7 @@ def as_arrow(array: NDArray[Any]) -> Any:
 def merged_rows(parts: Iterable[Rows]) -> Rows:
     """Return the rows in any of `parts`, ascending, each once.
 
-    `np.unique` does the same, and imports numpy.ma, which a first search can do without.
+    `np.unique` does the same, but imports numpy.ma, which a first search does not need.
     """
     rows = np.sort(np.concatenate([np.empty(0, np.int64), *parts]))
     once: Rows = rows[np.append(True, rows[1:] != rows[:-1])[: len(rows)]]
@@ -188,9 +186,9 @@ def merged_rows(parts: Iterable[Rows]) -> Rows:
 
 
 def find_rows(sorted_rows: Rows, wanted: Rows) -> Rows:
-    """Return the positions in `sorted_rows` of those of `wanted` that are in it.
+    """Return the positions in `sorted_rows` of the `wanted` rows that it contains.
 
-    Both ascend and hold no row twice.
+    Both are ascending and without duplicates.
     """
     if not len(sorted_rows):
         return np.empty(0, np.int64)
@@ -200,28 +198,28 @@ def find_rows(sorted_rows: Rows, wanted: Rows) -> Rows:
 
 
 def open_batches(path: Path) -> list[Any]:
-    """Map an Arrow file and return its record batches, none of their buffers copied.
+    """Map an Arrow file and return its record batches, without copying their buffers.
 
     Raises:
-        DamagedError: the file is not one that was written whole.
-        FileNotFoundError: it is gone.
+        DamagedError: the file is damaged or incomplete.
+        FileNotFoundError: it no longer exists.
     """
     with damage(path):
         reader = pa.ipc.open_file(pa.memory_map(str(path), "r"))
         batches = [reader.get_batch(i) for i in range(reader.num_record_batches)]
         for batch in batches:
-            # Compares the sizes of buffers with the lengths, which costs a few microseconds; past
-            # the end of a buffer lies other memory, or none.
+            # Compares the sizes of buffers with the lengths, which takes a few microseconds; reads
+            # beyond a buffer would hit other memory, or none.
             batch.validate()
         return batches
 
 
 @contextlib.contextmanager
 def damage(path: Path) -> Iterator[None]:
-    """Turn what goes wrong in reading a file that we wrote into one clear sentence.
+    """Turn any error in reading a file that we wrote into one clear sentence.
 
-    Checksums are compared by `verify` and not on opening, so a damaged file is met as anything
-    from a schema that is not ours to an index out of bounds.
+    `verify` compares checksums, opening does not, so a damaged file can cause any error, from a
+    wrong schema to an index out of bounds.
     """
     try:
         yield
@@ -241,18 +239,18 @@ def damage(path: Path) -> Iterator[None]:
     ) as error:
         raise DamagedError(
             f"{path}: is damaged ({error}); "
-            f"see what else is with: retr index verify --index {path.parent.parent}"
+            f"look for other damage with: retr index verify --index {path.parent.parent}"
         ) from error
 
 
 def check_offsets(array: Any) -> None:
-    """Refuse an array of texts or lists whose offsets point outside of it.
+    """Refuse an array of texts or lists whose offsets point outside it.
 
-    Arrow follows them without looking, to the end of the process. `Array.validate(full=True)`
-    would look, and read every text as well.
+    Arrow follows them without checking, which can crash the process. `Array.validate(full=True)`
+    checks them, but also reads every text.
 
     Raises:
-        ValueError: they do, or the array is of a type that is never written.
+        ValueError: they do, or retr never writes arrays of this type.
     """
     kind = array.type
     _check_type(kind)
@@ -271,20 +269,20 @@ def check_offsets(array: Any) -> None:
     large = pa.types.is_large_list(kind) or pa.types.is_large_string(kind)
     bounds: NDArray[Any] = np.frombuffer(offsets, np.int64 if large else np.int32)
     bounds = bounds[array.offset : array.offset + len(array) + 1]
-    # Compared, not subtracted: the difference of two wild offsets may wrap around.
+    # Compared, not subtracted, because the difference of two wild offsets may wrap around.
     if bounds[0] < 0 or bounds[-1] > size or (bounds[1:] < bounds[:-1]).any():
-        raise ValueError("a text or a list begins or ends outside of the file")
+        raise ValueError("a text or a list begins or ends outside the file")
 
 
 def _check_type(kind: Any) -> None:
-    """Refuse types that columns never have: dictionaries, views, extensions and the like."""
+    """Refuse types that columns never have, such as dictionaries, views and extensions."""
     if pa.types.is_struct(kind):
         for number in range(kind.num_fields):
             _check_type(kind.field(number).type)
     elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
         _check_type(kind.value_type)
     elif pa.types.is_decimal(kind):
-        if abs(kind.scale) > 76:  # Arrow computes 10**scale without looking, which can crash
+        if abs(kind.scale) > 76:  # Arrow computes 10**scale unchecked, which can crash
             raise ValueError(f"a column has the type {kind}, which is never written")
     elif not (
         _is_flat(kind)
@@ -296,7 +294,7 @@ def _check_type(kind: Any) -> None:
 
 
 def _is_flat(kind: Any) -> bool:
-    """Return whether the values of a type lie side by side, each of one size."""
+    """Return whether the values of a type are contiguous and of equal size."""
     return bool(
         pa.types.is_null(kind)
         or pa.types.is_primitive(kind)

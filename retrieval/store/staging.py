@@ -1,7 +1,7 @@
-"""Files on their way into a commit, in a folder that is the writer's own.
+"""Files on their way into a commit, in a folder that belongs to one writer.
 
-Most such folders go when the writer is done, or is gone. Long work keeps its folder instead: what
-it is about and what it has made so far stand in `kept.json`, and the same work goes on from there.
+Most such folders are removed when the writer finishes or dies. Long work keeps its folder instead:
+`kept.json` describes the work and its progress, and the same work continues from there.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _KEPT = "kept.json"
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """Long work that may stop and go on: what it is about, which says how long it is of use.
+    """Long work that can be interrupted and continued.
 
-    segments: the ids of the segments that it is to replace, ascending.
-    settings: those of the collection that it follows from; with others it would do other things.
+    segments: the ids of the segments that it will replace, ascending.
+    settings: the collection's settings that it depends on; with others its result would differ.
     """
 
     segments: tuple[str, ...]
@@ -38,7 +38,7 @@ class Unfinished:
 
     @property
     def folder(self) -> str:
-        """The name of its staging folder, the same whenever it goes on."""
+        """The name of its staging folder, which is the same whenever it continues."""
         text = json.dumps(asdict(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -50,7 +50,7 @@ class Unfinished:
 
 
 def kept_work(folder: Path) -> Unfinished | None:
-    """Return what a staging folder is kept for; None where it is not."""
+    """Return the work that a staging folder is kept for; None if it is not kept."""
     try:
         values = json.loads((folder / _KEPT).read_bytes())["work"]
         return Unfinished(tuple(values["segments"]), dict(values["settings"]))
@@ -62,11 +62,12 @@ class Staging:
     """A folder for files on their way into a commit.
 
     collection: the collection's folder, where the files go.
-    disk:    does the writing.
-    folder:  where the files lie until then.
-    work:    what the folder is kept for; None if it goes when the block ends.
-    files:   those that are whole, by the names they will have.
-    note:    what `keep` was given, by a process before this one; None where all begins anew.
+    disk:    writes the files.
+    folder:  where the files are until the commit.
+    work:    the work that the folder is kept for; None to remove it when the block ends.
+    files:   the finished files, by their final names.
+    note:    the note that an earlier process gave to `keep`; None if the work starts from the
+             beginning.
     """
 
     def __init__(
@@ -82,9 +83,9 @@ class Staging:
             self._take_up()
 
     def keep(self, note: Mapping[str, Any]) -> None:
-        """Have the files so far, and a note in JSON, outlast this process; nothing without work.
+        """Preserve the files so far, and a JSON note, beyond this process; no-op without work.
 
-        The folder goes with the block that ends well, or when the work is of no use any more.
+        The folder is removed when the block succeeds, or when the work is no longer useful.
         """
         if self.work is None:
             return
@@ -103,7 +104,7 @@ class Staging:
             disk.sync_folder(self.folder)
 
     def _take_up(self) -> None:
-        """Go on from what was kept, or clear the folder where that is not whole."""
+        """Continue from the preserved state, or clear the folder if that is incomplete."""
         try:
             kept = json.loads((self.folder / _KEPT).read_bytes())
             files = {name: FileEntry(**entry) for name, entry in kept["files"].items()}
@@ -121,9 +122,10 @@ class Staging:
 
     @contextlib.contextmanager
     def new_file(self, folder: str, suffix: str = ".arrow") -> Iterator[tuple[HashingFile, str]]:
-        """Yield a file to write and the name it will have; it is on the disk afterwards.
+        """Yield a file to write and its final name; the file is durable afterwards.
 
-        The file is closed and listed in `files` when the block ends, and removed when it fails.
+        When the block ends, the file is closed and listed in `files`; if the block fails, the file
+        is removed.
         """
         base = f"{uuid.uuid4().hex}{suffix}"
         path = self.folder / base
@@ -141,18 +143,18 @@ class Staging:
 
     @contextlib.contextmanager
     def external_file(self, folder: str, suffix: str) -> Iterator[tuple[Path, str]]:
-        """Yield a path that another library writes to, and the name the file will have."""
+        """Yield a path for another library to write to, and the file's final name."""
         base = f"{uuid.uuid4().hex}{suffix}"
         path = self.folder / base
         with storage_errors(self.collection):
             try:
                 yield path, f"{folder}/{base}"
             except OSError as error:
-                # Other libraries report a full disk in words only.
+                # Other libraries report a full disk only in words.
                 if error.errno is None and not isinstance(error, RetrError):
                     raise StorageError(
-                        f"{self.collection}: a file could not be written ({error}); nothing "
-                        "committed is lost: see to the disk and run the same command again"
+                        f"{self.collection}: a file could not be written ({error}); no committed "
+                        "data is lost: check the disk and run the same command again"
                     ) from error
                 raise
             with path.open("rb+") as file:
@@ -160,7 +162,7 @@ class Staging:
             self.files[f"{folder}/{base}"] = FileEntry(path.stat().st_size, file_sha256(path))
 
     def find(self, name: str) -> Path:
-        """Return where a file lies that may be staged or committed."""
+        """Return the path of a file that may be staged or committed."""
         staged = self.folder / Path(name).name
         return staged if name in self.files else self.collection / name
 
@@ -168,7 +170,7 @@ class Staging:
 def check_file(path: Path, entry: FileEntry, *, contents: bool) -> str | None:
     """Return what is wrong with a file in one line, or None.
 
-    contents: read it all and compare the checksum; otherwise the size only.
+    contents: whether to read the whole file and compare its checksum, or only its size.
     """
     try:
         size = path.stat().st_size
@@ -177,12 +179,12 @@ def check_file(path: Path, entry: FileEntry, *, contents: bool) -> str | None:
     except OSError as error:
         return f"{path}: cannot be read ({error.strerror})"
     if size != entry.size:
-        return f"{path}: has {size} bytes, {entry.size} were written"
+        return f"{path}: has {size} bytes, but {entry.size} were written"
     if contents:
         try:
             found = file_sha256(path)
         except OSError as error:
             return f"{path}: cannot be read ({error.strerror})"
         if found != entry.sha256:
-            return f"{path}: its contents are not what was written (SHA-256 {found})"
+            return f"{path}: its contents differ from what was written (SHA-256 {found})"
     return None

@@ -1,10 +1,10 @@
-"""A collection's folder: generations read and published, files staged, checked and cleared away.
+"""A collection's folder: reads and publishes generations; stages, checks and removes files.
 
-A writer puts its files into a staging folder of its own, which nobody else touches while it
-lives. A commit takes the writer lock for a moment, reads the newest manifest, asks the writer to
-rebase onto it, moves the staged files into place and creates manifest N+1 exclusively. Readers
-map every file of their generation when they open it, so a file that is cleared away later stays
-readable to them for as long as they need it.
+A writer puts its files into its own staging folder, which nobody else touches while the writer is
+alive. A commit holds the writer lock briefly, reads the newest manifest, asks the writer to rebase
+onto it, moves the staged files into place and creates manifest N+1 exclusively. Readers map every
+file of their generation when they open it, so a file that is removed later stays readable to them
+for as long as they need it.
 """
 
 from __future__ import annotations
@@ -67,11 +67,11 @@ class Store:
     # --- reading
 
     def exists(self) -> bool:
-        """Return whether a generation was ever committed here."""
+        """Return whether a generation has ever been committed here."""
         return bool(self.generations())
 
     def generations(self) -> list[int]:
-        """Return the numbers of the manifests here, damaged ones included, newest first."""
+        """Return the numbers of the manifests here, including damaged ones, newest first."""
         try:
             names = [path.name for path in (self.path / "manifests").iterdir()]
         except (FileNotFoundError, NotADirectoryError):
@@ -82,24 +82,24 @@ class Store:
         return sorted(found, reverse=True)
 
     def manifest_path(self, generation: int) -> Path:
-        """Return where the manifest of a generation lies."""
+        """Return the path of a generation's manifest."""
         return self.path / "manifests" / f"{generation:08d}.json"
 
     def read(self) -> tuple[Manifest, tuple[int, ...]]:
-        """Return the newest whole manifest, and the numbers of damaged ones above it.
+        """Return the newest complete manifest, and the numbers of damaged ones above it.
 
         Raises:
-            CollectionNotFoundError: nothing was ever committed here.
-            DamagedError: there are manifests, and none is whole.
+            CollectionNotFoundError: nothing has ever been committed here.
+            DamagedError: there are manifests, but all are damaged.
             InputError: the newest is of a newer format.
-            StorageError: the newest cannot be read, which does not say that it is damaged.
+            StorageError: the newest cannot be read, which does not mean that it is damaged.
         """
         for _ in range(10):
             numbers = self.generations()
             if not numbers:
                 raise CollectionNotFoundError(
                     f"{self.path}: there is no collection here; "
-                    f"make one with: retr index build SOURCE --index {self.path}"
+                    f"build one with: retr index build SOURCE --index {self.path}"
                 )
             damaged: list[int] = []
             for number in numbers:
@@ -107,7 +107,7 @@ class Store:
                 try:
                     return self._load(number), tuple(damaged)
                 except FileNotFoundError:
-                    break  # cleared away since the listing: there is a newer one
+                    break  # removed since the listing: there is a newer one
                 except NewerFormatError as error:
                     raise InputError(
                         f"{path}: the collection was written by a newer retr ({error}); "
@@ -118,8 +118,8 @@ class Store:
                     damaged.append(number)
             else:
                 raise DamagedError(
-                    f"{self.path / 'manifests'}: no manifest is whole "
-                    f"({len(damaged)} damaged); restore the folder from a backup, "
+                    f"{self.path / 'manifests'}: all manifests are damaged "
+                    f"({len(damaged)}); restore the folder from a backup, "
                     "or build the collection again"
                 )
         raise DamagedError(f"{self.path}: generations are replaced faster than they can be read")
@@ -127,8 +127,8 @@ class Store:
     def _load(self, number: int) -> Manifest:
         """Return one manifest; raises FileNotFoundError, ManifestDamagedError, NewerFormatError.
 
-        Too many open files, or a lack of rights, must not pass for damage: a repair would go back
-        to the generation before.
+        Too many open files, or missing permissions, must not count as damage, because a repair
+        would go back to the previous generation.
         """
         path = self.manifest_path(number)
         try:
@@ -139,7 +139,7 @@ class Store:
             if error.errno == errno.EIO:
                 raise ManifestDamagedError(f"cannot be read ({error.strerror})") from error
             raise StorageError(
-                f"{path}: cannot be read ({error.strerror}); nothing is known to be damaged"
+                f"{path}: cannot be read ({error.strerror}), which need not mean damage; try again"
             ) from error
         if manifest.generation != number:
             raise ManifestDamagedError(f"holds generation {manifest.generation}")
@@ -148,7 +148,7 @@ class Store:
     # --- writing
 
     def create(self) -> None:
-        """Make the folders of a new collection; those that are there already are fine."""
+        """Create the folders of a new collection that do not exist yet."""
         with storage_errors(self.path):
             self.check_target()
             missing = self._missing()
@@ -163,15 +163,15 @@ class Store:
                 raise
 
     def _missing(self) -> list[Path]:
-        """Return the folders that are not there, outer ones first."""
+        """Return the missing folders, outer ones first."""
         wanted = [self.path, *(self.path / name for name in _ALL_FOLDERS)]
         return [p for p in (*reversed(self.path.parents), *wanted) if not p.exists()]
 
     def _take_back(self, made: Sequence[Path], files: Iterable[str]) -> None:
-        """Remove what was made for a collection of which no generation came to be.
+        """Remove what was created for a collection whose first generation was not committed.
 
         made:  its folders, outer ones first.
-        files: those moved into place for the generation.
+        files: the files moved into place for the generation.
         """
         if self.exists():
             return
@@ -180,7 +180,7 @@ class Store:
         except FileNotFoundError:
             pass
         except OSError:
-            return  # another writer is at work here
+            return  # another writer is working here
         for path in (*(self.path / name for name in files), self.path / "lock"):
             if self.path in made:
                 with contextlib.suppress(OSError):
@@ -190,17 +190,17 @@ class Store:
                 folder.rmdir()
 
     def check_target(self) -> None:
-        """Refuse a place where a collection cannot be made, before any work is done.
+        """Refuse a path where a collection cannot be created, before any work is done.
 
         Raises:
-            InputError: a file, or a folder of something else, lies there.
-            StorageError: the folder cannot be written.
+            InputError: the path is a file, or a folder of something else.
+            StorageError: the folder cannot be written to.
         """
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path}: is a file; a collection is a folder")
         if self.path.is_dir() and not self.exists() and not self._is_ours():
             raise InputError(
-                f"{self.path}: is a folder of something else; give a new one with --index"
+                f"{self.path}: is a folder with other contents; give a new one with --index"
             )
         present = next(p for p in (self.path, *self.path.absolute().parents) if p.exists())
         if not present.is_dir():
@@ -212,10 +212,10 @@ class Store:
             )
 
     def _is_ours(self) -> bool:
-        """Return whether a folder without a generation is empty, or a first commit cut short.
+        """Return whether a folder without a generation is empty, or an interrupted first commit.
 
-        A person's folder may well be called "documents", and what we do not know there a vacuum
-        would throw away.
+        A user's own folder may well be called "documents", and a vacuum would delete unknown files
+        in it.
         """
         if not {p.name for p in self.path.iterdir()} <= {"lock", *_ALL_FOLDERS}:
             return False
@@ -229,31 +229,31 @@ class Store:
 
     @contextlib.contextmanager
     def staging(self, work: Unfinished | None = None) -> Iterator[Staging]:
-        """Yield a folder of one's own for files on their way into a commit.
+        """Yield a private folder for files on their way into a commit.
 
-        It is removed at the end; what a killed process leaves behind is cleared away by the next
-        vacuum, which can tell that its owner is gone by the lock on it.
+        It is removed at the end. The next vacuum removes what a killed process leaves behind; the
+        lock on the folder shows that its owner is gone.
 
-        work: what may stop and go on. What was kept of it is there again, unless another process
-              is at it right now; the folder stays until the block ends well, or until a vacuum
-              finds that the work is of no use any more.
+        work: long work that can be continued. Its preserved state is restored, unless another
+              process is working on it now; the folder stays until the block succeeds, or until a
+              vacuum finds that the work is no longer useful.
         """
         with storage_errors(self.path):
             made = [] if self.exists() else self._missing()
-            # Before the first generation the folders may be there without being on the disk; after
-            # it some may be missing, for git and other archives leave out empty ones.
+            # Before the first generation the folders may exist without being durable; after it
+            # some may be missing, because git and other archives leave out empty ones.
             if not self.exists() or not all((self.path / n).is_dir() for n in _ALL_FOLDERS):
                 self.create()
             folder = self.path / "staging" / (work.folder if work else uuid.uuid4().hex)
             try:
                 fd = self._own_folder(folder, 100 if work else None)
-                if fd is None:  # the same work is being done by another
+                if fd is None:  # another process is doing the same work
                     work, folder = None, self.path / "staging" / uuid.uuid4().hex
                     fd = self._own_folder(folder, None)
             except BaseException:
                 self._take_back(made, ())
                 raise
-        assert fd is not None  # it was tried for as long as it takes
+        assert fd is not None  # without a number of attempts, it is tried until it succeeds
         staging, ended = Staging(self.path, self.disk, folder, work), False
         try:
             yield staging
@@ -268,11 +268,11 @@ class Store:
     def _own_folder(self, folder: Path, attempts: int | None) -> int | None:
         """Create `folder` and return a locked descriptor of its lock file.
 
-        attempts: how often to try; None is for ever, where nobody else knows the name.
+        attempts: how often to try; None is for ever, for a name that nobody else knows.
         """
-        # A vacuum may take the folder for abandoned between these steps: then make it again.
+        # A vacuum may consider the folder abandoned between these steps; then create it again.
         for _ in itertools.count() if attempts is None else range(attempts):
-            # mkdir finds it there, and what looks whether it is a folder no longer does.
+            # mkdir may find it, and a check whether it is a folder may then miss it.
             with contextlib.suppress(FileExistsError):
                 self.disk.make_folder(folder)
             try:
@@ -289,9 +289,8 @@ class Store:
     ) -> Manifest | None:
         """Publish the next generation.
 
-        rebase: is given the newest manifest (None: there is none yet), under the lock, and
-                returns the one to publish, or None when nothing is to be done. It may stage
-                further files.
+        rebase: called under the lock with the newest manifest (None if there is none yet); returns
+                the one to publish, or None if there is nothing to do. It may stage more files.
 
         Raises:
             LockedError: another writer held the lock for too long.
@@ -304,7 +303,7 @@ class Store:
                 if damaged:
                     raise ReadOnlyError(
                         f"{self.manifest_path(damaged[0])}: is damaged, so the collection is "
-                        f"read-only; go on from generation {newest.generation} with: "
+                        f"read-only; continue from generation {newest.generation} with: "
                         f"retr index repair --index {self.path}"
                     )
             wanted = rebase(newest)
@@ -334,7 +333,7 @@ class Store:
         try:
             self.disk.link(temporary, self.manifest_path(generation))
         except OSError as error:
-            # File systems without hard links: a rename is atomic too, and the lock is held.
+            # On file systems without hard links, a rename is atomic too, and we hold the lock.
             if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP):
                 raise
             self.disk.rename(temporary, self.manifest_path(generation))
@@ -344,13 +343,13 @@ class Store:
     # --- upkeep
 
     def vacuum(self, lock_seconds: float | None = None) -> list[str]:
-        """Remove what no kept generation names; return the names removed.
+        """Remove the files that no kept generation needs; return their names.
 
-        Kept are the last two generations, the staged files of writers that live, and those of
-        unfinished work that may go on. Under the lock every file in place belongs to a generation,
-        or to a commit that was cut short.
+        Kept are the last two generations, the staged files of living writers, and those of
+        unfinished work that may continue. Under the lock, every file in place belongs to a
+        generation or to an interrupted commit.
 
-        lock_seconds: how long to wait for another writer; None is as long as a commit does.
+        lock_seconds: how long to wait for another writer; None waits as long as a commit.
 
         Raises:
             LockedError: another writer held the lock for too long.
@@ -364,7 +363,7 @@ class Store:
                 try:
                     whole.append(self._load(number))
                 except (ManifestDamagedError, NewerFormatError):
-                    return []  # nothing is thrown away while something is wrong
+                    return []  # remove nothing while something is wrong
                 if len(whole) == KEPT_GENERATIONS:
                     break
             if not whole:
@@ -384,7 +383,7 @@ class Store:
         for number in old:
             self.disk.remove(self.manifest_path(number))
         if old:
-            # A manifest must never come back after a power cut without its files.
+            # A manifest must never reappear after a power cut without its files.
             self.disk.sync_folder(self.path / "manifests")
         return [f"manifests/{self.manifest_path(n).name}" for n in old]
 
@@ -411,10 +410,10 @@ class Store:
     def verify(self) -> list[str]:
         """Compare every file of every generation here with its checksum.
 
-        Returns one line for each thing that is wrong; an empty list means that all is well.
+        Returns one line per problem; an empty list if there is none.
         """
         numbers = self.generations()
-        problems = [] if numbers else [f"{self.path / 'manifests'}: holds no manifest"]
+        problems = [] if numbers else [f"{self.path / 'manifests'}: contains no manifest"]
         checked: set[str] = set()
         for number in numbers:
             path = self.manifest_path(number)
@@ -422,9 +421,9 @@ class Store:
             try:
                 manifest = self._load(number)
                 if not is_canonical(path.read_bytes()):
-                    found.append(f"{path}: is not byte for byte what was written")
+                    found.append(f"{path}: differs from what was written")
             except FileNotFoundError:
-                continue  # cleared away since the listing
+                continue  # removed since the listing
             except (ManifestDamagedError, NewerFormatError) as error:
                 problems.append(f"{path}: {error}")
                 continue
@@ -437,7 +436,7 @@ class Store:
                     problem = check_file(self.path / name, entry, contents=True)
                     if problem:
                         found.append(problem)
-            # A manifest is cleared away before its files are: where it still is, they must be.
+            # A manifest is removed before its files, so if it still exists, they must too.
             if found and path.exists():
                 problems += found
         return problems
@@ -447,17 +446,17 @@ class Store:
             problem = check_file(self.path / name, entry, contents=True)
             if problem:
                 return DamagedError(
-                    f"{problem}; no manifest is damaged, so there is nothing to go back to: "
-                    "restore the file from a backup, or build another collection from the source"
+                    f"{problem}; no manifest is damaged, so repair cannot go back to an earlier "
+                    "one: restore the file from a backup, or build a new collection from the source"
                 )
-        return InputError(f"{self.path}: nothing to repair, the newest generation is whole")
+        return InputError(f"{self.path}: nothing to repair, the newest generation is complete")
 
     def repair(self) -> Manifest:
-        """Go on from the newest whole generation: publish it again above the damaged ones.
+        """Continue from the newest complete generation: publish it again above the damaged ones.
 
         Raises:
             InputError: nothing is damaged.
-            DamagedError: no generation is whole.
+            DamagedError: no generation is complete.
         """
         with (
             self.staging() as staging,
@@ -470,7 +469,7 @@ class Store:
             for name, entry in manifest.files.items():
                 problem = check_file(self.path / name, entry, contents=True)
                 if problem:
-                    raise DamagedError(f"{problem}; the generation before it cannot serve either")
+                    raise DamagedError(f"{problem}; the previous generation is damaged too")
             repaired = self._publish(staging, manifest, max(damaged) + 1)
             for number in damaged:
                 self.disk.remove(self.manifest_path(number))

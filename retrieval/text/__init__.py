@@ -1,4 +1,4 @@
-"""Texts: their words and stems, the passages they are split into, the parts that are shown.
+"""Text: words and stems, splitting into passages, and the highlights that results show.
 
 May import values.
 """

@@ -1,21 +1,22 @@
-"""What a text becomes in a lexical segment: its terms.
+"""Turns a text into the terms of a lexical segment.
 
-A chunk of a text is a run of word characters, with what joins them: hyphens, underscores,
-apostrophes, the points of a number. What a chunk becomes depends on nothing around it, so each
-distinct one is analysed once and kept; the rest is a regular expression and a dictionary.
+A chunk of a text is a run of word characters, including what joins them: hyphens, underscores,
+apostrophes, the points of a number. A chunk's terms depend on nothing around it, so each distinct
+chunk is analysed once and cached; the rest is a regular expression and a dictionary look-up.
 
 - Words are folded (NFKC, case), stemmed by Snowball, and lose their accents.
 - Parts of compounds and identifiers (`state-of-the-art`, `getUserName`, `user_name`) are terms,
   and so is the whole without its joints, so that `e-mail` finds `email`.
 - Scripts without spaces between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese) and Korean,
   whose words carry their particles, become overlapping pairs of characters, as in Lucene's
-  CJKBigramFilter; a character that stands alone is a term by itself, and as a query it finds the
-  pairs that it is in (`lexical.py`).
-- Stop words are terms like others, so that whatever a text says can be found; a query drops
-  them where it has other words.
+  CJKBigramFilter; a single character is a term by itself, and as a query it finds the pairs that
+  contain it.
+- Stop words are terms too, so that everything in a text can be found; a query drops them if it
+  has other words.
 
-Collections store the name of their analyser with its version. What a text becomes is frozen for
-a version: a change here is a new version, and the old one stays.
+Collections store the name of their analyser with its version. A version's terms are frozen: any
+change here makes a new version, and the old one stays. Stems come from PyStemmer, whose releases
+differ: `stemming` says whether the installed one stems as the version means.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from itertools import chain, pairwise
 from typing import TYPE_CHECKING, TypeVar
 
 from ..values.errors import InputError
+from .stemming import changed_stems, stemmer, stemmer_mark
 from .stop_words import STOP_WORDS
 from .word_breaks import (
     ACRONYM,
@@ -48,7 +50,6 @@ from .word_breaks import (
 
 if TYPE_CHECKING:
     import numpy as np
-    import Stemmer
     from numpy.typing import NDArray
 
 VERSION = 1
@@ -97,9 +98,9 @@ _DROPPED = re.compile(
 )
 # The accents of European scripts; the vowel signs of India's are letters.
 _ACCENTS = re.compile("[\u0300-\u036f\u1ab0-\u1aff\u1dc0-\u1dff\ufe20-\ufe2f]")
-# Letters without a decomposition, and the one Cyrillic letter that is written either way.
+# Letters without a decomposition, and the one Cyrillic letter that has two spellings.
 _PLAIN = {"ø": "o", "ł": "l", "đ": "d", "æ": "ae", "œ": "oe", "ħ": "h", "ı": "i", "ё": "е"}
-# Letters of their own, not accented ones, to those who write the language.
+# Letters in their own right in the language, not accented ones.
 _OWN_LETTERS = {
     "danish": "æøå",
     "finnish": "åäö",
@@ -109,19 +110,19 @@ _OWN_LETTERS = {
     "turkish": "ıçğöşü",
 }
 
-# A longer word is data, not language: what is beyond is dropped, in texts as in queries.
+# A longer word is data, not language: the rest is dropped, in texts as in queries.
 _LONGEST = 128
-# Chunks kept, and the longest that is: together some 40 MB.
+# The number of cached chunks and the length of the longest: together some 40 MB.
 _KEPT = 1 << 17
 _KEPT_LENGTH = 64
 
 
 @dataclass(frozen=True)
 class Analyzer:
-    """Turns texts into terms; made by `analyzer`. Safe from many threads.
+    """Turns texts into terms; made by `analyzer`. Safe to use from many threads.
 
     language: one of `LANGUAGES`.
-    version:  what a text becomes never changes for a version.
+    version:  fixes the terms of every text.
     """
 
     language: str
@@ -138,30 +139,35 @@ class Analyzer:
 
     @property
     def name(self) -> str:
-        """What a collection stores: `analyzer(name)` gives this one again."""
-        return f"{self.language}:{self.version}"
+        """What a collection stores: `analyzer(name)` gives this one again.
+
+        The language and the version; then a plus sign and the mark of the installed PyStemmer if
+        its stems are not those of the version (`stemmer_mark`).
+        """
+        mark = stemmer_mark(self.language)
+        return f"{self.language}:{self.version}" + (f"+{mark}" if mark else "")
 
     @property
     def stop_words(self) -> frozenset[str]:
-        """The terms that say little of what a text is about."""
+        """The terms that say little about the subject of a text."""
         return self._words.stop_words
 
     def terms(self, text: str) -> list[str]:
-        """Return the terms that a text is indexed by, in order, with repeats and stop words."""
+        """Return the terms of a text in order, including repeats and stop words."""
         return list(
             chain.from_iterable(map(self._terms.__getitem__, chunk_pattern(text).findall(text)))
         )
 
     def query_terms(self, text: str) -> list[str]:
-        """Return the terms to search for: without stop words, unless there are no others."""
+        """Return the terms of a query, without stop words unless there are no others."""
         terms = self.terms(text)
         return [term for term in terms if term not in self.stop_words] or terms
 
     def spans(self, text: str) -> Iterator[Span]:
-        """Yield start, end and terms of each word of the text; together they are `terms(text)`.
+        """Yield start, end and terms of each word of the text; the terms are those of `terms`.
 
-        A compound or an identifier comes whole, then in parts; characters of scripts without
-        spaces come in pairs. So spans may overlap.
+        A compound or an identifier is yielded whole, then in parts; characters of scripts without
+        spaces are yielded in pairs. So spans may overlap.
         """
         for match in chunk_pattern(text).finditer(text):
             at = match.start()
@@ -174,9 +180,9 @@ class Analyzer:
 
 
 class Vocabulary:
-    """The distinct terms of many texts, numbered in the order they came. For one thread.
+    """The distinct terms of many texts, numbered in order of first occurrence. For one thread.
 
-    terms: each term once; its place is its number.
+    terms: each term once; its index is its number.
     """
 
     def __init__(self, analyzer: Analyzer) -> None:
@@ -187,14 +193,14 @@ class Vocabulary:
         self._pieces = _Kept(self._numbered_piece)
 
     def add(self, texts: Iterable[str]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Return the numbers of the terms of all texts, text after text, and how many each has.
+        """Return the term numbers of all texts, one text after the other, and each text's length.
 
-        Shapes: int32[sum of lengths], int32[texts]. New terms are added to `terms`.
+        Shapes: i32[sum of lengths], i32[texts]. New terms are added to `terms`.
         """
         import numpy as np
 
-        # A chunk holds no space, so what stands between spaces can be kept as a whole; where that
-        # was seen before, the pattern is not asked, which takes longer than all the rest.
+        # A chunk contains no space, so whole pieces between spaces can be cached. A cached piece
+        # skips the pattern, which takes longer than all the rest.
         known = self._pieces.__getitem__
         found = [list(chain.from_iterable(map(known, text.split()))) for text in texts]
         lengths = np.fromiter(map(len, found), np.int32, len(found))
@@ -216,25 +222,43 @@ class Vocabulary:
 
 
 def analyzer(language: str = "english") -> Analyzer:
-    """Return the analyser of a language, by its name, ISO code, or the name a collection stores.
+    """Return the analyser for a language's name or ISO code, or for a name a collection stores.
 
     Examples: "english", "en", "none" (no stemming, no stop words), "english:1".
 
     Raises:
-        InputError: there is no such language, or no such version of it.
+        InputError: there is no such language, or no such version of it, or the installed
+            PyStemmer does not stem as the one that the stored name was made with.
     """
-    name, _, version = language.strip().lower().partition(":")
+    name, _, stored = language.strip().lower().partition(":")
+    version, _, mark = stored.partition("+")
     name = _NAMES.get(name, name)
     if name not in LANGUAGES:
         raise InputError(
-            f"no analyser for the language {language!r}; there are {', '.join(LANGUAGES)}"
+            f"there is no analyser for the language {language!r}; use {', '.join(LANGUAGES)}"
         )
     if version not in ("", str(VERSION)):
         raise InputError(
-            f"no version {version!r} of the analyser for {name}: this release of retr knows "
-            f"version {VERSION}; install the one that made the collection, or a newer one"
+            f"there is no version {version!r} of the analyser for {name}: this release of retr has "
+            f"version {VERSION}; install the release that made the collection, or a newer one"
         )
+    if version and mark != stemmer_mark(name):
+        raise InputError(_other_stems(name, mark))
     return _made(name)
+
+
+def _other_stems(language: str, mark: str) -> str:
+    """Return what to say of a collection whose words another PyStemmer has stemmed."""
+    from importlib.metadata import version
+
+    changed = "" if mark else changed_stems(language)
+    return (
+        f"PyStemmer {version('PyStemmer')}, which is installed, does not stem {language} as the "
+        "release that this collection's words were indexed with"
+        + (f" ({changed})" if changed else "")
+        + f"; install {'that release' if mark else 'PyStemmer 3.1'}, or build a new collection "
+        "from the same source; search by meaning alone (dense) works as it is"
+    )
 
 
 @cache
@@ -243,7 +267,7 @@ def _made(name: str) -> Analyzer:
 
 
 class _Kept(dict[str, tuple[T, ...]]):
-    """What each chunk seen lately becomes."""
+    """A cache of what each recent chunk becomes."""
 
     def __init__(self, become: Callable[[str], tuple[T, ...]]) -> None:
         super().__init__()
@@ -259,12 +283,12 @@ class _Kept(dict[str, tuple[T, ...]]):
 
 
 class _Words:
-    """What the chunks of a text in some language become."""
+    """Analyses the chunks of texts in one language."""
 
     def __init__(self, language: str) -> None:
         self._language = language
         self._own_letters = _OWN_LETTERS.get(language, "")
-        self._stemmer = _stemmer(language)
+        self._stemmer = None if language == "none" else stemmer(language)
         # A stemmer of Snowball is for one thread at a time.
         self._lock = threading.Lock()
         self._stops = frozenset(map(self._folded, STOP_WORDS.get(language, "").split()))
@@ -276,7 +300,7 @@ class _Words:
         return tuple(chain.from_iterable(terms for _, _, terms in self.spans(chunk)))
 
     def spans(self, chunk: str) -> tuple[Span, ...]:
-        """Return start, end and terms of each piece of a chunk that has any."""
+        """Return start, end and terms of each piece of a chunk that has terms."""
         if chunk.isascii():
             return tuple(self._compound(chunk, 0))
         spans: list[Span] = []
@@ -290,7 +314,7 @@ class _Words:
         return tuple(spans)
 
     def _compound(self, text: str, at: int) -> Iterator[Span]:
-        """Yield a word; or one that is made of several, and then each of those."""
+        """Yield a word; for one made of several, the whole and then each part."""
         if is_one_word(text):
             yield at, at + len(text), (self._term(text),)
             return
@@ -310,7 +334,7 @@ class _Words:
             if contraction in self._stops:
                 yield at + start, at + end, (contraction,)
                 return
-            # Elsewhere than in English an apostrophe joins two words: l'avion, dell'arte.
+            # Outside English an apostrophe joins two words: l'avion, dell'arte.
             if self._language == "english" or "'" not in contraction:
                 whole = self._term("".join(text[start:end] for start, end in parts))
                 if whole:
@@ -328,7 +352,7 @@ class _Words:
             at += len(part) + 1
 
     def _pairs(self, text: str, at: int) -> Iterator[Span]:
-        """Yield each pair of neighbouring characters; one that stands alone is yielded alone."""
+        """Yield each pair of neighbouring characters; a single character is yielded alone."""
         if len(text) > 1 and not CLUSTERED.search(text) and self._folded(text) == text:
             for start in range(len(text) - 1):
                 yield at + start, at + start + 2, (text[start : start + 2],)
@@ -345,12 +369,12 @@ class _Words:
             yield start, end, (one + other,)
 
     def _term(self, text: str) -> str:
-        """Return the term of a word: "" where nothing of it is left."""
+        """Return the term of a word; "" if nothing of it is left."""
         word = self._folded(text)[:_LONGEST]
         if word in self._stops or not word:
             return self._unaccented(word)
         if self._language == "english":
-            # Its stemmer knows no accents: it would take the e of resume and leave that of résumé.
+            # Its stemmer ignores accents: it would cut the e of resume but not the é of résumé.
             return self._stemmed(self._unaccented(word))
         return self._unaccented(self._stemmed(word))
 
@@ -359,11 +383,11 @@ class _Words:
             return word
         with self._lock:
             stem: str = self._stemmer.stemWord(word)
-        # Of a word that is all ending, nothing would be left.
+        # A word that is nothing but an ending would leave nothing.
         return stem or word
 
     def _folded(self, text: str) -> str:
-        """Return a text without case, width, and characters that say nothing."""
+        """Return a text without case, width, and characters without meaning."""
         if self._language == "turkish":
             text = unicodedata.normalize("NFC", text).replace("İ", "i").replace("I", "ı")
         if text.isascii():
@@ -380,17 +404,8 @@ class _Words:
 
 @lru_cache(maxsize=4096)
 def _plain(character: str) -> str:
-    """Return a character without accents, but for Cyrillic letters, which are others with them."""
+    """Return a character without accents, except Cyrillic letters, which accents make others."""
     if character in _PLAIN or "\u0400" <= character <= "\u04ff":
         return _PLAIN.get(character, character)
     letters = _ACCENTS.sub("", unicodedata.normalize("NFD", character))
     return unicodedata.normalize("NFC", letters)
-
-
-def _stemmer(language: str) -> Stemmer.Stemmer | None:
-    if language == "none":
-        return None
-    import Stemmer
-
-    # It need not keep words: chunks are kept.
-    return Stemmer.Stemmer(language, 0)

@@ -1,10 +1,10 @@
 """Which part of a text to show for a query, and which words in it match.
 
-Words match when the analyser makes the same term of both, as in the lexical segments: forms of a
-word, parts of identifiers, pairs of characters in scripts without spaces. Stop words do not
-count, unless the query is made of nothing else.
+Words match if the analyser gives both the same term, as in lexical segments: forms of a word,
+parts of identifiers, pairs of characters in scripts without spaces. Stop words do not count,
+unless the query consists of nothing else.
 
-This shows a reader why a hit may be one; the ranking may see more.
+This shows a reader why a text may be a hit; the ranking may take more into account.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from .word_breaks import stands_in_pairs
 
 Span = tuple[int, int]
 
-# So much of a text is shown before the first match, at most, that its sense can be seen.
+# The maximum share of a snippet before the first match, which gives the match its context.
 _LEAD = 0.3
 
 
 @dataclass(frozen=True, slots=True)
 class Snippet:
-    """The part of a text that is worth showing.
+    """The part of a text to show.
 
-    text:    with each run of white space as one space.
-    matches: where words of the query stand in `text`: start and end, ascending, apart.
-    before:  whether something of the text was left out before it.
-    after:   whether something was left out behind it.
+    text:    the part, with each run of white space as one space.
+    matches: the start and end of the query's words in `text`, ascending, not touching.
+    before:  whether text was left out before it.
+    after:   whether text was left out after it.
     """
 
     text: str
@@ -39,10 +39,12 @@ class Snippet:
 
 
 def snippet(text: str, query: str, size: int, language: str = "english") -> Snippet:
-    """Return at most `size` characters of `text`: those with the most distinct words of `query`.
+    """Return the part of `text` with the most distinct words of `query`, at most `size` characters.
 
-    Where several parts have as many, the one with more matches wins, then the first. A text
-    without any match is shown from its start. `language`: as `analyzer` takes it.
+    Of several such parts, the one with the most matches wins, then the first. A text without a
+    match is shown from its start.
+
+    language: as `analyzer` takes it.
     """
     flat = " ".join(text.split())
     words = Words(query, language)
@@ -64,7 +66,7 @@ class Words:
     def find(self, text: str) -> Iterator[tuple[int, int, str]]:
         """Yield start, end and term of each word of the query in the text, in order of start.
 
-        A word that is found is not looked into: `getUserName` is one match of itself.
+        A match is not searched for further matches inside: `getUserName` matches itself once.
         """
         if not self._terms:
             return
@@ -82,7 +84,7 @@ class Words:
                         yield place, behind, text[place]
 
     def spans(self, text: str) -> tuple[Span, ...]:
-        """Return where words of the query stand in the text; those that touch are one span."""
+        """Return where the query's words are in the text; touching words are one span."""
         spans: list[Span] = []
         for start, end, _ in self.find(text):
             if spans and start <= spans[-1][1]:
@@ -97,7 +99,7 @@ def _window(text: str, found: list[tuple[int, int, str]], size: int) -> Span:
     if not found:
         return 0, _end_of_word(text, size, size * 2 // 3)
     first, last = _densest(found, size)
-    # The first match is led up to, but for what the last one needs.
+    # Show some text before the first match, as far as the last one leaves room.
     lead = min(int(size * _LEAD), size - (found[last][1] - found[first][0]))
     start = max(0, found[first][0] - max(lead, 0))
     start = min(start, len(text) - size)
@@ -106,7 +108,7 @@ def _window(text: str, found: list[tuple[int, int, str]], size: int) -> Span:
 
 
 def _densest(found: list[tuple[int, int, str]], size: int) -> tuple[int, int]:
-    """Return the first and last match of the part with most distinct words, then most matches."""
+    """Return the first and last match of the part with the most distinct words, then matches."""
     best, best_score = (0, 0), (0, 0)
     within: Counter[str] = Counter()
     left = 0
@@ -125,7 +127,7 @@ def _densest(found: list[tuple[int, int, str]], size: int) -> tuple[int, int]:
 
 
 def _start_of_word(text: str, start: int, before: int) -> int:
-    """Return the start of a word at or behind `start`, at most `before`; or `start`."""
+    """Return the first start of a word from `start` to `before`; or `start`."""
     if start == 0 or text[start - 1] == " ":
         return start
     space = text.find(" ", start, before)
@@ -133,7 +135,7 @@ def _start_of_word(text: str, start: int, before: int) -> int:
 
 
 def _end_of_word(text: str, end: int, after: int) -> int:
-    """Return the end of a word at or before `end`, at least `after`; or `end`."""
+    """Return the last end of a word from `after` to `end`; or `end`."""
     if end >= len(text) or text[end] == " ":
         return min(end, len(text))
     space = text.rfind(" ", after, end)

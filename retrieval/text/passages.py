@@ -1,8 +1,8 @@
 """Splits a document's text into passages, each small enough for an encoder to read whole.
 
-The cutting is done by semantic-text-splitter, which fills a passage with the largest units that
-fit: sections, then paragraphs, lines, sentences, words. Here is what it leaves open: where a
-passage stands, said as people say it, and texts of any length in time that grows with the length.
+semantic-text-splitter does the splitting: it fills a passage with the largest units that fit,
+sections, then paragraphs, lines, sentences, words. This module adds what it lacks: a readable
+place for each passage, and linear time for long texts.
 """
 
 from __future__ import annotations
@@ -18,16 +18,15 @@ if TYPE_CHECKING:
     from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
 # Encoders such as MiniLM read 256 tokens and drop the rest. Measured with its tokenizer on
-# passages of 800 characters: prose (4.4 characters a token) is read whole always, code and
-# Markdown (3.3) nine times in ten, which loses 2 and 5% of the tokens; with 1,000 characters
-# it is 8 and 13%, with 600 below 1%.
+# passages of 800 characters: prose (4.4 characters per token) is always read whole, code and
+# Markdown (3.3) nine times in ten, which loses 2 and 5% of the tokens; with 1,000 characters the
+# loss is 8 and 13%, with 600 below 1%.
 SIZE = 800
 
 KINDS = ("text", "markdown", "html", "code", "pages", "cells", "captions")
 
-# Within one call the splitter takes time that grows with the square of a text without breaks
-# (1 MB in one line: 10 s), so longer texts are cut into blocks first, at a good place near
-# the end of each.
+# Within one call the splitter takes quadratic time for a text without breaks (1 MB in one line:
+# 10 s), so longer texts are first cut into blocks, at a good place near the end of each.
 _BLOCK = 16_000
 
 _HEADING = re.compile(r"^#{1,6} +(\S.*)$", re.MULTILINE)
@@ -39,7 +38,7 @@ _HEADINGS = re.compile(r"(?:#{1,6} [^\n]*\n\s*)*#{1,6} [^\n]*")
 class Passage:
     """A part of a document's text.
 
-    place: where it stands in the document, for people to read; None where it is all of it.
+    place: its position in the document, for people to read; None if it is the whole text.
     """
 
     text: str
@@ -49,18 +48,18 @@ class Passage:
 def split(text: str, kind: str | None, size: int = SIZE) -> list[Passage]:
     """Return the passages of `text` in order, each of at most `size` characters.
 
-    Together they hold every character that is not white space. A text of nothing but white space
-    has no passages, except for kind None.
+    Together they contain every character that is not white space. A text of only white space has
+    no passages, except for kind None.
 
-    kind: what the text is, which decides the cuts and the places:
+    kind: the kind of text, which decides the cuts and the places:
         "text", "code"   by paragraphs and lines: "lines 12-30", counted from 1 by "\\n";
-        "markdown"       by sections as well: "lines 12-30";
+        "markdown"       by sections too: "lines 12-30";
         "html"           text whose headings begin with "# " (from HTML and DOCX), by
                          sections: 'section "Install"', or "passage 3" before any heading;
         "pages"          pages joined by form feeds, never across two: "page 3";
         "cells"          cells joined by form feeds, small ones together: "cells 4-6";
-        "captions"       a line each, said of one image, without places;
-        None             one passage, the text as it is, however long.
+        "captions"       one line per caption of an image, without places;
+        None             one passage, the unchanged text, however long.
 
     Raises:
         InputError: `size` is below 1.
@@ -69,7 +68,7 @@ def split(text: str, kind: str | None, size: int = SIZE) -> list[Passage]:
     if kind is None:
         return [Passage(text, None)]
     if size < 1:
-        raise InputError(f"passages of {size} characters: give a size of at least 1")
+        raise InputError(f"the passage size {size} is too small: give at least 1 character")
     text = _encodable(text)
     if kind == "captions":
         lines = (line.strip() for line in text.split("\n"))
@@ -83,7 +82,7 @@ def split(text: str, kind: str | None, size: int = SIZE) -> list[Passage]:
     elif kind == "cells":
         passages = list(_by_cells(text, size))
     else:
-        raise ValueError(f"no such kind of text: {kind!r}; the kinds are {', '.join(KINDS)}")
+        raise ValueError(f"there is no kind of text {kind!r}; use {', '.join(KINDS)}")
     if len(passages) == 1 and (kind != "pages" or "\f" not in text):
         return [Passage(passages[0].text, None)]
     return passages
@@ -122,7 +121,7 @@ def _by_pages(text: str, size: int) -> Iterator[Passage]:
 
 
 def _by_cells(text: str, size: int) -> Iterator[Passage]:
-    # A cell is often one line, a heading or an import: neighbours that fit go together.
+    # A cell is often one line, a heading or an import, so neighbours are joined while they fit.
     together: list[str] = []
     first = last = length = 0
     for number, cell in enumerate(text.split("\f"), start=1):
@@ -150,12 +149,12 @@ def _numbers(word: str, first: int, last: int) -> str:
 
 
 def _cuts(text: str, kind: str, size: int) -> Iterator[tuple[int, int]]:
-    """Yield start and end of each passage, without the white space around it."""
+    """Yield the start and end of each passage, without the white space around it."""
     cuts = _trimmed(text, kind, size)
     if kind != "markdown":
         yield from cuts
         return
-    # The splitter leaves a heading by itself where the section below it is cut.
+    # The splitter leaves a heading by itself if it cuts the section below.
     alone: tuple[int, int] | None = None
     for start, end in cuts:
         if alone is not None:
@@ -176,7 +175,7 @@ def _trimmed(text: str, kind: str, size: int) -> Iterator[tuple[int, int]]:
     splitter = _splitter(kind, size)
     behind = 0
     for begin, stop in _blocks(text, kind, size):
-        # Told to trim, the splitter takes the indentation of a first line, which code needs.
+        # If told to trim, the splitter removes the indentation of a first line, which code needs.
         for offset, chunk in splitter.chunk_indices(text[begin:stop]):
             end = begin + offset + len(chunk.rstrip())
             start = begin + offset + len(chunk) - len(chunk.lstrip())
@@ -190,7 +189,7 @@ def _trimmed(text: str, kind: str, size: int) -> Iterator[tuple[int, int]]:
 
 
 def _blocks(text: str, kind: str, size: int) -> Iterator[tuple[int, int]]:
-    """Yield start and end of pieces of bounded length that together are `text`."""
+    """Yield the start and end of consecutive pieces of `text` of bounded length."""
     length = max(_BLOCK, 8 * size)
     sections = ("\n# ", "\n## ", "\n### ") if kind == "markdown" else ()
     start = 0
@@ -215,7 +214,7 @@ def _splitter(kind: str, size: int) -> MarkdownSplitter | TextSplitter:
 
 
 def _encodable(text: str) -> str:
-    """Return `text` with lone surrogates, which no UTF-8 can say, as question marks."""
+    """Return `text` with lone surrogates, which UTF-8 cannot encode, as question marks."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,8 +1,8 @@
-"""Words that hold a sentence together and say little of what it is about, by language.
+"""Words that hold a sentence together and say little about its subject, by language.
 
-Queries drop them where they have other words. The English list leaves out words that a search
-may be about: negations, and such as off, up, out, over, after, without. Languages that are not
-here have none: BM25 weighs frequent words low by itself.
+Queries drop them if they have other words. The English list leaves out words that a search may be
+about: negations, and words such as off, up, out, over, after, without. Languages that are not
+listed here have no stop words; BM25 gives frequent words a low weight anyway.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ _ENGLISH = (
     "needn't shan't shouldn't wasn't weren't won't wouldn't"
 )
 
-# The lists below but for English are those of the Snowball project, word for word as PostgreSQL 15
-# has them but for this: German without its four misspellings (unse), Spanish with vosotros spelled
-# right and without estado, sentido and their forms, which are nouns too, as été is in French;
-# French with plurals and elided forms (ils, les, lorsqu), Portuguese with its infinitives. Turkish
-# and Nepali have lists there that are not Snowball's, and none here. The licence of the lists:
+# The lists below, except English, are those of the Snowball project, word for word as in
+# PostgreSQL 15, with these changes: German without its four misspellings (unse), Spanish with
+# vosotros spelled right and without estado, sentido and their forms, which are also nouns, as été
+# is in French; French with plurals and elided forms (ils, les, lorsqu), Portuguese with its
+# infinitives. PostgreSQL's lists for Turkish and Nepali are not Snowball's, so there are none
+# here. The licence of the lists:
 #
 # Copyright (c) 2001-2006, Dr Martin Porter and Richard Boulton. All rights reserved.
 #

@@ -1,6 +1,6 @@
-"""Where words begin and end: the characters of which scripts make them, and how they are joined.
+"""Where words begin and end: which characters make words in each script, and what joins them.
 
-These are patterns of an analyser (`analysis.py`), frozen with its version.
+These patterns belong to an analyser (`analysis.py`) and are frozen with its version.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-# Marks stand in the middle of a word, and `\w` does not cover them. Each range holds every mark
-# of its block and nothing but marks, letters and digits.
+# Marks occur inside words, but `\w` does not match them. Each range holds every mark of its block
+# and only marks, letters and digits.
 _MARKS = (
     "\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u05bf\u05c1-\u05c2\u05c4-\u05c5\u05c7\u0610-\u061a"
     "\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06e8\u06ea-\u06ed\u0711-\u07f3\u0816-\u082d"
@@ -24,7 +24,7 @@ _MARKS = (
     "\ua980-\ua9c0\uaa29-\uaa4d\uaa7b-\uaac1\uabe3-\uabea\uabec-\uabed\ufb1e\ufe00-\ufe0f"
     "\ufe20-\ufe2f\U000e0100-\U000e01ef"
 )
-# Soft hyphen, zero-width joiners, word joiner, byte order mark: inside a word they say nothing.
+# Soft hyphen, zero-width joiners, word joiner, byte order mark: without meaning inside a word.
 IGNORED = "\u00ad\u200c\u200d\u2060\ufeff"
 # Thai, Lao, Myanmar, Hangul jamo, Khmer, kana, ideographs, Hangul, compatibility, beyond the BMP;
 # and the letters whose pairs are flags.
@@ -40,13 +40,13 @@ _DASHES = "\u2010\u2011-"
 _APOSTROPHES = "'\u2019"
 
 
-# A chunk ends where it is longer than any language makes it, so that its time is bounded.
+# A chunk ends once it is longer than in any language, so that its time is bounded.
 _RUN = "{1,1024}+"
 _JOINED = "{0,31}+"
 
 
 class LatePattern:
-    """A pattern that is compiled when it is first used: the large ones take 20 ms together."""
+    """A pattern that is compiled on first use; the large ones together take 20 ms."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -58,7 +58,7 @@ class LatePattern:
 
 
 def _pattern(inside: str, joints: str) -> str:
-    # Joints, points inside numbers and between single letters; and then C++, C# and their like.
+    # Joints, points inside numbers and between single letters; and names such as C++ and C#.
     letter = rf"(?<=(?<![{inside}])[A-Za-z])"
     return (
         rf"[{inside}]{_RUN}"
@@ -70,11 +70,11 @@ def _pattern(inside: str, joints: str) -> str:
 
 _ASCII_CHUNKS = LatePattern(_pattern("A-Za-z0-9_", "'-"))
 _CHUNKS = LatePattern(_pattern(_INSIDE, _APOSTROPHES + _DASHES))
-# Marks stay with the letter they follow, of whatever script: normalising puts them in an order.
+# Marks stay with the letter they follow, in any script, because normalising reorders them.
 RUNS = LatePattern(
     rf"([{_PAIRED}]+)|([{_EMOJI}])|[^{_PAIRED}{_EMOJI}](?:[^{_PAIRED}{_EMOJI}]|[{_MARKS}])*"
 )
-# A character with what belongs to it: marks, the rest of a Hangul syllable, half-width voicing.
+# A character and what belongs to it: marks, the rest of a Hangul syllable, half-width voicing.
 CLUSTERS = LatePattern(
     rf"(?:[^{_MARKS}{IGNORED}]|^)[{_MARKS}{IGNORED}\u1160-\u11ff\ud7b0-\ud7fb\uff9e\uff9f]*"
 )
@@ -91,17 +91,17 @@ POSSESSIVE = re.compile(rf"[{_APOSTROPHES}][sS]$")
 
 
 def chunk_pattern(text: str) -> LatePattern:
-    """Return what finds the chunks of a text, each by itself."""
+    """Return the pattern that finds the chunks of a text."""
     return _ASCII_CHUNKS if text.isascii() else _CHUNKS
 
 
 def stands_in_pairs(term: str) -> bool:
-    """Return whether a term is one character of those that are indexed in pairs."""
+    """Return whether a term is a single character of a script that is indexed in pairs."""
     return not term.isascii() and _ONE_OF_PAIR.fullmatch(term) is not None
 
 
 def is_one_word(text: str) -> bool:
-    """Return whether a text is plain letters and digits that are no compound."""
+    """Return whether a text is plain letters and digits, and not a compound."""
     if not (text.isascii() and text.isalnum()):
         return False
     one_case = text.isalpha() and (text.islower() or text.istitle() or text.isupper())
@@ -109,7 +109,7 @@ def is_one_word(text: str) -> bool:
 
 
 def humps(part: str) -> Iterator[tuple[int, int]]:
-    """Yield start and end of each word of an identifier such as getUserName."""
+    """Yield the start and end of each word of an identifier such as getUserName."""
     start = 0
     if part.isascii():
         for hump in _HUMP.finditer(part):

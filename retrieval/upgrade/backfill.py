@@ -1,7 +1,7 @@
-"""Backfill: rows are embedded by the encoder of the queries, the most useful first.
+"""Backfill: the encoder of the queries re-embeds rows, the most useful first.
 
-What is embedded is committed every few seconds, so a run that is killed loses at most that, and
-the same run again goes on with the rows that are left. No lock is held while it encodes.
+It commits every few seconds, so a run that is killed loses at most the last few; run again, it
+continues with the remaining rows. It holds no lock while it encodes.
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ LISTED = 1000
 
 
 class Order(StrEnum):
-    """Which rows come first."""
+    """Which rows to re-embed first."""
 
-    CLICKS = "clicks"  # those of the documents that are found most often
-    RESIDUAL = "residual"  # those that the map is expected to miss by most where it matters
+    CLICKS = "clicks"  # those of the documents that are found or opened most often
+    RESIDUAL = "residual"  # those from whose own new vector a search gains most
     RANDOM = "random"
 
 
 def check_order(order: str | None) -> Order | None:
-    """Return the order of that name; None leaves the choice.
+    """Return the order with this name; None leaves the choice to the backfill.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no such order.
     """
     try:
         return None if order is None else Order(order)
     except ValueError:
         raise InputError(
-            f"backfill: there is no order {order!r}; there is {', '.join(Order)}"
+            f"backfill: there is no order {order!r}; the orders are {', '.join(Order)}"
         ) from None
 
 
@@ -66,11 +66,11 @@ class BackfillReport:
     """What a backfill did.
 
     rows:    how many rows it embedded.
-    left:    how many still await it.
-    without: rows that cannot be embedded, with the reason: the first thousand.
-    cannot:  how many those are.
+    left:    how many rows still await it.
+    cannot:  how many rows cannot be embedded.
+    without: the first thousand of those, by document id, with the reason.
     order:   which rows came first.
-    back:    whether it was with the old encoder, after a rollback.
+    back:    whether it used the old encoder, after a rollback.
     seconds: how long it took.
     """
 
@@ -90,7 +90,9 @@ class BackfillReport:
 class Backfill:
     """One run over the rows that await a vector.
 
+    order:  None chooses the first order whose data is there.
     clicks: how often each document was found or opened, by id.
+    flush_seconds: how often to commit.
     """
 
     def __init__(
@@ -118,10 +120,10 @@ class Backfill:
         self._began = self._flushed = time.monotonic()
 
     def run(self, rows: int | None, seconds: float | None) -> BackfillReport:
-        """Embed rows until none is left, or so many are done, or the time is up.
+        """Embed rows until none is left, at most `rows` are done, or `seconds` have passed.
 
         Raises:
-            InputError: the order asks for what is not there.
+            InputError: the data that the order needs is missing.
         """
         self._began = self._flushed = time.monotonic()
         plan = self._plan()
@@ -141,30 +143,30 @@ class Backfill:
                 self._flush_if(modality, force=True)
         except (KeyboardInterrupt, RetrError) as error:
             if not isinstance(error, StorageError) and plan:
-                self._flush_if(modality, force=True)  # it need not be encoded again
+                self._flush_if(modality, force=True)  # so that it need not be encoded again
             raise
         self.snapshot = settle(self.store, self.snapshot, self.progress)
         left = awaiting(self.snapshot)
         self.report.left = sum(len(each) for each in left.values())
         upgrade = self.snapshot.manifest.upgrade
         self.report.back = upgrade is not None and upgrade.back
-        if self.report.back and not left:  # nothing of the way there is left to decide
+        if self.report.back and not left:  # the rollback is complete and needs no decision
             self.snapshot = finish_all(self.store, self.snapshot)
         self.report.seconds = time.monotonic() - self._began
         return self.report
 
-    # --- which, and in what order
+    # --- which rows, in which order
 
     def _plan(self) -> list[tuple[str, Rows]]:
         waiting = awaiting(self.snapshot)
         if self._order is None:
-            self._order = self._usual()
+            self._order = self._default_order()
         if self._order is Order.CLICKS and self._clicks is None:
-            raise InputError("backfill: the order 'clicks' needs a file of them: --clicks FILE")
+            raise InputError("backfill: the order 'clicks' needs a file of clicks: --clicks FILE")
         self.report.order = str(self._order)
         return [(modality, self._ordered(modality, rows)) for modality, rows in waiting.items()]
 
-    def _usual(self) -> Order:
+    def _default_order(self) -> Order:
         if self._clicks is not None:
             return Order.CLICKS
         return Order.RESIDUAL if self._forward() is not None else Order.RANDOM
@@ -178,8 +180,8 @@ class Backfill:
             rows = rows[np.argsort(-self._usefulness(forward, modality, rows), kind="stable")]
         elif self._order is Order.RESIDUAL and forward is None:
             raise InputError(
-                "backfill: there is no map of the old vectors that could say how far each is from "
-                "its new one; take the order 'random' or 'clicks'"
+                "backfill: there is no map of the old vectors to predict how far each is from its "
+                "new one; use the order 'random' or 'clicks'"
             )
         else:
             rows = shuffled
@@ -190,7 +192,7 @@ class Backfill:
         return clicked
 
     def _forward(self) -> Forward | None:
-        """Return the map of the old vectors, where those are still there."""
+        """Return the map of the old vectors, None if they or its residuals are not there."""
         manifest = self.snapshot.manifest
         for entry in manifest.bridges:
             if entry.maps is Maps.DOCUMENTS and entry.source in manifest.spaces:
@@ -199,24 +201,24 @@ class Backfill:
         return None
 
     def _mapped_modality(self) -> str:
-        """Return what the map of the old vectors was fitted on."""
+        """Return the modality that the map of the old vectors was fitted on."""
         made = (b for b in self.snapshot.manifest.bridges if b.maps is Maps.DOCUMENTS)
         return str(next(made).measured.get("modality", TEXT))
 
     def _usefulness(self, forward: Forward, modality: str, rows: Rows) -> Floats:
-        """Return how much a search is expected to gain by each row's new vector, f32[n]."""
+        """Return how much a search is expected to gain from each row's new vector, f32[n]."""
         out = np.full(len(rows), -np.inf, np.float32)
-        source = self.snapshot.manifest.upgrade
+        upgrade = self.snapshot.manifest.upgrade
         for segment in self.snapshot.dense:
             entry = segment.entry
-            if source is None or entry.space != source.source or entry.modality != modality:
+            if upgrade is None or entry.space != upgrade.source or entry.modality != modality:
                 continue
             for block in blocks(segment.positions(rows)):
                 at = find_rows(rows, segment.rows_at(block))
                 out[at] = forward.usefulness(segment.matrix[block])
         return out
 
-    # --- doing it
+    # --- embedding and committing
 
     def _embed(self, modality: str, rows: Rows) -> None:
         made = embed(self.snapshot, self.encoder, modality, rows)
@@ -230,7 +232,7 @@ class Backfill:
             self._made.append((made.rows, made.vectors))
 
     def _flush_if(self, modality: str, *, force: bool = False) -> None:
-        """Commit what is embedded, when it is time to."""
+        """Commit what is embedded if it is time to, or if forced."""
         count = sum(len(rows) for rows, _ in self._made)
         late = time.monotonic() - self._flushed > self._flush_seconds
         if not count or not (force or late or count >= FLUSH_ROWS):
@@ -260,7 +262,7 @@ def backfill(
     order: str | None,
     clicks: Mapping[str, float] | None,
 ) -> Backfill:
-    """Return a run that can begin.
+    """Return a backfill that is ready to run.
 
     Raises:
         InputError: no row awaits a vector, or there is no such order.
@@ -269,14 +271,14 @@ def backfill(
     if snapshot.manifest.upgrade is None and not awaiting(snapshot):
         raise InputError(
             f"{store.path}: every row has its vector of {snapshot.space.encoder}; there is nothing "
-            f"to embed. A new encoder comes with: retr upgrade start --to ENCODER "
+            f"to embed. To switch to a new encoder: retr upgrade start --to ENCODER "
             f"--index {store.path}"
         )
     return Backfill(store, snapshot, encoder, progress, order=chosen, clicks=clicks)
 
 
 def finish_all(store: Store, snapshot: Snapshot) -> Snapshot:
-    """Commit the end of an upgrade after which no row awaits a vector; else leave it."""
+    """Commit the end of an upgrade if no row awaits a vector; otherwise change nothing."""
     late = InputError(f"{store.path}: rows were added meanwhile; run it again")
 
     def check(newest: Snapshot) -> None:

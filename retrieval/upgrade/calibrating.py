@@ -1,4 +1,4 @@
-"""Fitting calibrations from pairs, every kind that can be fitted, the simplest first."""
+"""Fits calibrations from pairs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def calibrations(
     scale = float(_within(outside) / (_within(inside) or 1.0))
     squares = _square(there, metric), _square(pairs.new, pairs.new_metric)
     found["mean"] = Calibration(mean, new_mean, *none, scale, *squares)
-    if squares == (None, None):  # what is no inner product has not these moments
+    if squares == (None, None):  # these moments are those of inner products
         found["moments"] = Calibration(
             mean, new_mean, _root(there - mean), _root(pairs.new - new_mean)
         )
@@ -38,14 +38,14 @@ def calibrations(
 
 
 def matched(pairs: Pairs, seed: int = 0) -> Matched:
-    """Return the calibration that matches by a sample of the pairs."""
+    """Return the calibration that matches scores on a sample of the pairs."""
     some = np.sort(np.random.default_rng(seed).permutation(len(pairs))[:_MATCHED])
     old, new = pairs.old[some], pairs.new[some]
     return Matched(old, new, max(2, round(_BEST * len(some))), pairs.old_metric, pairs.new_metric)
 
 
 def _within(scores: Floats) -> float:
-    """Return how much scores vary about what each query scores on average."""
+    """Return the standard deviation of scores about each query's mean score."""
     return float(np.std(scores - scores.mean(axis=1, keepdims=True)))
 
 
@@ -54,7 +54,7 @@ def _square(vectors: Floats, metric: str) -> float | None:
 
 
 def _root(centred: Floats) -> Floats:
-    """Return f32[d, r]: a root of the covariance, of the directions that make most of a score."""
+    """Return a root of the covariance, f32[d, r], in the directions of largest variance."""
     values, vectors = np.linalg.eigh(centred.astype(np.float64).T @ centred / len(centred))
     kept = slice(-min(_RANK, len(values)), None)
     root: Doubles = vectors[:, kept] * np.sqrt(np.maximum(values[kept], 0))

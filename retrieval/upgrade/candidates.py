@@ -1,8 +1,8 @@
-"""The candidates that an upgrade chooses from, and how each one's scores are had.
+"""The candidates that an upgrade chooses from, and how to compute their scores.
 
-A family of candidates is fitted from some pairs: bridges, which take queries to the old vectors,
-or forward maps, which take old vectors to where queries look for them. Which of a family is taken,
-`choose.py` measures.
+There are two families of candidates, both fitted from pairs: bridges, which carry queries to the
+old vectors, and forward maps, which turn old vectors into mapped ones. `choose.py` measures which
+candidate of a family to use.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from .fits import Ridge, Whitening, procrustes
 from .pairs import Pairs
 
 STRENGTHS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 4.0, 10.0)
-"""Of the ridge, as multiples of the mean variance of a dimension: a grid wide enough that its best
-lies inside it for a handful of pairs and for many thousands."""
+"""Strengths of the ridge, as multiples of the mean variance of a dimension. The grid is wide enough
+that the best lies inside it, for a handful of pairs as for many thousands."""
 
 FLOORS = (1.0, 0.25, 0.1)
-"""Of the whitening, see `fits.Whitening`; another grid that is wide enough."""
+"""Floors of the whitening, see `fits.Whitening`; this grid is wide enough, too."""
 
 ANCHORS, NEAREST, POWER = 1_000, 3, 0.25
-"""Of the correction for hubs, see `maps.Hubless`; whether there is one is measured."""
+"""The correction for hubs, see `maps.Hubless`; whether to use it is measured."""
 
 Made = TypeVar("Made", covariant=True)
 Settings = Mapping[str, float]
@@ -37,27 +37,27 @@ PREFIX = "prefix"
 """The kind of bridge that cuts a query to the old space's dimensions."""
 
 KEPT = "kept"
-"""The kind of forward map that leaves old vectors as they are, to be found through the bridge."""
+"""The kind of forward map that keeps old vectors unchanged; the bridge finds them."""
 
 
 class Fits(Protocol[Made]):
-    """All candidates that can be fitted from some pairs, each made when it is asked for.
+    """All candidates of a family that can be fitted from some pairs, each made on request.
 
-    sure: the kind that is exact and needs no measuring; None for none.
+    sure: the kind that is exact and needs no measuring; None if there is none.
     """
 
     sure: str | None
 
     def keys(self) -> Sequence[tuple[str, Settings]]:
-        """Return kinds and settings, simpler ones first."""
+        """Return the kinds and settings of all candidates, simpler ones first."""
         ...
 
     def make(self, kind: str, settings: Settings) -> Made:
-        """Return one of them."""
+        """Return one candidate."""
         ...
 
     def calibration(self, kind: str) -> str | None:
-        """Return the calibration of a kind where that is settled, None where it is measured."""
+        """Return the calibration of a kind if it is fixed, None if it has to be measured."""
         ...
 
     def fitted(self, kind: str) -> bool:
@@ -66,18 +66,18 @@ class Fits(Protocol[Made]):
 
 
 class BridgeFits:
-    """Maps of a query to the old space.
+    """Bridges: maps of a query to the old space.
 
-    What a query is compared with there has unit length whatever it is about, so Procrustes and
-    white maps have no bias, which would only favour rows near the mean. A ridge is fitted with its
-    intercept all the same, for it is chosen only where it finds more.
+    The vectors there have unit length whatever they are about, so "procrustes" and "white" have no
+    bias, which would only favour rows near the mean. "ridge" has an intercept nevertheless, because
+    it is chosen only if it finds more.
 
-    Where the old model is the new one cut short there is one that is exact and needs no fit: the
-    first dimensions of the query.
+    If the old model's vectors are a prefix of the new model's, one bridge is exact and needs no
+    fit: the first dimensions of the query.
 
-    "white" compares under a whitening of the old space, half way, so that the few directions in
-    which all old vectors vary do not outweigh those that tell documents apart. What that does to
-    stored vectors can as well be done to the query.
+    "white" compares vectors halfway to a full whitening of the old space, so that the few
+    directions in which all old vectors vary do not outweigh those that tell documents apart. The
+    whitening is applied to the query, which has the same effect as applying it to stored vectors.
     """
 
     def __init__(self, pairs: Pairs) -> None:
@@ -87,14 +87,14 @@ class BridgeFits:
         self.sure = PREFIX if is_prefix(pairs) else None
 
     def keys(self) -> Sequence[tuple[str, Settings]]:
-        """Return kinds and settings."""
+        """Return the kinds and settings of all candidates."""
         white = [("white", {"floor": floor}) for floor in FLOORS]
         ridge = [("ridge", {"strength": strength}) for strength in STRENGTHS]
         fitted = [("procrustes", {}), *white, *ridge]
         return fitted if self.sure is None else [(PREFIX, {}), *fitted]
 
     def make(self, kind: str, settings: Settings) -> Bridge:
-        """Return one of them."""
+        """Return one candidate."""
         if kind == PREFIX:
             return Bridge(prefix(self._pairs), None, kind)
         if kind == "procrustes":
@@ -107,7 +107,7 @@ class BridgeFits:
         return Bridge(self._ridge.map(settings["strength"]), None, kind)
 
     def calibration(self, kind: str) -> str | None:
-        """Return that of an exact bridge; see `ForwardFits.calibration`."""
+        """Return "best" for the exact bridge, None for others; see `ForwardFits.calibration`."""
         return "best" if kind == self.sure else None
 
     def fitted(self, kind: str) -> bool:
@@ -116,14 +116,14 @@ class BridgeFits:
 
 
 def prefix(pairs: Pairs) -> Linear:
-    """Return what keeps the first dimensions of a query."""
+    """Return the map that keeps the first dimensions of a query."""
     new, old = pairs.new.shape[1], pairs.old.shape[1]
     unit = pairs.old_metric == "cosine"
     return Linear(np.eye(new, old, dtype=np.float32), np.zeros(old, np.float32), unit)
 
 
 def is_prefix(pairs: Pairs) -> bool:
-    """Return whether old vectors are new ones cut short, to what 16 bits keep of them."""
+    """Return whether the old vectors are prefixes of the new ones, to 16-bit precision."""
     if pairs.old.shape[1] > pairs.new.shape[1]:
         return False
     apart = prefix(pairs).apply(pairs.new) - pairs.old
@@ -132,17 +132,18 @@ def is_prefix(pairs: Pairs) -> bool:
 
 
 class ForwardFits:
-    """Maps of old vectors to where queries look for them.
+    """Forward maps: maps of old vectors to the vectors that queries are compared with.
 
-    A ridge shrinks what old vectors say little of, and the few directions in which all new vectors
-    vary then outweigh the many that tell one document from another. Comparing under a whitening of
-    the new space gives those their share back. ("ridge" does without.)
+    A ridge shrinks the directions that old vectors say little about, and then the few directions in
+    which all new vectors vary outweigh the many that tell documents apart. Comparing under a
+    whitening of the new space corrects that. ("ridge" does without.)
 
-    Where old vectors are new ones cut short, the penalty is on what a map does beside putting them
-    back where they were: it may be as strong as it likes, and they are still as good as before.
+    If the old vectors are prefixes of the new ones, the penalty applies to the difference from the
+    map that puts a prefix back in place, so even a strong penalty leaves the vectors as good as
+    before.
 
-    kept: the kind, settings and calibration of the bridge that is best; with it leaving the old
-          vectors as they are, and searching them through it, is a candidate too.
+    kept: the kind, settings and calibration of the best bridge. With it, keeping the old vectors
+          unchanged and searching them through that bridge is a candidate, too.
     """
 
     sure: str | None = None
@@ -155,12 +156,12 @@ class ForwardFits:
         self._whitening = Whitening(pairs.new)
         chosen = np.random.default_rng(0).permutation(len(pairs))[:ANCHORS]
         self._anchors = pairs.new[chosen]
-        # What candidates have in common is made once: most of the work of a choice.
+        # What candidates share is made once; it is most of the work of a choice.
         self._plain: dict[float, Linear] = {}
         self._white: dict[float, tuple[Bridge, Floats]] = {}
 
     def keys(self) -> Sequence[tuple[str, Settings]]:
-        """Return kinds and settings."""
+        """Return the kinds and settings of all candidates."""
         kept = [] if self._kept is None else [(KEPT, self._kept[1])]
         plain = [("ridge", {"strength": strength}) for strength in STRENGTHS]
         white = [
@@ -172,7 +173,7 @@ class ForwardFits:
         return [*kept, *plain, *white]
 
     def make(self, kind: str, settings: Settings) -> Forward:
-        """Return one of them."""
+        """Return one candidate."""
         pairs = self._pairs
         if kind == KEPT:
             assert self._kept is not None  # or it would be no key
@@ -197,10 +198,11 @@ class ForwardFits:
         return Forward(hubless, bridge, "ip", kind)
 
     def calibration(self, kind: str) -> str | None:
-        """Return the bridge's where the vectors are left to it.
+        """Return the bridge's calibration for `KEPT`, "best" for prefixes, otherwise None.
 
-        Where old vectors are new ones cut short their scores are those of the new model, spread
-        more; matching the best was better than what is measured on pairs left out, on every set.
+        If the old vectors are prefixes of the new ones, their scores are those of the new model
+        with a larger spread; on every data set, "best" did better than the calibration chosen on
+        held-out pairs.
         """
         if kind == KEPT and self._kept is not None:
             return self._kept[2]
@@ -211,7 +213,7 @@ class ForwardFits:
         return kind != KEPT or self._kept is None or self._kept[0] != PREFIX
 
     def _whitened(self, floor: float) -> tuple[Bridge, Floats]:
-        """Return what takes queries under a whitening, and anchors that are there already."""
+        """Return the bridge that whitens queries, and the whitened anchors."""
         if floor not in self._white:
             white = self._whitening.root(floor)
             queries = Linear(white, np.zeros(len(white), np.float32), unit=True)
@@ -220,7 +222,7 @@ class ForwardFits:
 
 
 def _put_back(pairs: Pairs) -> Floats | None:
-    """Return f32[o, d], what puts a prefix back where it was; None where it is none."""
+    """Return the matrix that puts prefixes back in place, f32[o, d]; None if they are none."""
     if not is_prefix(pairs):
         return None
     old, new = pairs.old.shape[1], pairs.new.shape[1]
@@ -231,22 +233,22 @@ def _put_back(pairs: Pairs) -> Floats | None:
 
 
 def bridged_scores(bridge: Bridge, queries: Floats, held: Pairs) -> Floats:
-    """Return f32[q, n], what queries of the new space score the old vectors of some pairs."""
+    """Return the scores of the pairs' old vectors for queries of the new space, f32[q, n]."""
     carried = bridge.apply(queries)
     return carried.calibrated(similarities(carried.vectors, held.old, held.old_metric))
 
 
 def mapped_scores(forward: Forward, queries: Floats, held: Pairs) -> Floats:
-    """Return f32[q, n], what queries of the new space score the mapped vectors of some pairs."""
+    """Return the scores of the pairs' mapped vectors for queries of the new space, f32[q, n]."""
     return _scored(forward, forward.bridge.apply(queries), held)
 
 
 class MappedScores:
-    """`mapped_scores` that carries the same queries over the same bridge once.
+    """Computes `mapped_scores`, carrying the same queries over the same bridge only once.
 
-    The candidates of a fold share their bridges, and carrying queries is most of what one costs.
+    The candidates of a fold share their bridges, and carrying queries is most of their cost.
 
-    folds: how many there are.
+    folds: the number of folds.
     """
 
     def __init__(self, folds: int) -> None:

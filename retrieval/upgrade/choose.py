@@ -1,12 +1,12 @@
-"""Which map, how strong a ridge, calibration or none: measured on pairs that were left out.
+"""Chooses the map, the strength of its ridge and its calibration by measuring on held-out pairs.
 
-Every candidate is fitted on all folds but one and maps, or searches, the rows of that one, so that
-no row is judged by a fit that has seen it. What is measured is whether a search finds a known row:
-a query is a document's new vector with another document's blended in, as a query says part of what
-a document says, and the value is one over the rank of the row that the new model puts first. Sample
-queries, where given, are asked as well. How well the new model's own ten best are reproduced is
-reported beside it and decides no map: on judged collections it went up while the search got worse
-(docs/decisions/0009-upgrade-maps.md).
+Every candidate is fitted on all folds but one, and maps or searches the rows of that fold, so that
+no row is judged by a fit that has seen it. The measure is whether a search finds a known row. A
+query is a document's new vector with another document's blended in, because a real query says only
+part of what a document says; the value is one over the rank of the row that the new model puts
+first. Sample queries, if given, are asked, too. How well the new model's own ten best are
+reproduced is reported as agreement but does not choose a map: on judged collections it rose while
+the search got worse (docs/decisions/0009-upgrade-maps.md).
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ from .task import Score, Task
 FOLDS = 5
 
 MEASURED = ("none", "mean", "moments")
-"""Calibrations that are chosen from; see `Fits.calibration` for where one is settled."""
+"""The calibrations to choose from, unless `Fits.calibration` fixes one."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A candidate and how it did on pairs left out.
+    """A candidate and its result on held-out pairs.
 
     kind:        "procrustes", "ridge", …
-    settings:    what else was tried of the kind: {"strength": 0.1}.
+    settings:    the settings of this trial, such as {"strength": 0.1}.
     found:       the mean reciprocal rank of the row that the new model puts first, 0 to 1.
-    interval:    of that, over the queries; None where it was not asked for.
-    calibration: what was chosen for the best one: "none", "moments", …
+    interval:    its confidence interval over the queries; None except for the best candidate.
+    calibration: the calibration chosen for the best candidate: "none", "moments", …
     """
 
     kind: str
@@ -66,18 +66,18 @@ class Trial:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Choice(Generic[T]):
-    """What was chosen, and beside what.
+    """What was chosen, and how it compares.
 
-    value:     fitted on all the pairs, as the best candidate was.
-    best:      how that did.
-    trials:    all candidates, the best first; kinds that were out of the running come last.
-    agreement: f64[q], the share of the new model's own ten best that it has among its ten, for
-               rows left out as queries and for sample queries.
-    old:       f64[q], the same of the old model's own ranking.
-    found:     f64[q], what `best.found` is the mean of.
-    chance:    f64[q], the same of the candidate fitted on pairs shuffled; of one that is not
-               fitted where the rows it searches are.
-    held:      for each fold its pairs, and the best candidate fitted on the others.
+    value:     the best candidate, fitted on all the pairs.
+    best:      its result.
+    trials:    the results of all candidates, best first; kinds that were ruled out come last.
+    agreement: f64[q], the share of the new model's own ten best that are among the candidate's
+               ten best, for held-out rows as queries and for sample queries.
+    old:       f64[q], the same for the old model's own ranking.
+    found:     f64[q], the values whose mean is `best.found`.
+    chance:    f64[q], the same for the candidate fitted on shuffled pairs; if it is not fitted,
+               for a search of shuffled rows.
+    held:      for each fold, its pairs and the best candidate fitted on the others.
     """
 
     value: T
@@ -91,9 +91,9 @@ class Choice(Generic[T]):
 
     @property
     def hopeless(self) -> bool:
-        """Whether it finds nothing that it does not find among shuffled pairs.
+        """Whether the candidate does no better than one fitted on shuffled pairs.
 
-        The best of many candidates is a little better by chance alone, hence the wide interval.
+        The best of many candidates looks slightly better by chance, hence the wide interval.
         """
         gained = mean_interval(self.found - self.chance, confidence=0.999)
         return gained is None or gained.low <= 0
@@ -113,7 +113,8 @@ def choose_forward(
 ) -> Choice[Forward]:
     """Choose how stored old vectors are mapped.
 
-    bridge: what was chosen of the same pairs; leaving the old vectors to it is a candidate then.
+    bridge: the bridge chosen from the same pairs; with it, keeping the old vectors unchanged and
+            searching them through it is a candidate.
 
     Raises:
         InputError: there are too few pairs to measure anything.
@@ -144,7 +145,7 @@ def choose_forward(
 def with_residuals(
     forward: Forward, pairs: Pairs, held: Sequence[tuple[NDArray[np.int64], Forward]]
 ) -> Forward:
-    """Fit what predicts residuals, on those of pairs that a map had not seen."""
+    """Fit the prediction of residuals on the residuals of held-out pairs."""
     rows = np.concatenate([rows for rows, _ in held])
     errors = []
     for some, value in held:
@@ -162,7 +163,9 @@ def _choose(
     seed: int,
 ) -> Choice[T]:
     if len(pairs) < FEWEST:
-        raise InputError(f"{len(pairs)} pairs: give at least {FEWEST}, some hundreds are better")
+        raise InputError(
+            f"{len(pairs)} pairs are too few; give at least {FEWEST}, better a few hundred"
+        )
     parts = folds(len(pairs), FOLDS, seed)
     rest = [pairs.take(_others(parts, rows)) for rows in parts]
     fits = [family(each) for each in rest]
@@ -181,7 +184,7 @@ def _choose(
             Trial(kind, dict(settings), float(values.mean()))
             for (kind, settings), values in every.items()
         ),
-        key=lambda trial: -trial.found,  # stable: of equal ones the simpler
+        key=lambda trial: -trial.found,  # stable: among equals, the simpler comes first
     )
     sure = fits[0].sure if all(each.sure == fits[0].sure for each in fits) else None
     running = _running(within) if sure is None else {sure}
@@ -210,10 +213,10 @@ def _choose(
 
 
 def _running(within: Mapping[str, Doubles]) -> set[str]:
-    """Return the kinds within one standard error of the best, where one fit has scored all rows.
+    """Return the kinds within one standard error of the best, measured within each fold.
 
-    Maps of few pairs differ from fold to fold, and more so under a whitening. Across folds that
-    speaks against it, though no collection is ever mapped by several.
+    Maps fitted on few pairs differ from fold to fold, and more so under a whitening. Comparing
+    across folds would count that against them, but a real collection is mapped by one map only.
     """
     best = max(within.values(), key=lambda values: values.mean())
     return {
@@ -226,10 +229,10 @@ def _running(within: Mapping[str, Doubles]) -> set[str]:
 def _strongest(
     trials: Sequence[Trial], every: Mapping[tuple[str, tuple[tuple[str, float], ...]], Doubles]
 ) -> Trial:
-    """Return the strongest ridge that is within one standard error of the best of its kind.
+    """Return the strongest ridge within one standard error of the best of its kind.
 
-    (Breiman et al., "Classification and Regression Trees", 1984, chapter 3.) Real queries are less
-    like documents than those made here, which makes a little more of a penalty right.
+    (Breiman et al., "Classification and Regression Trees", 1984, chapter 3.) Real queries resemble
+    documents less than those made here, so a slightly stronger penalty is right.
     """
     best = trials[0]
     values = every[best.kind, tuple(best.settings.items())]
@@ -254,7 +257,7 @@ def _shuffled(
     best: Trial,
     seed: int,
 ) -> list[T]:
-    """Return the best candidate of each fold, fitted on old vectors beside others' new ones."""
+    """Return the best candidate of each fold, fitted on old vectors paired with wrong new ones."""
     random = np.random.default_rng(seed)
     out = []
     for rows in parts:
@@ -270,10 +273,10 @@ def _shuffled(
 
 
 def _calibration(both: Sequence[Mapping[str, T]], task: Task, score: Score[T], seed: int) -> str:
-    """Choose a calibration where half of the rows, at random, have their new vectors already.
+    """Choose a calibration with a random half of the rows already on their new vectors.
 
-    What lifts old rows finds more of them and pushes the new model's own best out of sight, and
-    what lowers them does the reverse; so being found and agreement count alike.
+    A calibration that lifts old rows finds more of them but pushes down the new model's own best;
+    one that lowers them does the reverse. So being found and agreement count equally.
     """
     done = np.random.default_rng(seed).permutation(len(task.rows))[::2]
     worth = {}
@@ -283,7 +286,7 @@ def _calibration(both: Sequence[Mapping[str, T]], task: Task, score: Score[T], s
         values = [each[name] for each in both]
         found = task.found(task.scores(values, score, done=done))
         worth[name] = found.mean() + task.agreement(values, score, done=done).mean()
-    return max(worth, key=lambda name: worth[name])  # of equal ones the first, the simplest
+    return max(worth, key=lambda name: worth[name])  # among equals, the first is the simplest
 
 
 def _others(parts: Sequence[NDArray[np.int64]], rows: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,7 +1,7 @@
-"""Fits of maps from pairs: the same documents (or queries) embedded in two spaces.
+"""Fits maps from pairs: the same documents (or queries) embedded in two spaces.
 
-All are closed forms in float64, over n pairs, source f32[n, s] and target f32[n, t]. How strong a
-ridge is, is never decided here: `choose.py` measures it on pairs left out.
+All fits are closed forms in float64 over n pairs, source f32[n, s] and target f32[n, t]. They do
+not choose the strength of a ridge: `choose.py` measures those on held-out pairs.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from ..bridges.maps import Doubles, Floats, Linear
 class Ridge:
     """Ridge regression with an intercept, for any number of strengths from one decomposition.
 
-    The penalty is `strength` times the mean variance of a source dimension times n, so that one
-    strength means the same for spaces of other lengths and for more pairs.
+    The penalty is `strength` times the mean variance of a source dimension times n, so that a
+    strength means the same whatever the length of the vectors and the number of pairs.
 
-    weights: f64[n], how much each pair counts; None counts all the same.
-    towards: f32[s, t], the weight that a strong penalty ends at; None is zero.
+    weights: f64[n], how much each pair counts; None counts all pairs equally.
+    towards: f32[s, t], the weight that a strong penalty shrinks to; None is zero.
     """
 
     def __init__(
@@ -49,10 +49,10 @@ class Ridge:
         self._scale = float(self._values.mean()) or 1.0
 
     def map(self, strength: float, *, unit: bool = False) -> Linear:
-        """Return the map of least squares under this penalty.
+        """Return the least-squares map under this penalty.
 
-        strength: above 0; pairs may be fewer than dimensions.
-        unit:     whether what is mapped gets unit length.
+        strength: above 0; there may be fewer pairs than dimensions.
+        unit:     whether to normalise mapped vectors.
         """
         weight = self._weight(strength)
         bias = self._target_mean - self._mean @ weight
@@ -65,7 +65,7 @@ class Ridge:
 
 
 class Whitening:
-    """How vectors of a space are compared so that no few directions decide.
+    """Compares the vectors of a space so that a few directions do not dominate.
 
     vectors: f32[n, d], a sample of the space.
     """
@@ -79,21 +79,21 @@ class Whitening:
     def root(self, floor: float) -> Floats:
         """Return R, f32[d, d], symmetric: x R and y R have the inner product x C^(-1/2) y'.
 
-        C is the covariance with `floor` times its mean variance added to every direction. So the
-        inner product is halfway from the space's own to that under full whitening.
+        C is the covariance with `floor` times its mean variance added to every direction. The
+        inner product is thus halfway between the space's own and that under full whitening.
         """
         values = (self._values + floor * (self._values.mean() or 1.0)) ** -0.25
-        # At the size of the space: the inverse of this is needed where rows become queries.
+        # Keep the scale of the space: the inverse is needed when rows become queries.
         values /= np.sqrt((values**2).mean())
         root: Doubles = (self._vectors * values) @ self._vectors.T
         return root.astype(np.float32)
 
 
 def procrustes(source: Floats, target: Floats, *, unit: bool = False) -> Linear:
-    """Return the orthogonal map of least squares (Schoenemann, 1966): UV' of the SVD of X'Y.
+    """Return the least-squares orthogonal map (Schoenemann, 1966): UV' of the SVD of X'Y.
 
-    Where the dimensions differ it is the nearest matrix with orthonormal rows or columns. Nothing
-    is centred: an orthogonal map keeps every inner product of what it maps.
+    If the dimensions differ, it is the nearest matrix with orthonormal rows or columns. Nothing is
+    centred, because an orthogonal map keeps all inner products.
     """
     cross = source.astype(np.float64).T @ target.astype(np.float64)
     u, _, v = np.linalg.svd(cross, full_matrices=False)
@@ -102,5 +102,5 @@ def procrustes(source: Floats, target: Floats, *, unit: bool = False) -> Linear:
 
 
 def folds(n: int, count: int, seed: int) -> Sequence[NDArray[np.int64]]:
-    """Split 0 … n-1 at random into `count` parts of nearly one size."""
+    """Split 0 … n-1 at random into `count` parts of nearly equal size."""
     return np.array_split(np.random.default_rng(seed).permutation(n), min(count, n))

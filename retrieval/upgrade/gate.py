@@ -1,10 +1,10 @@
 """The gate: what an upgrade would do to a collection, measured before anything changes.
 
-All of it is measured on the rows of the sample, each bridged or mapped by a fit that has not seen
-it. With judged queries it says quality, the measure M being nDCG@10: M(old,old), M(new,old) and
-M(new,new), the second model naming what the rows are embedded with (BT²'s protocol). Without any it
-says agreement with the new model's own ranking, which is not quality: a new model that is worse
-than the old one would be agreed with just as well.
+Everything is measured on the rows of the sample, each bridged or mapped by a fit that has not seen
+it. With judged queries the gate reports quality, M = nDCG@10: M(old,old), M(new,old) and
+M(new,new), where the second model is the one the rows are embedded with (BT²'s protocol). Without
+them it reports agreement with the new model's own ranking. Agreement is not quality: a new model
+that is worse than the old one can reach the same agreement.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from .pairs import Pairs, stacked
 from .task import agreement
 
 SHARES = (0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
-"""Of the rows backfilled, where the curve is estimated."""
+"""The shares of rows backfilled at which the curve is estimated."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judged:
     """Queries with judgments of rows of the sample.
 
-    old, new: f32[j, o] and f32[j, d], the queries by both encoders.
-    gains:    of each query, pair → relevance above 0.
+    old, new: f32[j, o] and f32[j, d], the queries as encoded by both encoders.
+    gains:    for each query, pair → relevance above 0.
     """
 
     old: Floats
@@ -45,7 +45,7 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A mean over queries and its 95 % interval, None for a single query."""
+    """A mean over queries and its 95 % interval; the interval is None for a single query."""
 
     mean: float
     interval: Interval | None
@@ -58,15 +58,17 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """What judged queries say of one step, the bridge or the forward map; M is nDCG@10.
+    """The quality of one step, the bridge or the forward map, on judged queries; M is nDCG@10.
 
-    old_old, new_old, new_new: M, the second model naming what the rows are embedded with.
+    old_old, new_old, new_new: M, where the second model is the one the rows are embedded with.
     difference:  M(new,old) - M(old,old), paired by query.
     gain:        the update gain, (M(new,old) - M(old,old)) / (M(new,new) - M(old,old)); None
-                 where the new model is no better than the old one.
-    compatible:  the criterion M(new,old) > M(old,old): True or False where the interval of the
-                 difference says so, None where it does not.
-    flips:       queries that get worse; better: those that get better.
+                 if the new model is no better than the old one.
+    compatible:  the criterion M(new,old) > M(old,old): True or False if the interval of the
+                 difference decides it, None if it does not.
+    flips:       how many queries get worse.
+    better:      how many queries get better.
+    queries:     how many queries are judged.
     """
 
     old_old: Measured
@@ -82,7 +84,12 @@ class Quality:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """The curve over backfill at one share of the rows: M where queries are judged, agreement."""
+    """One point of the curve over a backfill.
+
+    share:     the share of rows backfilled, 0 to 1.
+    agreement: the mean agreement with the new model's own ranking.
+    quality:   the mean of M; None without judged queries.
+    """
 
     share: float
     agreement: float
@@ -93,13 +100,13 @@ class Point:
 class Gate:
     """The report before an upgrade.
 
-    pairs, queries: how many documents and sample queries it rests on.
-    old_agreement:  of the old model's own ranking with the new model's: what there is today.
-    bridge, forward: agreement of each step, on pairs left out.
-    bridge_kind, forward_kind: what was chosen.
+    pairs, queries: how many documents and sample queries were used.
+    old_agreement:  agreement of the old model's own ranking with the new model's, as of today.
+    bridge, forward: agreement of each step, on held-out pairs.
+    bridge_kind, forward_kind: the kinds chosen.
     bridge_quality, forward_quality: None without judged queries.
-    curve:          expected over backfill, in the order of predicted residuals.
-    hopeless:       whether neither step does better than one learnt from shuffled pairs.
+    curve:          expected over a backfill in the order of predicted residuals.
+    hopeless:       whether neither step does better than one fitted on shuffled pairs.
     """
 
     pairs: int
@@ -115,7 +122,7 @@ class Gate:
     hopeless: bool
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values, for JSON."""
+        """Return the fields as JSON values."""
         return asdict(self)
 
 
@@ -129,10 +136,9 @@ def measure_gate(
 ) -> Gate:
     """Measure what an upgrade would do.
 
-    pairs:           those that both were chosen on.
-    bridge, forward: of `choose_bridge` and `choose_forward`.
-    judged:          what queries with judgments there are; a judged row is worth most when it is
-                     one of the pairs.
+    pairs:           the pairs that both were chosen on.
+    bridge, forward: the results of `choose_bridge` and `choose_forward`.
+    judged:          the judged queries, if there are any.
     """
     queries = _some_rows(len(pairs), _MOST_QUERIES, seed)
     asked = stacked(pairs.new[queries], pairs.new_queries)
@@ -177,7 +183,7 @@ def measure_gate(
 
 
 def quality(old_old: Doubles, new_old: Doubles, new_new: Doubles, seed: int = 0) -> Quality:
-    """Return what the values of M of each judged query, f64[q], come to."""
+    """Return the quality of a step from the values of M for each judged query, f64[q] each."""
     difference = Measured.of(new_old - old_old, seed)
     room = float(new_new.mean() - old_old.mean())
     interval = difference.interval
@@ -200,10 +206,10 @@ def quality(old_old: Doubles, new_old: Doubles, new_new: Doubles, seed: int = 0)
 
 
 def ndcg(scores: Floats, gains: Sequence[Mapping[int, float]], depth: int = 10) -> Doubles:
-    """Return nDCG@depth of each query, f64[q], as trec_eval has it: gains linear, log2 discount.
+    """Return nDCG@depth of each query, f64[q], as in trec_eval: linear gains, log2 discount.
 
     scores: f32[q, n].
-    gains:  of each query, row → relevance; a query without any counts 0.
+    gains:  for each query, row → relevance; a query without any counts 0.
     """
     depth = min(depth, scores.shape[1])
     top = np.argpartition(-scores, depth - 1, axis=1)[:, :depth]
@@ -220,7 +226,7 @@ def ndcg(scores: Floats, gains: Sequence[Mapping[int, float]], depth: int = 10) 
 
 
 def mixed(mapped: Floats, new: Floats, order: NDArray[np.int64], share: float) -> Floats:
-    """Return the scores once a share of the rows, the first of `order`, have their new vectors."""
+    """Return the scores when a share of the rows, the first of `order`, have new vectors."""
     out = mapped.copy()
     done = order[: round(share * len(order))]
     out[:, done] = new[:, done]

@@ -1,4 +1,4 @@
-"""Pairs: the same documents, and queries where given, embedded in the old and the new space."""
+"""Pairs: the same documents, and queries if given, embedded in the old and the new space."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from ..bridges.maps import Floats
 from ..values.errors import InputError
 
 FEWEST = 20
-"""Below this many pairs nothing can be both fitted and measured."""
+"""With fewer pairs, nothing can be both fitted and measured."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pairs:
-    """What bridges are fitted from and judged on.
+    """What bridges are fitted from and measured on.
 
-    old, new:       f32[n, o] and f32[n, d]: documents in both spaces, row by row the same.
+    old, new:       f32[n, o] and f32[n, d]: the same documents, row by row, in both spaces.
     old_queries,
-    new_queries:    f32[q, o] and f32[q, d]: queries in both; None for none.
+    new_queries:    f32[q, o] and f32[q, d]: queries in both spaces; None for none.
     old_metric,
     new_metric:     "cosine", "ip" or "l2": how the spaces compare vectors.
     """
@@ -53,7 +53,7 @@ class Pairs:
 
     @property
     def queries(self) -> int:
-        """How many pairs of queries there are."""
+        """The number of pairs of queries."""
         return 0 if self.new_queries is None else len(self.new_queries)
 
     def take(self, rows: NDArray[np.int64]) -> Pairs:
@@ -62,5 +62,5 @@ class Pairs:
 
 
 def stacked(documents: Floats, queries: Floats | None) -> Floats:
-    """Return documents and, below them, queries where there are any."""
+    """Return the documents with the queries, if there are any, below them."""
     return documents if queries is None else np.concatenate([documents, queries])

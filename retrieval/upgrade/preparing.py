@@ -1,6 +1,6 @@
-"""Before an upgrade: a sample is embedded anew, bridges are fitted, the gate is measured.
+"""Prepares an upgrade: re-embeds a sample, fits the bridges and measures the gate.
 
-Nothing is written and no lock is held.
+It writes nothing and holds no lock.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from threadpoolctl import threadpool_limits
 
 from ...indexes.base import Floats
 from ..encoders.base import IMAGE, TEXT, Encoder
+from ..segments.opening import check_settings
 from ..segments.snapshot import Snapshot
 from ..store.shards import Rows, find_rows, merged_rows
 from ..values.errors import InputError, RetrError
 from ..values.progress import Progress
+from ..values.settings import Settings
 from ..values.types import Query
-from ..writing.commits import check_settings
 from .calibrating import matched
 from .changes import Fitted, Vectors
 from .choose import Choice, choose_bridge, choose_forward
@@ -36,10 +37,10 @@ WINDOW = 8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Asked:
-    """What a user gives to measure with.
+    """The user's queries and judgments to measure with.
 
-    queries: of the kind that will be asked.
-    qrels:   grade by document id by query id; the queries need ids then.
+    queries: queries like those that users will ask.
+    qrels:   {query id: {document id: grade}}; the queries then need ids.
     """
 
     queries: Sequence[Query] = ()
@@ -47,11 +48,11 @@ class Asked:
 
 
 def check_start(snapshot: Snapshot, encoder: Encoder, path: object) -> None:
-    """Refuse an upgrade that cannot be.
+    """Refuse an upgrade that is impossible.
 
     Raises:
-        InputError: one is under way, the encoder is of the same space, or there is no way from
-            the vectors that are there to its own.
+        InputError: an upgrade is already under way, the encoder is of the same space, or no map
+            is possible between the collection's vectors and the new encoder's.
     """
     manifest = snapshot.manifest
     if manifest.upgrade is not None:
@@ -63,7 +64,7 @@ def check_start(snapshot: Snapshot, encoder: Encoder, path: object) -> None:
         )
     if manifest.bridges:
         raise InputError(
-            f"{path}: vectors mapped from another encoder's are kept; embed those rows first: "
+            f"{path}: it still has vectors mapped from an earlier encoder; embed those rows first: "
             f"retr upgrade backfill --index {path}"
         )
     if encoder.space == snapshot.space:
@@ -73,17 +74,17 @@ def check_start(snapshot: Snapshot, encoder: Encoder, path: object) -> None:
     for space, whose in ((snapshot.space, "the collection's"), (encoder.space, "the new")):
         if space.sparse:
             raise InputError(
-                f"{path}: {whose} encoder {space.encoder} gives weights of words, and there is no "
+                f"{path}: {whose} encoder {space.encoder} gives word weights, and there is no "
                 "map between those and vectors; build another collection with the new encoder: "
                 "retr index build SOURCE --encoder NAME --index ANOTHER.retr"
             )
     modality = sampled_modality(snapshot)
     if modality not in encoder.modalities:
         raise InputError(
-            f"{path}: the encoder {encoder.name} encodes no {modality}, so nothing could be "
-            "embedded anew; give one that does"
+            f"{path}: the encoder {encoder.name} encodes no {modality}, so it cannot re-embed "
+            "the collection; give one that does"
         )
-    check_settings(encoder.space, manifest.settings)
+    check_settings(encoder.space, Settings.of(manifest.settings))
     if not snapshot.dense:
         raise InputError(
             f"{path}: there are no vectors to upgrade; build another collection with the new "
@@ -92,7 +93,7 @@ def check_start(snapshot: Snapshot, encoder: Encoder, path: object) -> None:
 
 
 def sampled_modality(snapshot: Snapshot) -> str:
-    """Return what a bridge is fitted on: texts where there are any, for queries are texts."""
+    """Return the modality to fit a bridge on: texts if there are any, because queries are texts."""
     return IMAGE if snapshot.modalities == {IMAGE} else TEXT
 
 
@@ -100,7 +101,7 @@ def prepare(
     snapshot: Snapshot,
     encoder: Encoder,
     loading: Mapping[str, Any],
-    old: Callable[[], Encoder],
+    load_old: Callable[[], Encoder],
     asked: Asked,
     *,
     sample: int = SAMPLE,
@@ -110,16 +111,15 @@ def prepare(
 ) -> Fitted:
     """Embed a sample, fit the bridges and measure the gate.
 
-    loading: how to load the new encoder again.
-    old:     loads the old one; where it cannot be, queries give no pairs and today's quality is
-             not known.
-
-    both:    whether the old encoder is to encode what is searched for as well; None where judged
-             queries say that the bridge is worse than that.
+    loading:  how to load the new encoder again.
+    load_old: loads the old encoder. If that fails, queries give no pairs and today's quality is
+              unknown.
+    both:     also have the old encoder encode queries; None does so if the judged queries show
+              that this beats the bridge alone.
 
     Raises:
-        InputError: there are too few rows with texts, or the old encoder is asked for and not
-            there.
+        InputError: too few rows can be embedded, or `both` is set and the old encoder cannot be
+            used.
     """
     start = time.monotonic()
     space = snapshot.space
@@ -127,27 +127,27 @@ def prepare(
     rows = found_in(snapshot, snapshot.manifest.space, modality)
     chosen = stratified(rows, sample, seed)
     judged_rows = _judged_rows(snapshot, asked, rows, sample)
-    wanted = merged_rows([chosen, judged_rows])
-    sampled, new = _embed_all(snapshot, encoder, modality, wanted, progress)
+    to_embed = merged_rows([chosen, judged_rows])
+    sampled, new = _embed_all(snapshot, encoder, modality, to_embed, progress)
     if len(sampled) < FEWEST:
         raise InputError(
             f"upgrade: {len(sampled)} of {len(chosen)} sampled rows could be embedded by "
-            f"{encoder.name}, and a bridge needs at least {FEWEST}: vectors of your own that came "
-            f"without a {modality} cannot be embedded anew"
+            f"{encoder.name}, and a bridge needs at least {FEWEST}; your own vectors without "
+            f"their {modality} cannot be re-embedded"
         )
     embedded = time.monotonic()
     segments = [s for s in snapshot.dense if s.entry.modality == modality]
     _, there = gather([s for s in segments if s.entry.space == snapshot.manifest.space], sampled)
     pairs = Pairs(there, new, old_metric=space.metric, new_metric=encoder.space.metric)
     progress.update("fitting the bridges", len(sampled), len(sampled), len(sampled))
-    former, note = _old_encoder(old, asked, needed=bool(both))
+    old, note = _old_encoder(load_old, asked, needed=bool(both))
     judged = None
-    if former is not None and asked.queries:
-        pairs, judged = _with_queries(snapshot, pairs, former, encoder, asked, sampled)
-    # Of use after a rollback alone, for what came since.
+    if old is not None and asked.queries:
+        pairs, judged = _with_queries(snapshot, pairs, old, encoder, asked, sampled)
+    # The bridge back is used only after a rollback, for documents added since.
     some = np.linspace(0, len(pairs) - 1, min(len(pairs), BACK_PAIRS)).astype(np.int64)
-    # Many small products: on a busy machine the threads of BLAS would wait for one another by
-    # spinning, for ten times as long as one takes.
+    # Many small products: on a busy machine, BLAS threads would spin waiting for one another ten
+    # times as long as a product takes.
     with threadpool_limits(limits=1, user_api="blas"):
         bridge = choose_bridge(pairs, seed=seed)
         forward = choose_forward(pairs, bridge, seed=seed)
@@ -159,8 +159,8 @@ def prepare(
     gate["notes"] = [note] if note else []
     if modality == IMAGE and not pairs.queries:
         gate["notes"].append(
-            "the bridge is fitted on images, and texts lie elsewhere: give queries like those "
-            "that are asked"
+            "the bridge is fitted on images, but the vectors of texts lie elsewhere: give queries "
+            "like those that users will ask"
         )
     gate["seconds"] = {
         "embedding": round(embedded - start, 2),
@@ -196,7 +196,7 @@ def _embed_all(
 
 
 def _judged_rows(snapshot: Snapshot, asked: Asked, rows: Rows, most: int) -> Rows:
-    """Return the rows of relevant documents, at most so many: in the sample they say most."""
+    """Return at most `most` rows of relevant documents, which tell most in the sample."""
     if asked.qrels is None:
         return np.empty(0, np.int64)
     ids = {id for grades in asked.qrels.values() for id, grade in grades.items() if grade > 0}
@@ -205,15 +205,16 @@ def _judged_rows(snapshot: Snapshot, asked: Asked, rows: Rows, most: int) -> Row
 
 
 def _old_encoder(
-    old: Callable[[], Encoder], asked: Asked, *, needed: bool
+    load_old: Callable[[], Encoder], asked: Asked, *, needed: bool
 ) -> tuple[Encoder | None, str | None]:
+    """Return the old encoder if queries need it, or a note that says why it cannot be used."""
     if not (asked.queries or needed):
         return None, None
     try:
-        former = old()
-        if TEXT in former.modalities:
-            return former, None
-        reason = f"{former.name} encodes no text"
+        old = load_old()
+        if TEXT in old.modalities:
+            return old, None
+        reason = f"{old.name} encodes no text"
     except (RetrError, OSError) as error:
         reason = str(error)
     if needed:
@@ -221,27 +222,27 @@ def _old_encoder(
             f"upgrade: both encoders are asked for, and the old one cannot be used ({reason})"
         )
     return None, (
-        f"the old encoder cannot be used ({reason}), so the queries give no pairs and the quality "
-        "of today is not known"
+        f"the old encoder cannot be used ({reason}), so the queries give no pairs and today's "
+        "quality is unknown"
     )
 
 
 def _with_queries(
     snapshot: Snapshot,
     pairs: Pairs,
-    former: Encoder,
-    encoder: Encoder,
+    old: Encoder,
+    new: Encoder,
     asked: Asked,
     sampled: Rows,
 ) -> tuple[Pairs, Judged | None]:
-    """Add pairs of queries, and the judged ones with what is relevant to them in the sample."""
+    """Return the pairs with pairs of queries, and the queries judged on rows of the sample."""
     texts = [query for query in asked.queries if query.text][:QUERY_PAIRS]
     if not texts:
         return pairs, None
     asked_texts = [query.text or "" for query in texts]
-    old = checked(former, former.encode_queries(asked_texts), len(texts))
-    new = checked(encoder, encoder.encode_queries(asked_texts), len(texts))
-    pairs = replace(pairs, old_queries=old, new_queries=new)
+    old_queries = checked(old, old.encode_queries(asked_texts), len(texts))
+    new_queries = checked(new, new.encode_queries(asked_texts), len(texts))
+    pairs = replace(pairs, old_queries=old_queries, new_queries=new_queries)
     if asked.qrels is None:
         return pairs, None
     place = _places(snapshot, sampled)
@@ -257,7 +258,7 @@ def _with_queries(
         if found:
             gains.append(found)
             kept.append(number)
-    return pairs, Judged(old[kept], new[kept], gains) if kept else None
+    return pairs, Judged(old_queries[kept], new_queries[kept], gains) if kept else None
 
 
 def _places(snapshot: Snapshot, sampled: Rows) -> dict[str, list[int]]:

@@ -1,4 +1,4 @@
-"""The rows in an upgrade: which await a vector, which to sample, how they are embedded anew."""
+"""The rows of an upgrade: which await a vector, which to sample, and how to re-embed them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ GATHERED = 65_536
 
 
 def found_in(snapshot: Snapshot, space: str | None = None, modality: str | None = None) -> Rows:
-    """Return the rows that are found by their vector in some space or modality, ascending."""
+    """Return the rows that a search finds by a vector of this space and modality, ascending.
+
+    None means any space, or any modality.
+    """
     parts = []
     for segment, bits in zip(snapshot.dense, snapshot.findable, strict=True):
         entry = segment.entry
@@ -45,9 +48,9 @@ def awaiting(snapshot: Snapshot) -> dict[str, Rows]:
 
 
 def stratified(rows: Rows, n: int, seed: int) -> Rows:
-    """Return n of some rows, one at random out of each of n parts that follow each other.
+    """Return n of the rows, one at random from each of n consecutive parts.
 
-    Rows that were added together lie together, so every source has its share.
+    Rows added together lie together, so every source gets its share.
     """
     if n >= len(rows):
         return rows
@@ -58,9 +61,11 @@ def stratified(rows: Rows, n: int, seed: int) -> Rows:
 
 
 def gather(segments: Sequence[DenseSegment], rows: Rows) -> tuple[Rows, Floats]:
-    """Return those of some rows (ascending) that have a vector in segments of one space, and these.
+    """Return which of the rows (ascending) have a vector in these segments, and the vectors.
 
-    f32[n, dim], superseded ones as well.
+    segments: of one space.
+
+    The vectors are f32[n, dim]; those of marked rows are included.
     """
     there, vectors = [], []
     for segment in segments:
@@ -75,18 +80,18 @@ def gather(segments: Sequence[DenseSegment], rows: Rows) -> tuple[Rows, Floats]:
 
 
 def blocks(rows: Rows, size: int = GATHERED) -> Iterator[Rows]:
-    """Yield rows in parts that are gathered at once."""
+    """Yield the rows in blocks of at most `size`."""
     for start in range(0, len(rows), size):
         yield rows[start : start + size]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embedded:
-    """What an encoder made of some rows.
+    """The result of embedding some rows.
 
-    rows:    those that have a vector now, in the order asked for.
+    rows:    the rows that have a vector now, in the order given.
     vectors: f32[len(rows), dim].
-    without: those of which it could make none, each with the reason.
+    without: the rows that could not be embedded, each with the reason.
     """
 
     rows: Rows
@@ -95,10 +100,10 @@ class Embedded:
 
 
 def embed(snapshot: Snapshot, encoder: Encoder, modality: str, rows: Rows) -> Embedded:
-    """Embed rows anew from what is stored of them: the text, or the file of the image.
+    """Re-embed rows from what is stored for them: the text, or the path of the image's file.
 
     Raises:
-        InputError: the encoder gave something that is no vector of its space.
+        InputError: the encoder gave vectors that do not fit its space.
     """
     stored = snapshot.read(rows)
     reasons = [_reason(row, encoder, modality) for row in stored]
@@ -127,7 +132,7 @@ def _embed_images(
     without: dict[int, str],
     rows: Rows,
 ) -> list[int]:
-    """Fill in the vectors of images; return the places of those that cannot be read."""
+    """Fill in the vectors of images; return the positions of unreadable ones."""
     from ..values.images import UnreadableImageError
 
     assert isinstance(encoder, ImageEncoder)  # `_reason` has seen to it
@@ -139,7 +144,7 @@ def _embed_images(
             made = encoder.encode_images([stored[i].image for i in batch])
             vectors[batch] = checked(encoder, made, len(batch))
         except UnreadableImageError:
-            for i in batch:  # all but those that cannot be read
+            for i in batch:  # one by one, to skip only the unreadable ones
                 try:
                     vectors[i] = checked(encoder, encoder.encode_images([stored[i].image]), 1)[0]
                 except UnreadableImageError as error:
@@ -149,9 +154,9 @@ def _embed_images(
 
 
 def _reason(row: StoredRow, encoder: Encoder, modality: str) -> str | None:
-    """Return why a row cannot be embedded anew, None where it can."""
+    """Return why a row cannot be re-embedded, None if it can."""
     if modality not in encoder.modalities:
-        return f"the encoder {encoder.name} makes nothing of a {modality}"
+        return f"the encoder {encoder.name} encodes no {modality}"
     if modality == TEXT and row.text is None:
         return "no text is stored with its vector"
     if modality == IMAGE and row.image is None:
@@ -160,7 +165,7 @@ def _reason(row: StoredRow, encoder: Encoder, modality: str) -> str | None:
 
 
 def checked(encoder: Encoder, vectors: Floats, count: int) -> Floats:
-    """Return vectors as they are.
+    """Return the vectors unchanged.
 
     Raises:
         InputError: they are not f32[count, dim] of the encoder's space, or not finite.

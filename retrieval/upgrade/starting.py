@@ -1,4 +1,4 @@
-"""The beginning of an upgrade: measured, shown, agreed to, committed."""
+"""Starts an upgrade: measures it, reports, asks for confirmation, and commits it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from ..segments.snapshot import Snapshot
 from ..store.store import Store
 from ..values.errors import InputError
 from ..values.progress import choose_progress
-from ..values.settings import TermSettings
 from ..values.types import Query
 from ..writing import indexing
 from ..writing.commits import change_settings
@@ -24,12 +23,12 @@ from .pairs import FEWEST
 from .preparing import Asked, check_start, prepare
 
 MEASURED_QUERIES = 1_000
-"""How many bridged queries the old indexes are measured with."""
+"""How many bridged queries to measure the old indexes with."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a user asks of a beginning, see `Collection.upgrade`."""
+class UpgradeRequest:
+    """The arguments of `Collection.upgrade`, which documents them."""
 
     to: str | Encoder
     options: EncoderOptions
@@ -44,7 +43,7 @@ class Wanted:
         """Return the new encoder, loaded.
 
         Raises:
-            InputError: it cannot be, or the sample has no size that makes sense.
+            InputError: the encoder cannot be loaded, or the sample is not a usable number of rows.
         """
         from ..encoders import resolve
 
@@ -52,8 +51,8 @@ class Wanted:
             raise InputError(f"{path}: the sample is {self.sample!r}; give a number of rows")
         if self.sample < FEWEST:
             raise InputError(
-                f"{path}: a sample of {self.sample} rows is too small to fit and to measure a "
-                f"bridge; give at least {FEWEST}, better some thousands"
+                f"{path}: a sample of {self.sample} rows is too small to fit and measure a "
+                f"bridge; give at least {FEWEST}, better a few thousand"
             )
         return resolve(self.to, self.options)
 
@@ -62,32 +61,33 @@ def start(
     store: Store,
     snapshot: Snapshot,
     encoder: Encoder,
-    wanted: Wanted,
+    request: UpgradeRequest,
     asked: tuple[Sequence[Query], Mapping[str, Mapping[str, int]] | None],
-    old: Callable[[], Encoder],
+    load_old: Callable[[], Encoder],
     progress: bool | None,
 ) -> tuple[Snapshot, dict[str, Any]]:
-    """Do what `Collection.upgrade` says; return the new snapshot and the report.
+    """Start an upgrade as `Collection.upgrade` says; return the new snapshot and the report.
 
-    asked: queries and their judgments.
-    old:   loads the old encoder.
-    progress: show it on stderr; None does on a terminal.
+    encoder:  the new encoder.
+    asked:    queries and their judgments.
+    load_old: loads the old encoder.
+    progress: show progress on stderr; None shows it on a terminal only.
     """
     check_start(snapshot, encoder, store.path)
     queries, qrels = asked
     if qrels is not None and not queries:
-        raise InputError(f"{store.path}: judgments come with their queries; give both")
+        raise InputError(f"{store.path}: judgments need their queries; give both")
     loading = {"name": encoder.name, "options": encoder.options.to_json()}
-    with choose_progress(progress) as shown:  # over before anything is asked
+    with choose_progress(progress) as shown:  # it has to end before the user is asked anything
         fitted = prepare(
             snapshot,
             encoder,
             loading,
-            old,
+            load_old,
             Asked(queries, qrels),
-            sample=wanted.sample,
-            both=wanted.both,
-            seed=wanted.seed,
+            sample=request.sample,
+            both=request.both,
+            seed=request.seed,
             progress=shown,
         )
     report = {
@@ -97,53 +97,53 @@ def start(
         "rows": len(snapshot),
         "gate": fitted.gate,
     }
-    if wanted.dry_run:
+    if request.dry_run:
         return snapshot, report
-    if fitted.gate["hopeless"] and not wanted.force:
+    if fitted.gate["hopeless"] and not request.force:
         raise InputError(
             f"{store.path}: {_hopeless(report)}; nothing was changed. Build another collection "
-            f"with it (retr index build SOURCE --encoder {encoder.name} --index ANOTHER.retr), or "
-            "go over all the same with --force and backfill"
+            "with the new encoder "
+            f"(retr index build SOURCE --encoder {encoder.name} --index ANOTHER.retr), or "
+            "upgrade anyway with --force and backfill"
         )
-    if wanted.confirm is not None and not wanted.confirm(report):
+    if request.confirm is not None and not request.confirm(report):
         return snapshot, report
     begun = begin(store, snapshot, fitted)
     begun = _measured_again(store, begun, fitted)
     if qrels is not None:
-        begun = _weighed(store, begun, queries, qrels, encoder)
+        begun = _with_fitted_fusion(store, begun, queries, qrels, encoder)
     return begun, {**report, "started": True}
 
 
 def _hopeless(report: Mapping[str, Any]) -> str:
     return (
-        f"the vectors of {report['from']} say nothing of those of {report['to']}: on "
+        f"the vectors of {report['from']} say nothing about those of {report['to']}: on "
         f"{report['gate']['pairs']:,} sampled rows a bridge does no better than one fitted on "
         "shuffled pairs"
     )
 
 
-def _weighed(
+def _with_fitted_fusion(
     store: Store,
     snapshot: Snapshot,
     queries: Sequence[Query],
     qrels: Mapping[str, Mapping[str, int]],
     encoder: Encoder,
 ) -> Snapshot:
-    """Weigh vectors against words anew, where enough judged queries say how."""
+    """Fit the weight of vectors against words again, if enough queries are judged."""
     from ..search.fitting import LEAST_QUERIES, fit_fusion
 
     judged = sum(bool(query.text) and query.id in qrels for query in queries)
-    if judged < LEAST_QUERIES or TermSettings.of(snapshot.manifest.settings) is None:
+    if judged < LEAST_QUERIES or snapshot.settings.terms is None:
         return snapshot
     fitted = fit_fusion(snapshot, queries, qrels, lambda: encoder)
     if not fitted.is_better:
         return snapshot
-    settings = {"fusion": fitted.fusion.to_json()}
-    return change_settings(store, settings, snapshot.manifest.encoder, snapshot)
+    return change_settings(store, {"fusion": fitted.fusion}, snapshot.manifest.encoder, snapshot)
 
 
 def _measured_again(store: Store, snapshot: Snapshot, fitted: Fitted) -> Snapshot:
-    """Set the old indexes by what bridged queries find with them; none is built anew."""
+    """Set the old indexes by measuring them with bridged queries; none is rebuilt."""
     upgrade = snapshot.manifest.upgrade
     assert upgrade is not None
     (some,) = fitted.vectors.parts()
@@ -153,7 +153,7 @@ def _measured_again(store: Store, snapshot: Snapshot, fitted: Fitted) -> Snapsho
     for segment in snapshot.dense:
         if segment.entry.space == upgrade.source:
             queries = views.of(segment).queries
-            # Another writer may replace a segment meanwhile, and it stays as it was set then.
+            # If another writer replaces a segment meanwhile, its index keeps its setting.
             with contextlib.suppress(InputError):
                 return indexing.measure_all(store, snapshot, None, queries, space=upgrade.source)
     return snapshot

@@ -1,4 +1,4 @@
-"""The steps of an upgrade once it has begun: the map, the end, the way back; where it stands."""
+"""The steps of an upgrade after its start: map the old vectors, finish, roll back."""
 
 from __future__ import annotations
 
@@ -27,36 +27,36 @@ from .changes import Vectors
 from .rows import awaiting, blocks, found_in
 
 MAPPED_ROWS = 1 << 20
-"""How many rows a commit maps: what a run that is killed loses at most."""
+"""How many rows one commit maps; a run that is killed loses at most these."""
 
 
 def under_way(manifest: Manifest, path: object) -> UpgradeEntry:
-    """Return the upgrade.
+    """Return the upgrade that is under way.
 
     Raises:
-        InputError: none is under way.
+        InputError: no upgrade is under way.
     """
     if manifest.upgrade is None:
         raise InputError(
-            f"{path}: no upgrade is under way; begin one with: "
+            f"{path}: no upgrade is under way; start one with: "
             f"retr upgrade start --to ENCODER --index {path}"
         )
     return manifest.upgrade
 
 
 def map_all(store: Store, snapshot: Snapshot, progress: Progress) -> tuple[Snapshot, int]:
-    """Map the old vectors of rows that await new ones; return how many were.
+    """Map the old vectors of rows that await new ones; return the snapshot and how many.
 
-    Resumable: each block of rows is a commit.
+    It can be resumed: each block of rows is a commit.
 
     Raises:
-        InputError: there is no map, or no upgrade.
+        InputError: no upgrade is under way, or it is being rolled back.
     """
     upgrade = under_way(snapshot.manifest, store.path)
     if upgrade.back:
         raise InputError(
-            f"{store.path}: the upgrade is being rolled back, and nothing maps the newer vectors; "
-            f"embed those rows: retr upgrade backfill --index {store.path}"
+            f"{store.path}: the upgrade is being rolled back, and there is no map of the new "
+            f"vectors; embed those rows: retr upgrade backfill --index {store.path}"
         )
     (entry,) = [b for b in snapshot.manifest.bridges if b.maps is Maps.DOCUMENTS]
     forward = read_forward(store.path / entry.file)
@@ -84,7 +84,7 @@ def map_all(store: Store, snapshot: Snapshot, progress: Progress) -> tuple[Snaps
 
 
 def _old_vectors(segments: list[DenseSegment], rows: Rows) -> NDArray[np.float32]:
-    """Return f32[len(rows), dim], the vectors of rows that each have one in some segment."""
+    """Return the vectors of rows, f32[len(rows), dim]; each row has one in some segment."""
     out = np.empty((len(rows), segments[0].matrix.shape[1]), np.float32)
     for segment in segments:
         positions = segment.positions(rows)
@@ -94,7 +94,7 @@ def _old_vectors(segments: list[DenseSegment], rows: Rows) -> NDArray[np.float32
 
 
 def _mapped_space(snapshot: Snapshot, entry: BridgeEntry, forward: Forward, path: Path) -> Space:
-    """Return the space of what a map makes: one of its own, known by the map's file."""
+    """Return the space of a map's vectors, which the map's file identifies."""
     if entry.made is not None and entry.made in snapshot.spaces:
         return snapshot.spaces[entry.made]
     digest = hashlib.sha256((path / entry.file).read_bytes()).hexdigest()[:16]
@@ -112,13 +112,13 @@ def _mapped_space(snapshot: Snapshot, entry: BridgeEntry, forward: Forward, path
 def finish(
     store: Store, snapshot: Snapshot, *, keep_mapped: bool = False, drop_rest: bool = False
 ) -> Snapshot:
-    """Commit the end: the vectors of the space that is left are dropped.
+    """Commit the end of an upgrade, which drops the old vectors.
 
-    keep_mapped: although rows have mapped vectors only.
-    drop_rest:   although rows have no other vector and are found by their words alone then.
+    keep_mapped: finish even if some rows have mapped vectors only.
+    drop_rest:   finish even if some rows have no other vector; only their words find them then.
 
     Raises:
-        InputError: rows still await the new vector.
+        InputError: no upgrade is under way, or rows still await new vectors.
     """
 
     def check(newest: Snapshot) -> None:
@@ -135,10 +135,10 @@ def finish(
                 f"{store.path}: {len(old):,} rows have neither a new vector nor a mapped one; "
                 f"map them first: retr upgrade map --index {store.path}"
             )
-        also = f" ({mapped:,} of them a mapped one, which --keep-mapped keeps)" if mapped else ""
+        also = f" ({mapped:,} of them have a mapped one; --keep-mapped keeps it)" if mapped else ""
         raise InputError(
             f"{store.path}: {len(left):,} rows have no vector of {newest.space.encoder} yet{also}; "
-            f"go on with: retr upgrade backfill --index {store.path}"
+            f"continue with: retr upgrade backfill --index {store.path}"
         )
 
     check(snapshot)
@@ -146,7 +146,7 @@ def finish(
 
 
 def roll_back(store: Store, snapshot: Snapshot) -> Snapshot:
-    """Commit the way back to the old encoder.
+    """Commit the rollback to the old encoder.
 
     Raises:
         InputError: no upgrade is under way, or it is being rolled back already.
@@ -159,7 +159,7 @@ def roll_back(store: Store, snapshot: Snapshot) -> Snapshot:
 
 
 def to_roll_back(manifest: Manifest, path: object) -> UpgradeEntry:
-    """Return the upgrade, where it can be rolled back.
+    """Return the upgrade that can be rolled back.
 
     Raises:
         InputError: none is under way, or it is being rolled back already.
@@ -167,8 +167,8 @@ def to_roll_back(manifest: Manifest, path: object) -> UpgradeEntry:
     upgrade = under_way(manifest, path)
     if upgrade.back:
         raise InputError(
-            f"{path}: the upgrade is being rolled back already; embed the rows that only have "
-            f"newer vectors with: retr upgrade backfill --index {path}"
+            f"{path}: the upgrade is being rolled back already; embed the rows that have only "
+            f"new vectors with: retr upgrade backfill --index {path}"
         )
     return upgrade
 
@@ -179,33 +179,37 @@ def old_encoder(
     known: Mapping[Space, Encoder],
     path: object,
 ) -> Encoder:
-    """Return the encoder that an upgrade has left, loaded: queries will need it.
+    """Load the old encoder of an upgrade, which queries need after a rollback.
+
+    given: the encoder to use instead of the stored name; None uses the stored name.
+    known: encoders that are loaded already, by space.
 
     Raises:
-        InputError: none is under way, or it cannot be loaded.
-        SpaceMismatchError: the one given is another.
+        InputError: no upgrade is under way, or the encoder cannot be loaded.
+        SpaceMismatchError: the encoder given is of another space.
     """
     upgrade = to_roll_back(snapshot.manifest, path)
     space = snapshot.spaces[upgrade.source]
     if given is None and space in known:
         return known[space]
     try:
-        return former_encoder(snapshot, upgrade, path, given)
+        return load_old_encoder(snapshot, upgrade, path, given)
     except InputError as error:
         raise InputError(
-            f"{error}, and without it no text could be searched for; in Python give it: "
+            f"{error}, and texts cannot be searched without it; in Python, pass it with "
             "rollback_upgrade(encoder=…)"
         ) from error
 
 
-def former_encoder(
+def load_old_encoder(
     snapshot: Snapshot, upgrade: UpgradeEntry, path: object, given: str | Encoder | None = None
 ) -> Encoder:
-    """Return the encoder of the space that an upgrade leaves, loaded.
+    """Load the old encoder of an upgrade.
 
     Raises:
-        InputError: it cannot be.
-        SpaceMismatchError: the one given, or the one of its name by now, is another.
+        InputError: it cannot be loaded.
+        SpaceMismatchError: the encoder given, or what the stored name loads today, is of another
+            space.
     """
     from ..encoders import resolve
 
@@ -217,68 +221,3 @@ def former_encoder(
         raise InputError(f"{path}: the old encoder {name} cannot be loaded ({error})") from error
     check_space(snapshot.spaces[upgrade.source], encoder.space, path)
     return encoder
-
-
-def status(snapshot: Snapshot) -> dict[str, Any]:
-    """Return where an upgrade stands, as JSON values."""
-    manifest = snapshot.manifest
-    upgrade = manifest.upgrade
-    rows = len(found_in(snapshot))
-    waiting = merged_rows(awaiting(snapshot).values())
-    old = 0 if upgrade is None else len(found_in(snapshot, upgrade.source))
-    share = 1.0 if not rows else 1 - len(waiting) / rows
-    rate = None if upgrade is None else upgrade.rate or upgrade.gate.get("rate")
-    return {
-        "state": _state(upgrade, len(waiting)),
-        "from": None if upgrade is None else snapshot.spaces[upgrade.source].encoder,
-        "to": snapshot.space.encoder,
-        "started": None if upgrade is None else upgrade.started,
-        "rows": rows,
-        "new": rows - len(waiting),
-        "mapped": len(waiting) - old,
-        "old": old,
-        "share": share,
-        "rows_per_second": rate,
-        "seconds_left": len(waiting) / rate if rate else None,
-        "bridges": [
-            {"maps": str(b.maps), "from": _encoder(snapshot, b.source), **b.measured}
-            for b in manifest.bridges
-        ],
-        **_expected(upgrade, share, mapped=len(waiting) - old > old),
-        "gate": {} if upgrade is None else dict(upgrade.gate),
-    }
-
-
-def _state(upgrade: UpgradeEntry | None, waiting: int) -> str:
-    if upgrade is None:
-        return "finished, mapped vectors kept" if waiting else "none"
-    if upgrade.back:
-        return "rolled back"
-    return "under way" if waiting else "complete, to be finished"
-
-
-def _encoder(snapshot: Snapshot, key: str) -> str | None:
-    return snapshot.spaces[key].encoder if key in snapshot.spaces else None
-
-
-def _expected(upgrade: UpgradeEntry | None, share: float, *, mapped: bool) -> dict[str, Any]:
-    """Return what the gate's measurements say of now and of the end."""
-    if upgrade is None or upgrade.back or not upgrade.gate.get("curve"):
-        return {}
-    curve = upgrade.gate["curve"]
-    shares = [point["share"] for point in curve]
-    out: dict[str, Any] = {}
-    judged = curve[0]["quality"] is not None
-    what = "quality" if judged else "agreement"
-    values = [point[what] for point in curve]
-    now, end = float(np.interp(share, shares, values)), values[-1]
-    if not mapped:
-        # The curve begins where everything is mapped; the bridge alone begins elsewhere.
-        bridged = upgrade.gate["bridge"]["mean"]
-        if judged:
-            which = "old_old" if upgrade.gate.get("both") else "new_old"
-            bridged = upgrade.gate["bridge_quality"][which]["mean"]
-        now = bridged + (now - values[0]) / max(end - values[0], 1e-9) * (end - bridged)
-    out["measure"] = "nDCG@10 over the sample" if judged else "agreement with the new model"
-    out["now"], out["end"] = round(float(now), 4), round(float(end), 4)
-    return out

@@ -1,4 +1,4 @@
-"""What candidates are measured on: queries made from pairs, and the rows that answer them."""
+"""The task that candidates are measured on: queries made from pairs, and the rows they search."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .pairs import Pairs
 T = TypeVar("T")
 Rows = NDArray[np.int64]
 Score = Callable[[T, Floats, Pairs], Floats]
-"""Takes a candidate, f32[q, d] queries of the new space and n pairs to f32[q, n]."""
+"""Scores n pairs with a candidate for queries f32[q, d] of the new space; returns f32[q, n]."""
 
 BLURS = (0.35, 0.49)
-"""Of another document in the queries that are made: half of it would leave open which is meant."""
+"""The share of another document blended into a query; a half would leave open which is meant."""
 
 DEPTH = 10
 MOST_ROWS = 2_000
@@ -27,14 +27,14 @@ MOST_QUERIES = 1_000  # of each kind
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Task:
-    """Queries and the rows they search, each row in the fold that a candidate has not seen.
+    """Queries and the rows they search, each row scored by a candidate that has not seen it.
 
     rows:    i64[b], the pairs that are searched.
-    parts:   of each fold, positions in `rows`.
-    queries: f32[q, d], in the new space: documents blurred by others, and sample queries.
+    parts:   for each fold, positions in `rows`.
+    queries: f32[q, d], in the new space: documents blended with others, and sample queries.
     first:   i64[q], the position of the row that the new model puts first.
-    asked:   i64[a], the positions of the rows that are queries themselves when agreement is
-             measured; sample queries come after them.
+    asked:   i64[a], the positions of the rows that serve as queries when agreement is measured;
+             sample queries come after them.
     """
 
     pairs: Pairs
@@ -46,7 +46,7 @@ class Task:
 
     @classmethod
     def of(cls, pairs: Pairs, parts: Sequence[Rows], seed: int) -> Task:
-        """Draw rows and queries; no more than are needed to tell candidates apart."""
+        """Draw rows and queries, as many as are needed to tell candidates apart."""
         random = np.random.default_rng(seed)
         rows = np.sort(random.permutation(len(pairs))[:MOST_ROWS])
         own = [np.flatnonzero(np.isin(rows, part)) for part in parts]
@@ -67,11 +67,11 @@ class Task:
         queries: Floats | None = None,
         done: Rows | None = None,
     ) -> Floats:
-        """Return f32[q, b], every row scored by the candidate that has not seen it.
+        """Return the scores f32[q, b] of every row by the candidate that has not seen it.
 
-        made:    of each fold.
-        queries: f32[q, d]; those of the task if not given.
-        done:    positions of rows that have their new vectors already and score by them.
+        made:    the candidate of each fold.
+        queries: f32[q, d]; None uses those of the task.
+        done:    positions of rows that score by their new vectors, as after a backfill.
         """
         queries = self.queries if queries is None else queries
         out = np.empty((len(queries), len(self.rows)), np.float32)
@@ -83,9 +83,9 @@ class Task:
         return out
 
     def found(self, scores: Floats) -> Doubles:
-        """Return f64[q], one over the rank of the row that the new model puts first.
+        """Return one over the rank of the row that the new model puts first, f64[q].
 
-        Rows that score the same share their ranks: one that knows nothing is not lucky.
+        Rows with equal scores share their mean rank, so that constant scores gain nothing.
         """
         mine = np.take_along_axis(scores, self.first[:, None], axis=1)
         above = (scores > mine).sum(axis=1)
@@ -94,7 +94,7 @@ class Task:
         return ranks
 
     def found_within(self, scores: Floats) -> Doubles:
-        """Return f64[q], the same among the rows of the one fold: scored by one candidate all."""
+        """Return the same as `found`, among the rows of the first row's own fold only, f64[q]."""
         fold = np.empty(len(self.rows), np.int64)
         for number, part in enumerate(self.parts):
             fold[part] = number
@@ -102,7 +102,7 @@ class Task:
         return self.found(np.where(same, scores, -np.inf))
 
     def shuffled(self, scores: Floats, seed: int) -> Floats:
-        """Return f32[q, b] with the rows of each fold in another order: what chance would find."""
+        """Return the scores f32[q, b] with each fold's rows shuffled: what chance would find."""
         random = np.random.default_rng(seed)
         order = np.arange(len(self.rows))
         for part in self.parts:
@@ -110,13 +110,13 @@ class Task:
         return scores[:, order]
 
     def agreement(self, made: Sequence[T], score: Score[T], *, done: Rows | None = None) -> Doubles:
-        """Return f64[a + s], the share of the new model's own best that are a candidate's best."""
+        """Return the share of the new model's best rows among a candidate's best, f64[a + s]."""
         queries, own = self._plain()
         truth = similarities(queries, self.pairs.new[self.rows], self.pairs.new_metric)
         return agreement(self.scores(made, score, queries=queries, done=done), truth, own)
 
     def old_agreement(self) -> Doubles:
-        """Return f64[a + s], the same of the old model's own ranking."""
+        """Return the same as `agreement` for the old model's own ranking, f64[a + s]."""
         queries, own = self._plain()
         truth = similarities(queries, self.pairs.new[self.rows], self.pairs.new_metric)
         old = self.pairs.old[self.rows]
@@ -126,7 +126,7 @@ class Task:
         return agreement(similarities(mine, old, self.pairs.old_metric), truth, own)
 
     def _plain(self) -> tuple[Floats, Rows]:
-        """Return documents and sample queries as they are, and which row each is itself (or -1)."""
+        """Return documents and sample queries, and which row each one is itself (-1 for none)."""
         queries, own = self.pairs.new[self.rows[self.asked]], self.asked
         if self.pairs.new_queries is not None:
             sample = self.pairs.new_queries[:MOST_QUERIES]
@@ -138,9 +138,9 @@ class Task:
 def agreement(
     scores: Floats, truth: Floats, own: Rows | None = None, depth: int = DEPTH
 ) -> Doubles:
-    """Return f64[q]: the share of the best `depth` rows by `truth` that are the best by `scores`.
+    """Return the share of the best `depth` rows by `truth` that are also best by `scores`, f64[q].
 
-    scores, truth: f32[q, n]; of few rows fewer are compared, a quarter of them at most.
+    scores, truth: f32[q, n]; at most a quarter of the rows are compared.
     own:           i64[q], the row that is the query itself and does not count; -1 for none.
     """
     depth = max(1, min(depth, (scores.shape[1] - 1) // 4))
@@ -163,7 +163,7 @@ def _best(scores: Floats, own: Rows | None, depth: int) -> NDArray[np.bool_]:
 def _blurred(
     vectors: Floats, rows: Rows, share: float, unit: bool, random: np.random.Generator
 ) -> Floats:
-    """Return the vectors of some rows, each with a share of another row's in it."""
+    """Return the vectors of some rows, each blended with a share of another row's vector."""
     others = random.integers(0, len(vectors) - 1, len(rows))
     others += others >= rows  # never itself
     out: Floats = ((1 - share) * vectors[rows] + share * vectors[others]).astype(np.float32)

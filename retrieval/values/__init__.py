@@ -1,4 +1,4 @@
-"""The values that go in and come out, and the errors; everything may import them.
+"""Values: documents, queries, hits, settings, reports and errors, which every layer uses.
 
-May import nothing else of `retrieval`.
+May import indexes, and nothing else of `retrieval`.
 """

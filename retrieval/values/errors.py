@@ -1,16 +1,16 @@
-"""What goes wrong on the user's side: one sentence that says what, where, the value, what to do.
+"""The errors that a user can fix. A message says what is wrong, where, the value and what to do.
 
-The command line prints a `RetrError` in one line and exits with 2. Anything that is not a
-`RetrError` is a defect of ours and keeps its traceback.
+The command line prints a `RetrError` on one line and exits with status 2. Any other exception is
+a bug in retr and keeps its traceback.
 """
 
 
 class RetrError(Exception):
-    """Something the user can put right; the message says how."""
+    """An error that the user can fix; the message says how."""
 
 
 class InputError(RetrError, ValueError):
-    """A value given by the user cannot be used: a wrong id, dimension, column, option."""
+    """The user gave a value that cannot be used: a wrong id, dimension, column or option."""
 
 
 class CollectionNotFoundError(RetrError, FileNotFoundError):
@@ -18,15 +18,15 @@ class CollectionNotFoundError(RetrError, FileNotFoundError):
 
 
 class DamagedError(RetrError):
-    """A file of the collection is missing, cut short, or not what was written."""
+    """A file of the collection is missing, truncated or corrupt."""
 
 
 class SpaceMismatchError(RetrError, ValueError):
-    """Vectors of two embedding spaces would be mixed."""
+    """The operation would mix vectors from two embedding spaces."""
 
 
 class LockedError(RetrError):
-    """Another writer held the collection for longer than the time limit."""
+    """Another writer held the collection's lock for longer than the time limit."""
 
 
 class ReadOnlyError(RetrError):
@@ -34,13 +34,13 @@ class ReadOnlyError(RetrError):
 
 
 class StorageError(RetrError, OSError):
-    """The disk is full, or the folder cannot be written."""
+    """The disk is full, or the folder cannot be written to."""
 
 
 class MissingExtraError(RetrError, ImportError):
-    """A library that an optional feature needs is not installed; the message has the command."""
+    """An optional feature needs a library that is not installed; the message has the command."""
 
 
 def missing_extra(what: str, extra: str) -> MissingExtraError:
-    """Return the error for `what` needing the optional dependencies `extra`."""
+    """Return the error that says `what` needs the extra `extra`."""
     return MissingExtraError(f"{what} needs an extra: pip install 'retr[{extra}]'")

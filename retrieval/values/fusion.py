@@ -1,15 +1,14 @@
-"""Fusion: two rankings of the same rows, by meaning and by words, become one.
+"""Fusion: combines two rankings of the same rows, by the encoder and by words, into one.
 
 A convex combination of normalised scores (Bruch, Gai and Ingber, "An Analysis of Fusion Functions
-for Hybrid Retrieval", 2023). Each side is normalised by what its own best hits score, over a pool
-of fixed depth, so that a row's score does not depend on how many hits were asked for. Where the
-scores of an encoder are known to mean the same from query to query, they are divided by what they
-usually span instead: a query whose best hits it hardly tells apart is then left to the words.
+for Hybrid Retrieval", 2023). Each side is normalised by the scores of its own best hits, over a
+pool of fixed depth, so a row's score does not depend on how many hits were requested. If an
+encoder's scores are known to be comparable across queries, they are divided by their usual spread
+instead: when a query's best hits barely differ in score, the words then decide.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,19 +18,19 @@ from numpy.typing import NDArray
 Scores = NDArray[np.float64]
 
 POOL = 100
-"""How many hits of each side are fused, at least."""
+"""The minimum number of hits from each side that are fused."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fusion:
-    """How a collection's two sides are weighed, stored with it.
+    """How a collection weighs its two sides; stored with the collection.
 
-    weight:   of the encoder's side, from 0 to 1; the other has the rest.
-    fitted:   what it was chosen on: "default", or the judged queries of the user.
-    feedback: how much the vector of the best hit counts beside that of the query, when the
-              encoder's side looks a second time; 0 for one look.
-    spread:   how far the best and the last of the encoder's best hits usually lie apart, in its
-              scores; None divides by how far they do for the query at hand.
+    weight:   the weight of the encoder's side, from 0 to 1; the words get the rest.
+    fitted:   what the weight was chosen on: "default", or the user's judged queries.
+    feedback: the weight of the best hit's vector relative to the query's when the encoder
+              searches a second time; 0 searches once.
+    spread:   the usual difference between the highest and the lowest score in the encoder's
+              pool; None uses the difference for the query at hand.
     """
 
     weight: float
@@ -39,17 +38,11 @@ class Fusion:
     feedback: float = 0.0
     spread: float | None = None
 
-    @classmethod
-    def of(cls, settings: Mapping[str, Any], family: str) -> Fusion:
-        """Return what a collection's settings say, else the default for a family of encoders."""
-        stored = settings.get("fusion")
-        return default_fusion(family) if stored is None else cls(**stored)
-
     def blended(self, before: Fusion, share: float) -> Fusion:
-        """Return how to weigh where so large a share of the vectors is of the encoder this is for.
+        """Return the fusion to use while only `share` of the vectors come from this encoder.
 
-        before: how the sides were weighed for the encoder of the others. Their scores are brought
-                to the scale of this one's, so its spread holds for all.
+        before: the fusion for the encoder of the other vectors. Their scores are converted to
+                this encoder's scale, so its spread applies to all of them.
         """
         weight = share * self.weight + (1 - share) * before.weight
         feedback = share * self.feedback + (1 - share) * before.feedback
@@ -60,11 +53,11 @@ class Fusion:
         return asdict(self)
 
     def fuse(self, dense: Scores, dense_pool: Scores, words: Scores, words_pool: Scores) -> Scores:
-        """Return f64[n], the fused score of each of n rows.
+        """Return the fused score of each of n rows, f64[n].
 
         dense, words: f64[n], the scores of the same rows on both sides; `words` is 0 for a row
                       that holds none of the query's words.
-        *_pool:       the scores of the side's own best hits, descending, at most `POOL`.
+        *_pool:       the scores of that side's best hits, descending, at most `POOL`.
         """
         out = self.weight * normalised(dense, dense_pool, self.spread)
         out += (1 - self.weight) * normalised_words(words, words_pool)
@@ -72,9 +65,9 @@ class Fusion:
 
 
 def normalised(scores: Scores, pool: Scores, spread: float | None = None) -> Scores:
-    """Return the scores with the last of the pool at 0 and the best of it at 1.
+    """Return the scores, scaled so that the pool's last is 0 and its best is 1.
 
-    spread: what lies above the last by so much is at 1 instead; above 0.
+    spread: if given, a score this far above the pool's last is 1 instead; above 0.
     """
     if not len(pool) or pool[0] <= pool[-1]:
         return np.zeros(len(scores))
@@ -83,7 +76,7 @@ def normalised(scores: Scores, pool: Scores, spread: float | None = None) -> Sco
 
 
 def normalised_words(scores: Scores, pool: Scores) -> Scores:
-    """Return the scores with the best of the pool at 1; no word in common is 0."""
+    """Return the scores, scaled so that the pool's best is 1; a row with no query word stays 0."""
     if not len(pool) or pool[0] <= 0:
         return np.zeros(len(scores))
     out: Scores = scores / pool[0]
@@ -91,11 +84,11 @@ def normalised_words(scores: Scores, pool: Scores) -> Scores:
 
 
 # Chosen by nDCG@10 on SciFact, Cranfield, NPL and CoSQA, each left out in turn: see docs/search.md.
-# The spread is the mean over their queries. It is a cosine of one model: another has another.
+# The spread is the mean over their queries, in cosines of this model; it does not fit another.
 _DEFAULTS = {"static": Fusion(0.25, feedback=1.0, spread=0.22)}
 _OTHERS = Fusion(0.5, feedback=0.5)
 
 
 def default_fusion(family: str) -> Fusion:
-    """Return how the sides are weighed for a family of encoders, where nothing was fitted."""
+    """Return the fusion for an encoder family if none was fitted."""
     return _DEFAULTS.get(family, _OTHERS)

@@ -1,13 +1,13 @@
-"""Opening any image: an upright RGB picture, or one clause that says why there is none.
+"""Opening any image: returns an upright RGB picture, or says in one clause why it cannot.
 
-What a folder of images holds is not to be trusted: files that are cut short, empty, no images at
-all, or small files that unpack to gigabytes. Each gives an `UnreadableImageError` with a reason,
-and nothing else ever comes out of Pillow.
+Files in an image folder cannot be trusted: they may be truncated, empty, not images at all, or
+small files that unpack to gigabytes. Each of these raises an `UnreadableImageError` with a reason;
+no other Pillow exception escapes.
 
-An image counts as people see it. Its EXIF orientation is applied. What is transparent lies on
-white, as in the training data that img2dataset made; the colours that a file keeps beneath are
-anything. Of an animation the first frame is taken. 16-bit and floating-point values are scaled to
-8 bits, where Pillow would clip them.
+An image is opened as people see it. Its EXIF orientation is applied. Transparent areas are drawn
+on white, as in the training data that img2dataset made, because the colours stored beneath them
+are arbitrary. An animation is represented by its first frame. 16-bit and floating-point values
+are scaled to 8 bits; Pillow would clip them.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 ImageInput = "str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]"
 """A path, the bytes of a file, a PIL image, or an array [height, width(, 1, 3 or 4)]."""
 
-# Pillow's own limit for an error; such a picture takes 0.5 GB as RGB.
+# Pillow raises an error above this; such a picture takes 0.5 GB as RGB.
 MAX_PIXELS = 178_956_970
 MAX_BYTES = 1 << 30
 
-# By content, whatever the name says. Left out are formats that Pillow hands to other programs
-# (EPS), that it only describes (GRIB, WMF), and those without a mark to be known by (TGA).
+# Recognised by content, not by name. Left out are formats that Pillow hands to other programs
+# (EPS), formats it only describes (GRIB, WMF), and formats without a signature (TGA).
 FORMATS = (
     *("JPEG", "MPO", "PNG", "WEBP", "GIF", "AVIF", "HEIF", "TIFF", "BMP", "DIB", "JPEG2000"),
     *("PPM", "ICO", "ICNS", "QOI", "PSD", "SGI", "PCX", "DDS", "JXL"),
@@ -49,17 +49,17 @@ SUFFIXES = frozenset(
         *(".pbm", ".pnm", ".ico", ".icns", ".qoi", ".psd", ".sgi", ".pcx", ".dds", ".jxl"),
     )
 )
-"""The suffixes, in lower case, of files that are taken for images."""
+"""The lower-case suffixes of the files that count as images."""
 
 
 DOWNLOAD = (
-    "download the images with img2dataset (pip install img2dataset) and give the folder it writes"
+    "download the images with img2dataset (pip install img2dataset) and pass the folder it writes"
 )
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 class UnreadableImageError(InputError):
-    """An image cannot be had from what was given.
+    """The given value cannot be opened as an image.
 
     reason: one clause, without the image's name.
     """
@@ -70,34 +70,34 @@ class UnreadableImageError(InputError):
 
 
 def is_address(value: object) -> bool:
-    """Say whether a value is an address such as "https://…"."""
+    """Return whether a value is an address such as "https://…"."""
     return isinstance(value, str) and _ADDRESS.match(value.strip()) is not None
 
 
 def refuse_address(value: object, where: str) -> None:
-    """Refuse an address in place of an image.
+    """Refuse an address given in place of an image.
 
     Raises:
-        InputError: it is one; the message names img2dataset.
+        InputError: the value is an address; the message names img2dataset.
     """
     if is_address(value):
         raise InputError(
-            f"{where} is an address ({str(value).strip():.60}), and nothing is downloaded: "
+            f"{where} is an address ({str(value).strip():.60}), and retr downloads nothing: "
             + DOWNLOAD
         )
 
 
 def open_image(source: Any, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Return an image as people see it: RGB, upright, decoded.
+    """Return an image as people see it: upright, RGB and decoded.
 
     source:     an `ImageInput`: a path, an `ImageAt`, the bytes of a file, a PIL image, or an
                 array of shape [height, width], [height, width, 1], [height, width, 3] or
                 [height, width, 4], of uint8, uint16, bool, or floats from 0 to 1.
-    max_pixels: an image with more is refused before it is unpacked.
+    max_pixels: larger images are refused before they are unpacked.
 
     Raises:
-        UnreadableImageError: there is no image in it; the message says why.
-        InputError: `source` is of a type that no image comes in.
+        UnreadableImageError: `source` cannot be opened; the message says why.
+        InputError: `source` has a type that cannot hold an image.
         MissingExtraError: Pillow is not installed.
     """
     try:
@@ -119,19 +119,19 @@ def read_file(path: Path) -> bytes:
     """Return the bytes of an image's file.
 
     Raises:
-        UnreadableImageError: it cannot be read, is no file, or holds more than `MAX_BYTES`.
+        UnreadableImageError: it cannot be read, is not a regular file, or exceeds `MAX_BYTES`.
     """
     if "\0" in str(path):
         raise UnreadableImageError("there is no such file")
     try:
-        # Not to be stopped for ever by a pipe that nobody writes to.
+        # Non-blocking, because a pipe that nobody writes to would block for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                raise UnreadableImageError("is no file")
+                raise UnreadableImageError("is not a file")
             if status.st_size > MAX_BYTES:
-                raise UnreadableImageError(f"is too large for an image, {status.st_size:,} bytes")
+                raise UnreadableImageError(f"is too large for an image: {status.st_size:,} bytes")
             return file.read(MAX_BYTES)
     except FileNotFoundError as error:
         raise UnreadableImageError("there is no such file") from error
@@ -152,14 +152,14 @@ def bytes_at(where: ImageAt) -> bytes:
     if where.path.endswith(".parquet"):
         return _bytes_in_table(where)
     if where.offset is None or where.size is None or where.size > MAX_BYTES:
-        raise UnreadableImageError(f"is too large for an image, {where.size or 0:,} bytes")
+        raise UnreadableImageError(f"is too large for an image: {where.size or 0:,} bytes")
     try:
         with Path(where.path).open("rb") as file:
             data = os.pread(file.fileno(), where.size, where.offset)
     except OSError as error:
         raise UnreadableImageError(f"cannot be read ({error.strerror})") from error
     if len(data) < where.size:
-        raise UnreadableImageError("the archive it was in has been cut short")
+        raise UnreadableImageError("the archive that held it has been truncated")
     return data
 
 
@@ -205,7 +205,7 @@ def _decode(data: bytes, max_pixels: int) -> Image.Image:
 
 
 def _guarded(decode: Callable[[], Image.Image]) -> Image.Image:
-    """Return what `decode` does; whatever Pillow makes of a broken image becomes a reason."""
+    """Call `decode`, and turn whatever Pillow raises for a broken image into a reason."""
     from PIL import Image
 
     try:
@@ -215,8 +215,8 @@ def _guarded(decode: Callable[[], Image.Image]) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise UnreadableImageError(_too_many(MAX_PIXELS)) from error
     except MemoryError as error:
-        raise UnreadableImageError("takes more memory than there is") from error
-    # Pillow raises a dozen kinds for files that are broken, from struct.error to KeyError.
+        raise UnreadableImageError("needs more memory than is available") from error
+    # Pillow raises a dozen exception types for broken files, from struct.error to KeyError.
     except Exception as error:
         said = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
         raise UnreadableImageError(f"is damaged ({said})") from error
@@ -245,11 +245,11 @@ def _as_seen(image: Image.Image, max_pixels: int) -> Image.Image:
 
 
 def _too_many(most: int) -> str:
-    return f"has more pixels than the {most:,} that are unpacked"
+    return f"has more than {most:,} pixels"
 
 
 def _eight_bits(image: Image.Image) -> NDArray[np.uint8]:
-    """Return u8[height, width] of an image with larger numbers: 16 bits by the high byte."""
+    """Return u8[height, width] of an image with wider values; 16 bits keep the high byte."""
     import numpy as np
 
     values = np.nan_to_num(np.asarray(image).astype(np.float64))
@@ -271,7 +271,7 @@ def _of_array(given: Any) -> Image.Image:
         given = given.detach().cpu().numpy()
     if not isinstance(given, np.ndarray):
         raise InputError(
-            f"an image is a path, the bytes of a file, a PIL image or an array, not a "
+            "an image must be a path, the bytes of a file, a PIL image or an array, not a "
             f"{type(given).__name__}"
         )
     values = given[:, :, 0] if given.ndim == 3 and given.shape[2] == 1 else given
@@ -281,7 +281,7 @@ def _of_array(given: Any) -> Image.Image:
             "[height, width, 3]"
         )
     if 0 in values.shape:
-        raise UnreadableImageError(f"has the shape {list(given.shape)}, no pixels")
+        raise UnreadableImageError(f"has no pixels: its shape is {list(given.shape)}")
     if values.dtype == np.bool_:
         values = values * np.uint8(255)
     elif values.dtype == np.uint16:
@@ -292,21 +292,21 @@ def _of_array(given: Any) -> Image.Image:
         values = np.rint(values * 255)
     elif values.dtype != np.uint8:
         raise InputError(
-            f"an image's array is of {values.dtype}; give uint8, uint16, bool, or floats "
+            f"an image's array has dtype {values.dtype}; give uint8, uint16, bool, or floats "
             "from 0 to 1"
         )
     return Image.fromarray(np.ascontiguousarray(values.astype(np.uint8)))
 
 
 def _unknown(data: bytes) -> str:
-    """Return why no format was found, for the kinds that people have."""
+    """Return why no format matched, with hints for the common cases."""
     head = data[:512].lstrip().lower()
     if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc"):
         return "is a HEIC image; convert it, or install and register pillow-heif"
     if head.startswith((b"<svg", b"<?xml")) and b"<svg" in data[:4096].lower():
-        return "is an SVG drawing, no image of pixels; convert it to PNG"
+        return "is an SVG drawing, not a pixel image; convert it to PNG"
     if head.startswith((b"<!doctype", b"<html")):
-        return "is a web page, no image"
+        return "is a web page, not an image"
     if head.startswith(b"%pdf"):
-        return "is a PDF, no image"
-    return "is no image that can be read"
+        return "is a PDF, not an image"
+    return "is not an image that can be read"

@@ -1,4 +1,4 @@
-"""Progress: a bar on a terminal, plain lines in a log, nothing where nobody asked."""
+"""Progress: a bar on a terminal, plain lines in a log, nothing if nobody asked."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ LINE_SECONDS = 10.0
 
 
 class Progress(Protocol):
-    """Is told how far a long piece of work is."""
+    """Receives reports on how far a long task has come."""
 
     def update(self, label: str, count: int, done: float, total: float | None) -> None:
-        """Say what is being done (label), how many rows of it, and how much of the whole.
+        """Report progress.
 
-        count: rows so far. done, total: in units of the source's own; total None if unknown.
+        label: what is being done.
+        count: rows so far.
+        done, total: in the source's own units; total is None if it is unknown.
         """
 
     def __enter__(self) -> Progress: ...
@@ -70,7 +72,7 @@ class Lines:
 
 
 class Bar:
-    """Draws a bar on stderr with rate and time left."""
+    """Draws a bar on stderr with the rate and the time left."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -112,9 +114,9 @@ class Bar:
 
 
 def choose_progress(wanted: bool | None) -> Progress:
-    """Return what shows progress: a bar where stderr is a terminal, lines where it is not.
+    """Return a bar if stderr is a terminal, otherwise lines.
 
-    wanted: False for none; None shows it on a terminal only.
+    wanted: False shows nothing; None shows progress on a terminal only.
     """
     terminal = sys.stderr.isatty()
     if wanted is False or (wanted is None and not terminal):

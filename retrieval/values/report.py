@@ -1,4 +1,4 @@
-"""What an ingest did; apart from the ingest, for a collection that is only searched has it too."""
+"""What an ingest did; apart from the ingest itself, which a search never loads."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 class IngestReport:
     """What an ingest did.
 
-    added, updated, unchanged, deleted: numbers of documents.
+    added, updated, unchanged, deleted: counts of documents.
     rows:      rows written.
-    encoded:   texts and images that went through the encoder.
-    images:    how many of those were images.
-    skipped:   how many things could not be read.
-    skips:     the first thousand of them.
-    long_texts: how many texts the encoder counted as longer than it reads.
-    long_text: what became of them, see `EncoderOptions.long_text`.
-    seconds:   how long it took.
+    encoded:   texts and images that the encoder embedded.
+    images:    the images among those.
+    skipped:   the number of items that could not be read.
+    skips:     the first thousand of those.
+    long_texts: texts that the encoder counted as longer than it reads.
+    long_text: how they were handled, see `EncoderOptions.long_text`.
+    seconds:   the duration of the ingest.
     """
 
     added: int = 0
@@ -56,12 +56,12 @@ def describe(report: IngestReport) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """Something of the source that could not be read; counted and listed, never fatal.
+    """An item of the source that could not be read; it is counted and listed, never fatal.
 
     where:  the file, and the place in it.
-    reason: one clause, with what to do where something can be done.
-    id:     the id its document would have; one that ends with "/" stands for every id that
-            starts with it. What is unreadable has not vanished: such documents are kept.
+    reason: one clause, with a remedy if there is one.
+    id:     the id its document would have; an id that ends with "/" stands for every id that
+            starts with it. An unreadable item has not vanished, so its documents are kept.
     """
 
     where: str

@@ -1,15 +1,19 @@
-"""What a user wants of the indexes, and what one was measured to give."""
+"""What a collection was told when it was built, and how such values are checked."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .errors import InputError
+from .fusion import Fusion
 
 AUTO = "auto"
+DTYPES = ("float32", "float16")
+"""How vectors may be stored; the first is the default."""
+DEFAULT_LANGUAGE = "english"
 
 
 def check_spec(text: str) -> str:
@@ -48,7 +52,7 @@ def check_recall(recall: float | str) -> float:
 
 
 def check_memory(memory: int | str) -> int:
-    """Return a number of bytes; texts may end in kB, MB, GB or TB, in powers of 1000.
+    """Return a number of bytes; a string may end in kB, MB, GB or TB, in powers of 1000.
 
     Raises:
         InputError: it is something else.
@@ -62,48 +66,23 @@ def check_memory(memory: int | str) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class IndexWish:
-    """What the user wants of the indexes.
-
-    spec:   an index spec, or `auto`.
-    recall: what searches are to find of the true best; None or 1 is all of it.
-    memory: bytes that an index may take; None does not limit it.
-    """
-
-    spec: str = AUTO
-    recall: float | None = None
-    memory: int | None = None
-
-    @classmethod
-    def of(cls, settings: Mapping[str, Any]) -> IndexWish:
-        """Return what a collection's settings say."""
-        return cls(str(settings.get("spec", AUTO)), settings.get("recall"), settings.get("memory"))
-
-    @property
-    def is_open(self) -> bool:
-        """Whether neither an index nor a recall was asked for: what is there stays."""
-        return self.spec == AUTO and self.recall is None
-
-
-@dataclass(frozen=True, slots=True)
 class Bm25:
     """The two constants of BM25.
 
-    k1: how soon more of the same term stops to matter.
-    b:  how much long rows are held back, from 0 to 1.
+    k1: how quickly repetitions of a term stop adding to the score.
+    b:  how much long rows are penalised, from 0 to 1.
     """
 
     k1: float
     b: float
 
 
-DEFAULT_LANGUAGE = "english"
 DEFAULT_BM25 = Bm25(k1=1.2, b=0.75)
 
 
 @dataclass(frozen=True, slots=True)
 class TermSettings:
-    """How a collection's texts become terms and how those are scored, fixed when it is built.
+    """How a collection's texts become terms and how terms are scored; fixed when it is built.
 
     analyzer: the name of an `Analyzer`, with its version.
     """
@@ -111,12 +90,6 @@ class TermSettings:
     analyzer: str
     k1: float = DEFAULT_BM25.k1
     b: float = DEFAULT_BM25.b
-
-    @classmethod
-    def of(cls, settings: Mapping[str, Any]) -> TermSettings | None:
-        """Return what a collection's settings say, None where its words are not searched."""
-        stored = settings.get("lexical")
-        return None if stored is None else cls(**stored)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -126,3 +99,64 @@ class TermSettings:
     def bm25(self) -> Bm25:
         """The constants of BM25."""
         return Bm25(self.k1, self.b)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a collection was told, as its manifest keeps it.
+
+    spec:   an index spec, or `auto`.
+    recall: the share of the true best that searches are to find; None or 1 is all of it.
+    memory: bytes that an index may take; None does not limit it.
+    dtype:  how vectors are stored, one of `DTYPES`.
+    terms:  how its texts are searched by words; None if it does not keep their words.
+    fusion: how vectors are weighed against words; None is the default of the encoder's family.
+    others: what a newer retr has added, kept as it is.
+    """
+
+    spec: str = AUTO
+    recall: float | None = None
+    memory: int | None = None
+    dtype: str = DTYPES[0]
+    terms: TermSettings | None = None
+    fusion: Fusion | None = None
+    others: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, stored: Mapping[str, Any]) -> Settings:
+        """Return the settings that a manifest holds."""
+        others = dict(stored)
+        plain = {name: others.pop(name) for name in _PLAIN if name in others}
+        terms, fusion = others.pop(_TERMS, None), others.pop("fusion", None)
+        return cls(
+            **plain,
+            terms=None if terms is None else TermSettings(**terms),
+            fusion=None if fusion is None else Fusion(**fusion),
+            others=others,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what a manifest holds: what was chosen, without the defaults."""
+        out = dict(self.others)
+        if self.spec != AUTO or self.recall is not None:
+            out["spec"] = self.spec
+        if self.recall is not None:
+            out["recall"] = self.recall
+        if self.memory is not None:
+            out["memory"] = self.memory
+        if self.dtype != DTYPES[0]:
+            out["dtype"] = self.dtype
+        if self.terms is not None:
+            out[_TERMS] = self.terms.to_json()
+        if self.fusion is not None:
+            out["fusion"] = self.fusion.to_json()
+        return out
+
+    @property
+    def keeps_indexes(self) -> bool:
+        """Whether neither an index nor a recall was asked for: the indexes that exist stay."""
+        return self.spec == AUTO and self.recall is None
+
+
+_PLAIN = ("spec", "recall", "memory", "dtype")
+_TERMS = "lexical"

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ImageAt:
-    """Where the bytes of an image lie, so that it can be shown again.
+    """Where an image's bytes are stored, so that it can be shown again.
 
-    path:   the file, absolute.
-    member: the image's name in `path` where that is an archive, or the column of a table; None
-            where the file is the image.
-    offset: where in the file the image begins, or which row of the table it is in.
-    size:   how many bytes it has; None where that is not known.
-    data:   those bytes, where they had to be read already; they are not kept.
+    path:   the absolute path of the file.
+    member: the image's name if `path` is an archive, or the column if it is a table; None if the
+            file itself is the image.
+    offset: the byte of the file at which the image begins, or the row of the table that holds it.
+    size:   the image's length in bytes; None if unknown.
+    data:   the bytes, if they have already been read; they are not kept.
     """
 
     path: str
@@ -45,18 +45,18 @@ class ImageAt:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What the user gave: a text, an image or a vector, or several of them, under an id.
+    """One item to index: a text, an image or a vector, or several of these, under one id.
 
-    id:       unique in the collection; the same id again replaces the document.
-    text:     the text, or an image's caption; None where there is none.
-    uri:      where it is, such as a path; None where it is nowhere but here.
+    id:       unique in the collection; adding the same id again replaces the document.
+    text:     the text, or an image's caption; None if there is none.
+    uri:      the document's location, such as a path; None if it has none.
     metadata: JSON-like values by column name.
-    vector:   f32[dim] for one's own vectors, else None: the encoder makes it from the text.
-    kind:     how to split it into passages: "text", "markdown", or None to keep it whole.
-    place:    for a document that is itself a part of a file, where ("line 12"); else None.
-    image:    a path, an `ImageAt`, the bytes of an image file or a `PIL.Image`; only what has a
-              path can be shown again.
-    image_vector: f32[dim] for one's own vector of the image, else None: the encoder makes it.
+    vector:   f32[dim], your own vector of the text; None lets the encoder make one.
+    kind:     how to split the text into passages: "text", "markdown", or None to keep it whole.
+    place:    if the document is part of a file, the position in it ("line 12"); else None.
+    image:    a path, an `ImageAt`, the bytes of an image file or a `PIL.Image`; only images with
+              a path can be shown again.
+    image_vector: f32[dim], your own vector of the image; None lets the encoder make one.
     """
 
     id: str
@@ -71,25 +71,25 @@ class Document:
 
 
 WITHOUT_WEIGHT = 0.5
-"""How much what is not wanted counts beside what is, where no weight is given."""
+"""The default weight of what a query excludes; texts and images have weight 1."""
 
 PARTS = ("text", "image", "without")
 
 
 @dataclass(frozen=True, slots=True, init=False)
 class Query:
-    """What is looked for: texts, images, what is not wanted; or a vector.
+    """What to search for: texts, images and exclusions, or a vector.
 
-    text:    searched by its words, and by its meaning where no vector is given; several texts
-             are joined for the words.
-    vector:  f32[dim], in the collection's space; stands for what the encoder would make.
-    id:      the query's name in a run file; not needed otherwise.
-    texts:   the texts one by one.
-    images:  what is asked for by example: paths, bytes of files, PIL images, arrays.
-    without: what is not wanted: texts, or images (a path as a `Path`, for a `str` is a text).
-    weights: how much each text, image and unwanted thing counts, by "text", "image", "without".
+    text:    searched by its words, and by meaning if no vector is given; several texts are joined
+             for the search by words.
+    vector:  f32[dim], in the collection's space; used in place of the encoder's vector.
+    id:      the query's name in a run file; otherwise optional.
+    texts:   the texts, one by one.
+    images:  example images: paths, bytes of files, PIL images, arrays.
+    without: what to avoid: texts, or images (give a path as a `Path`; a `str` is a text).
+    weights: the weight of each part, by "text", "image" and "without".
 
-    See `composing` for what becomes of the parts.
+    `retrieval.search` combines the parts into one vector and one search by words.
     """
 
     text: str | None
@@ -112,12 +112,12 @@ class Query:
     ) -> None:
         """Compose a query.
 
-        text, image, without: one or a list of several.
-        weights: 1 for texts and images and `WITHOUT_WEIGHT` for what is not wanted, if not
-                 given: a number above 0 for all of a kind, or one for each.
+        text, image, without: one item or a list of several.
+        weights: for each kind of part, one number above 0 for all of them or one for each. The
+                 default is 1 for texts and images, and `WITHOUT_WEIGHT` for exclusions.
 
         Raises:
-            InputError: a weight is none, or there are not as many as parts.
+            InputError: a weight is not a number above 0, or weights and parts differ in number.
         """
         texts = _several(text)
         parts = {"text": texts, "image": _several(image), "without": _several(without)}
@@ -132,12 +132,13 @@ class Query:
 
     @property
     def is_composed(self) -> bool:
-        """Whether it is more than one text or one vector."""
+        """Whether the query is more than one text or one vector."""
         return bool(self.images or self.without or len(self.texts) > 1)
 
     def parts(self) -> list[tuple[str, Any, float]]:
-        """Return what is asked for: "text" or "image", which, and its weight, below 0 for what
-        is not wanted.
+        """Return each part as its kind ("text" or "image"), the item and its weight.
+
+        The weight of an exclusion is negative.
         """
         if not self.is_composed:
             return [("text", text, 1.0) for text in self.texts]
@@ -161,7 +162,7 @@ def _weights(
 ) -> dict[str, tuple[float, ...]]:
     unknown = next((name for name in given if name not in PARTS), None)
     if unknown is not None:
-        raise InputError(f"search: there is no weight {unknown!r}; there are {', '.join(PARTS)}")
+        raise InputError(f"search: unknown weight {unknown!r}; use {', '.join(PARTS)}")
     weights = {}
     for name, items in parts.items():
         value: Any = given.get(name, WITHOUT_WEIGHT if name == "without" else 1.0)
@@ -169,10 +170,10 @@ def _weights(
         for weight in each or (value,):
             number = isinstance(weight, int | float) and not isinstance(weight, bool)
             if not number or not 0 < weight < float("inf"):
-                raise InputError(f"search: the weight {name}={weight!r} is no number above 0")
+                raise InputError(f"search: the weight {name}={weight!r} is not a number above 0")
         if len(each) != len(items):
             raise InputError(
-                f"search: {len(each)} weights for {len(items)} of {name!r}; give one for all, or "
+                f"search: {len(each)} weights for {len(items)} of {name!r}; give one for all or "
                 "one for each"
             )
         weights[name] = tuple(float(weight) for weight in each)
@@ -183,16 +184,16 @@ def _weights(
 class Explanation:
     """Why a row was found.
 
-    dense:   its score by the encoder, None where the query has no vector; for a sparse encoder
-             the inner product of the weights.
-    lexical: its score by words (BM25), 0 where it holds none of them, None where the collection
-             does not know the words of its texts.
-    words:   the words of the query that it holds, as the query has them.
-    tokens:  for a sparse encoder the words that both have a weight for, those that the query
-             weighs most first.
-    first:   what it scored before it was reranked, None where nothing was.
-    by:      "image" or "text", which of its vectors has the score `dense`; None where all vectors
-             of the collection are of one modality.
+    dense:   the row's score by the encoder; for a sparse encoder, the inner product of the
+             weights. None if the query has no vector.
+    lexical: the row's score by words (BM25): 0 if it holds none of the query's words, None if the
+             collection does not index words.
+    words:   the query's words that the row holds, spelled as in the query.
+    tokens:  for a sparse encoder, the words that both query and row weigh, in descending order
+             of the query's weights.
+    first:   the score before reranking; None if the row was not reranked.
+    by:      which of the row's vectors has the score `dense`: "image" or "text"; None if all
+             vectors of the collection have one modality.
     """
 
     dense: float | None
@@ -205,16 +206,17 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One row that was found.
+    """One row that a search found.
 
-    id:    the id of the document it belongs to; what `delete` takes.
+    id:    the id of the row's document, as `delete` takes it.
     score: higher is better.
-    text:  the text of the row, a passage where the document was split.
-    uri:   where the document is, such as a path.
-    place: where in the document the passage stands, such as "lines 12-30"; None for a whole one.
-    row:   the row's number in the collection, never reused.
-    why:   the scores behind the score, where `search` was asked to explain.
-    image: where its image lies, None where the document has none that lies somewhere.
+    text:  the row's text: a passage if the document was split.
+    uri:   the document's location, such as a path.
+    place: the passage's position in the document, such as "lines 12-30"; None if the row is the
+           whole document.
+    row:   the row's number in the collection; never reused.
+    why:   what the score is made of, if `search` was asked to explain.
+    image: where the document's image is stored; None if it has no image or the image no path.
     """
 
     id: str
@@ -228,7 +230,7 @@ class Hit:
     image: ImageAt | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the hit as a dict of plain values, without the fields that are None."""
+        """Return the hit as a dict of plain values, leaving out fields that are None."""
         out: dict[str, Any] = {"id": self.id, "score": self.score}
         for name in ("text", "uri", "place"):
             value = getattr(self, name)

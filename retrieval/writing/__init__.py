@@ -1,4 +1,4 @@
-"""Every change of a collection: ingest, commits, merges, indexes.
+"""Writing: every way a collection is changed; ingesting, committing, merging and indexing.
 
-May import segments, sources, encoders, store, text and values.
+May import segments, sources, encoders, store, text, values and indexes.
 """

@@ -1,4 +1,4 @@
-"""What an encoder made, and what users bring, looked at before it is stored."""
+"""Checks vectors and weights, from an encoder or the user, before they are stored."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ..values.errors import InputError
 
 
 def check_made(made: Any, ids: Sequence[str], space: Space, encoder: str) -> None:
-    """Refuse what an encoder gave where it cannot be stored.
+    """Refuse an encoder's output if it cannot be stored.
 
-    made:    vectors f32[len(ids), dim], or as many weights for a sparse space.
-    ids:     of the documents, for the message.
-    encoder: its name, for the message.
+    made:    vectors f32[len(ids), dim], or for a sparse space the weights of each document.
+    ids:     the documents' ids, for the message.
+    encoder: the encoder's name, for the message.
 
     Raises:
-        InputError: the shape is another, or a value is not finite; a weight is above 0, too.
+        InputError: the shape is wrong, a value is not finite, or a weight is not above 0.
     """
     if space.sparse:
         _check_weights(made, ids, encoder)
@@ -51,21 +51,24 @@ def _check_weights(weights: Sequence[Weights], ids: Sequence[str], encoder: str)
 def own_vector(
     id: str, vector: NDArray[np.float32] | None, space: Space
 ) -> NDArray[np.float32] | None:
-    """Return a vector that the user gave for a document, as a space wants it; None for none.
+    """Return the vector that the user gave for a document, made fit for the space.
+
+    None if the user gave none.
 
     Raises:
-        InputError: the space has no vectors or others, or it holds NaN, or is zero under cosine.
+        InputError: the space is sparse, or the vector has the wrong shape, holds NaN or infinity,
+            or is zero under cosine.
     """
     if vector is None:
         return None
     if space.sparse:
         raise InputError(
-            f"document {id!r}: comes with a vector, and the collection has no "
-            "vectors but weights of words; give a text alone"
+            f"document {id!r}: comes with a vector, but the collection has word weights instead "
+            "of vectors; give a text only"
         )
     if vector.shape != (space.dim,):
         raise InputError(
-            f"document {id!r}: its vector has shape {vector.shape}, "
+            f"document {id!r}: its vector has shape {vector.shape}, but "
             f"the collection has {space.dim} dimensions"
         )
     if not np.isfinite(vector).all():
@@ -75,7 +78,7 @@ def own_vector(
     length = float(np.linalg.norm(vector.astype(np.float64)))
     if length == 0:
         raise InputError(
-            f"document {id!r}: its vector is zero, which has no cosine; "
+            f"document {id!r}: its vector is zero, so it has no cosine; "
             "leave it out, or use the metric ip or l2"
         )
     return (vector / length).astype(np.float32)

@@ -1,7 +1,7 @@
-"""The commits a writer makes: rows added, rows deleted, settings changed, segments replaced.
+"""The commits of a writer: add rows, delete rows, change settings, replace segments.
 
-Each one stages its files without a lock, then rebases onto the newest generation under it: what
-others did meanwhile is kept.
+Each one stages its files without a lock, then takes the lock and rebases onto the newest
+generation, so that other writers' commits are kept.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 
 from ...indexes.base import Floats
-from ...indexes.spec import IndexSpec
 from ..encoders.base import IMAGE, TEXT, Space, Weights
 from ..segments.marks import carried_over
 from ..segments.means import encode_mean
-from ..segments.opening import check_space
+from ..segments.opening import check_settings, check_space
 from ..segments.snapshot import Snapshot, open_generation
 from ..store.documents import DocumentShard, StoredRow, write_documents
 from ..store.manifest import Manifest, Role, SegmentEntry
@@ -27,7 +26,7 @@ from ..store.shards import Rows, find_rows, open_rows, write_rows, write_vectors
 from ..store.staging import Staging
 from ..store.store import Store
 from ..values.errors import CollectionNotFoundError, InputError
-from ..values.settings import TermSettings
+from ..values.settings import Settings
 from .terms import stage_terms, stage_weights
 
 log = logging.getLogger("retr.commits")
@@ -37,9 +36,9 @@ MOST_DELETE_FILES = 16
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoded:
-    """The vectors of some of the rows of a commit, all made from one modality.
+    """The vectors that some rows of a commit have in one modality.
 
-    rows:    i64[n], ascending: which of the rows, counted from 0.
+    rows:    i64[n], ascending: the rows, counted from 0 within the commit.
     vectors: f32[n, dim].
     """
 
@@ -48,28 +47,28 @@ class Encoded:
 
 
 @dataclass(frozen=True, slots=True)
-class Birth:
-    """What a collection is from its first commit on.
+class NewCollection:
+    """What the first commit of a collection needs to know.
 
-    space:    of its vectors, or of the weights of a sparse encoder.
+    space:    the space of its vectors, or of a sparse encoder's weights.
     encoder:  how to load the encoder of that space: {"name", "options"}.
-    settings: what the user chose: {"spec", "recall", "dtype", …}.
+    settings: the user's settings.
     modalities: what the encoder makes vectors from.
 
     Raises:
-        InputError: a setting has no meaning for the space.
+        InputError: a setting does not fit the space.
     """
 
     space: Space
     encoder: Mapping[str, Any]
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Settings = field(default_factory=Settings)
     modalities: frozenset[str] = frozenset({TEXT})
 
     def __post_init__(self) -> None:
         check_settings(self.space, self.settings)
 
     def manifest(self) -> Manifest:
-        """Return generation 0, which is never written: the ground of the first commit."""
+        """Return generation 0, which is never written: the base of the first commit."""
         return Manifest(
             generation=0,
             created="",
@@ -78,86 +77,93 @@ class Birth:
             encoder=self.encoder,
             space="s1",
             spaces={"s1": self.space.to_json()},
-            settings=self.settings,
+            settings=self.settings.to_json(),
         )
 
 
-def _space_for(ground: Manifest, given: Space, path: object) -> str:
-    """Return the key of the space that a writer's vectors are of.
+def _space_for(base: Manifest, given: Space, path: object) -> str:
+    """Return the key of the space of a writer's vectors.
 
-    One that began before the encoder was replaced goes on: its rows await the new vectors like
-    those that were there.
+    A writer that started before the encoder was replaced may finish: its rows then await new
+    vectors, as the older rows do.
 
     Raises:
-        SpaceMismatchError: it is none that the collection has vectors of.
+        SpaceMismatchError: the collection has no vectors of this space.
     """
-    upgrade = ground.upgrade
-    if upgrade is not None and Space.from_json(ground.spaces[upgrade.source]) == given:
+    upgrade = base.upgrade
+    if upgrade is not None and Space.from_json(base.spaces[upgrade.source]) == given:
         return upgrade.source
-    check_space(Space.from_json(ground.spaces[ground.space]), given, path)
-    return ground.space
+    check_space(Space.from_json(base.spaces[base.space]), given, path)
+    return base.space
 
 
-def check_settings(space: Space, settings: Mapping[str, Any]) -> None:
-    """Refuse settings that the vectors of a space cannot have, or a sparse space, which has none.
+def commit_on(
+    store: Store,
+    staging: Staging,
+    previous: Snapshot | None,
+    change: Callable[[Manifest], Manifest | None],
+    *,
+    ground: Manifest | None = None,
+) -> Snapshot | None:
+    """Commit what `change` makes of the newest generation; return the new one, opened.
+
+    previous: the snapshot that the writer has read; None if it creates the collection.
+    change:   returns the changed manifest, or None to change nothing; this function then returns
+              None, too. It runs under the writer's lock, and may run again.
+    ground:   the manifest that the first commit of a collection starts from.
 
     Raises:
-        InputError: there is one.
+        CollectionNotFoundError: the collection was removed while it was open.
     """
-    if not space.sparse:
-        spec = settings.get("spec", "auto")
-        dims = () if spec == "auto" else IndexSpec.parse(spec).dims
-        if dims and dims[-1] >= space.dim:
-            raise InputError(
-                f"spec {spec!r}: its prefix of {dims[-1]} is not shorter than the vectors of "
-                f"{space.encoder!r}, which have {space.dim} dimensions"
+
+    def rebase(newest: Manifest | None) -> Manifest | None:
+        if newest is None and previous is not None:
+            raise CollectionNotFoundError(
+                f"{store.path}: the collection was removed while it was open; build it again"
             )
-        return
-    for name, without in (("spec", "auto"), ("dtype", "float32")):
-        if settings.get(name, without) != without:
-            raise InputError(
-                f"encoder {space.encoder!r}: its weights of words are kept as postings and not as "
-                f"vectors, so the {name} {settings[name]!r} has no meaning; leave it out"
-            )
+        base = newest or ground
+        return None if base is None else change(base)
+
+    manifest = store.commit(staging, rebase)
+    return None if manifest is None else open_generation(store, manifest, previous)
 
 
 def add_rows(
     store: Store,
-    birth: Birth,
+    new: NewCollection,
     rows: Sequence[StoredRow],
     encoded: Mapping[str, Encoded] | Sequence[Weights],
     previous: Snapshot | None,
     *,
     passages: bool,
 ) -> tuple[Snapshot, int]:
-    """Commit rows and their vectors; rows that the same ids had are deleted with it.
+    """Commit rows and their vectors; the same commit deletes older rows with the same ids.
 
-    encoded: the vectors by modality, or weights for each row for a sparse space.
+    encoded: the vectors by modality, or for a sparse space the weights of each row.
 
-    Returns the new snapshot and the number of the first row; the others follow it.
+    Returns the new snapshot and the number of the first row; the others are numbered after it.
     """
     first = 0
     numbers = np.arange(len(rows), dtype=np.int64)
     ids = list(dict.fromkeys(row.id for row in rows))
+    terms = new.settings.terms
     with store.staging() as staging:
         documents, hashes = write_documents(staging, rows)
-        staged = _stage_encoded(staging, birth, numbers, encoded)
+        staged = _stage_encoded(staging, new, numbers, encoded)
         words = None
-        if (terms := TermSettings.of(birth.settings)) is not None:
+        if terms is not None:
             words = stage_terms(staging, numbers, [row.text for row in rows], terms)
 
-        def rebase(newest: Manifest | None) -> Manifest:
+        def change(newest: Manifest) -> Manifest:
             nonlocal first
-            check_there(store, newest, previous)
-            ground = newest or birth.manifest()
-            space = _space_for(ground, birth.space, store.path)
-            if TermSettings.of(ground.settings) != terms:
+            space = _space_for(newest, new.space, store.path)
+            if Settings.of(newest.settings).terms != terms:
                 raise InputError(
-                    f"{store.path}: another writer has changed how its texts are searched by "
-                    "words; run it again"
+                    f"{store.path}: another writer has changed how texts are indexed by words; "
+                    "run it again"
                 )
-            first, last = ground.next_row, ground.next_row + len(rows) - 1
-            new = [
+            first, last = newest.next_row, newest.next_row + len(rows) - 1
+            added = [
                 SegmentEntry(
                     new_id(),
                     Role.DOCUMENTS,
@@ -171,45 +177,47 @@ def add_rows(
                 *(entry(first, space) for entry in staged),
             ]
             if words is not None:
-                new.append(words.entry(new_id(), first))
+                added.append(words.entry(new_id(), first))
             replaced = np.empty(0, np.int64)
-            if newest is not None:
+            if newest.segments:
                 replaced = np.concatenate(open_generation(store, newest, previous).rows_of(ids))
-            deletes = with_deletes(store, staging, ground, replaced)
+            deletes = with_deletes(store, staging, newest, replaced)
             return replace(
-                ground.with_segments((*ground.segments, *new), deletes, staging.files),
+                newest.with_segments((*newest.segments, *added), deletes, staging.files),
                 next_row=last + 1,
             )
 
-        manifest = store.commit(staging, rebase)
-    assert manifest is not None  # rebase always returns one
-    return open_generation(store, manifest, previous), first
+        snapshot = commit_on(store, staging, previous, change, ground=new.manifest())
+    assert snapshot is not None  # `change` always returns a manifest
+    return snapshot, first
 
 
 def _stage_encoded(
-    staging: Staging, birth: Birth, rows: Rows, encoded: Mapping[str, Encoded] | Sequence[Weights]
+    staging: Staging,
+    new: NewCollection,
+    rows: Rows,
+    encoded: Mapping[str, Encoded] | Sequence[Weights],
 ) -> list[Callable[[int, str], SegmentEntry]]:
     """Stage the vectors of new rows, or their weights.
 
-    Returns what makes each segment, given the first row's number and the key of the space.
+    Returns functions that make each segment from the first row's number and the space's key.
     """
     if not isinstance(encoded, Mapping):
-        weights = stage_weights(staging, rows, encoded, birth.space)
+        weights = stage_weights(staging, rows, encoded, new.space)
         return [lambda first, space: replace(weights, space=space).entry(new_id(), first)]
-    # Where all vectors were made from texts, there is nothing that a mean would tell apart.
-    keep_mean = IMAGE in birth.modalities or IMAGE in encoded
+    # Means tell modalities apart, so they are not needed if all vectors are made from texts.
+    keep_mean = IMAGE in new.modalities or IMAGE in encoded
     made = [(modality, part) for modality, part in encoded.items() if len(part.rows)]
-    return [_stage_vectors(staging, birth, part, modality, keep_mean) for modality, part in made]
+    return [_stage_vectors(staging, new, part, modality, keep_mean) for modality, part in made]
 
 
 def _stage_vectors(
-    staging: Staging, birth: Birth, part: Encoded, modality: str, keep_mean: bool
+    staging: Staging, new: NewCollection, part: Encoded, modality: str, keep_mean: bool
 ) -> Callable[[int, str], SegmentEntry]:
-    dtype = str(birth.settings.get("dtype", "float32"))
-    # Relative to the first of them, as in a segment that was merged.
+    # Relative to the first row of the segment, as in a merged segment.
     lowest = int(part.rows[0])
     rows = part.rows - lowest
-    data = write_vectors(staging, rows, part.vectors, birth.space.to_json(), dtype)
+    data = write_vectors(staging, rows, part.vectors, new.space.to_json(), new.settings.dtype)
     mean = encode_mean(part.vectors.mean(axis=0, dtype=np.float64)) if keep_mean else None
     return lambda first, space: SegmentEntry(
         new_id(),
@@ -227,18 +235,15 @@ def _stage_vectors(
 def delete_rows(
     store: Store, select: Callable[[Snapshot], Rows], previous: Snapshot | None
 ) -> tuple[Snapshot | None, int]:
-    """Commit the deletion of the rows that `select` finds in the newest generation.
+    """Commit the deletion of the rows that `select` picks in the newest generation.
 
-    Returns the new snapshot, None where nothing was to be deleted, and the number of rows.
+    Returns the new snapshot, or None if there was nothing to delete, and the number of rows.
     """
     count = 0
     with store.staging() as staging:
 
-        def rebase(newest: Manifest | None) -> Manifest | None:
+        def change(newest: Manifest) -> Manifest | None:
             nonlocal count
-            check_there(store, newest, previous)
-            if newest is None:
-                return None
             rows = select(open_generation(store, newest, previous))
             count = len(rows)
             if not count:
@@ -246,70 +251,56 @@ def delete_rows(
             deletes = with_deletes(store, staging, newest, rows)
             return newest.with_segments(newest.segments, deletes, staging.files)
 
-        manifest = store.commit(staging, rebase)
-    return (open_generation(store, manifest, previous) if manifest else None), count
+        return commit_on(store, staging, previous, change), count
 
 
 def change_settings(
-    store: Store, settings: Mapping[str, Any], encoder: Mapping[str, Any], previous: Snapshot
+    store: Store, fields: Mapping[str, Any], encoder: Mapping[str, Any], previous: Snapshot
 ) -> Snapshot:
-    """Commit other settings, or another way to load the encoder, where they differ.
+    """Commit changed settings, or another way to load the encoder, if anything differs.
 
-    encoder: of the same space; a query prompt, say, may change.
+    fields:  fields of `Settings`, by name; the others stay.
+    encoder: how to load the encoder, of the same space; a query prompt, say, may change.
     """
+
+    def change(newest: Manifest) -> Manifest | None:
+        known = Settings.of(newest.settings)
+        settings = replace(known, **fields)
+        # Another writer may have started to replace the encoder.
+        loading = encoder if newest.space == previous.manifest.space else newest.encoder
+        if settings == known and loading == newest.encoder:
+            return None
+        return replace(newest, settings=settings.to_json(), encoder=loading)
+
     with store.staging() as staging:
-
-        def rebase(newest: Manifest | None) -> Manifest | None:
-            check_there(store, newest, previous)
-            if newest is None:
-                return None
-            # Another writer may have begun to replace the encoder.
-            loading = encoder if newest.space == previous.manifest.space else newest.encoder
-            changed = replace(newest, settings={**newest.settings, **settings}, encoder=loading)
-            return None if changed == newest else changed
-
-        manifest = store.commit(staging, rebase)
-    return open_generation(store, manifest, previous) if manifest else previous
+        return commit_on(store, staging, previous, change) or previous
 
 
 def replace_segments(
     store: Store, staging: Staging, snapshot: Snapshot, new: Sequence[tuple[set[str], SegmentEntry]]
 ) -> Snapshot:
-    """Commit segments in place of others; refused where those are gone by now."""
-
-    def rebase(newest: Manifest | None) -> Manifest | None:
-        check_there(store, newest, snapshot)
-        return with_replaced(store, staging, newest, list(new))
-
-    manifest = store.commit(staging, rebase)
-    if manifest is None:
-        raise InputError(
-            f"{store.path}: another writer has replaced the segments meanwhile; run it again"
-        )
-    return open_generation(store, manifest, snapshot)
-
-
-def check_there(store: Store, newest: Manifest | None, previous: Snapshot | None) -> None:
-    """Refuse to begin anew where a collection was removed while it was open.
+    """Commit segments in place of others.
 
     Raises:
-        CollectionNotFoundError: it is gone.
+        InputError: another writer has replaced those meanwhile.
     """
-    if newest is None and previous is not None:
-        raise CollectionNotFoundError(
-            f"{store.path}: the collection was removed while it was open; build it again"
+    changed = commit_on(
+        store, staging, snapshot, lambda newest: with_replaced(store, staging, newest, list(new))
+    )
+    if changed is None:
+        raise InputError(
+            f"{store.path}: another writer has replaced the same segments; run it again"
         )
+    return changed
 
 
 def with_replaced(
     store: Store,
     staging: Staging,
-    newest: Manifest | None,
+    newest: Manifest,
     merged: list[tuple[set[str], SegmentEntry | None]],
 ) -> Manifest | None:
-    """Return the manifest with segments in place of others; None where those are gone by now."""
-    if newest is None:
-        return None
+    """Return the manifest with segments in place of others; None if all those are gone by now."""
     present = {s.id for s in newest.segments}
     still = [(old, entry) for old, entry in merged if old <= present]
     if not still:
@@ -322,35 +313,35 @@ def with_replaced(
 
 
 def _forget_deletes(store: Store, staging: Staging, manifest: Manifest) -> Manifest:
-    """Drop the marks of rows that no segment holds any more."""
+    """Drop the delete entries of rows that no segment holds any more."""
     if not manifest.deletes:
         return manifest
-    marked = np.unique(np.concatenate([open_rows(store.path / n) for n in manifest.deletes]))
-    held = np.zeros(len(marked), bool)
+    deleted = np.unique(np.concatenate([open_rows(store.path / n) for n in manifest.deletes]))
+    held = np.zeros(len(deleted), bool)
     for entry in manifest.segments:
         if entry.role is Role.DOCUMENTS:
             rows = DocumentShard(staging.find(entry.data), staging.find(str(entry.ids))).rows
         else:
             rows = open_rows(staging.find(entry.data))
-        relative = marked - entry.first_row
+        relative = deleted - entry.first_row
         held[np.searchsorted(relative, rows[find_rows(rows, relative)])] = True
     if held.all():
         return manifest
-    deletes = (write_rows(staging, marked[held]),) if held.any() else ()
+    deletes = (write_rows(staging, deleted[held]),) if held.any() else ()
     return manifest.with_segments(manifest.segments, deletes, staging.files)
 
 
 def with_deletes(store: Store, staging: Staging, manifest: Manifest, rows: Rows) -> tuple[str, ...]:
-    """Return the files of deletes with some rows marked beside those that are."""
+    """Return the files of deleted rows with these rows added."""
     if not len(rows):
         return manifest.deletes
     rows = np.unique(rows)
     if len(manifest.deletes) < MOST_DELETE_FILES:
         return (*manifest.deletes, write_rows(staging, rows))
-    marked = [open_rows(store.path / name) for name in manifest.deletes]
-    return (write_rows(staging, np.unique(np.concatenate([*marked, rows]))),)
+    deleted = [open_rows(store.path / name) for name in manifest.deletes]
+    return (write_rows(staging, np.unique(np.concatenate([*deleted, rows]))),)
 
 
 def new_id() -> str:
-    """Return an id for a segment."""
+    """Return a new id for a segment."""
     return uuid.uuid4().hex[:16]

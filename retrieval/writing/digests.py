@@ -1,4 +1,4 @@
-"""What tells a changed document from an unchanged one, without encoding it."""
+"""Digests of documents, which tell changed ones from unchanged ones without encoding them."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ SIZE = 16
 def digest_of(
     document: Document, modalities: frozenset[str], how: tuple[str | None, bool | None, int | None]
 ) -> tuple[bytes, int]:
-    """Return the digest of a document, and about how many bytes it holds but for its text.
+    """Return a document's digest, and its approximate size in bytes without the text.
 
-    modalities: what the encoder makes vectors from; without images, an image does not count.
-    how:        the source's name, and how texts are split into passages: whether, and the size.
+    modalities: what the encoder makes vectors from; an image counts only if they include images.
+    how:        the source's name, whether texts are split into passages, and a passage's size.
 
-    Of an image in a file its path, size and time of change count, as they do for make and rsync:
-    to read a million photographs in order to find that none has changed takes hours.
+    An image in a file is digested by its path, size and modification time, as in make and rsync:
+    reading a million photographs to find that none has changed would take hours.
     """
     source, passages, size = how
     values = [
@@ -56,7 +56,10 @@ def digest_of(
 
 
 def _add_image(digest: Any, image: Image, contents: bool) -> int:
-    """Take an image into a digest; return about how many bytes it holds in memory."""
+    """Add an image to a digest; return its approximate size in memory, in bytes.
+
+    contents: whether a change to the image's file counts.
+    """
     if isinstance(image, str | os.PathLike):
         image = ImageAt(str(Path(image).absolute()))
     if isinstance(image, ImageAt):
@@ -79,7 +82,7 @@ def _state(path: str) -> list[int]:
 
 
 def _bytes_of_pixels(image: Any) -> bytes:
-    """Return what a PIL image or an array holds, with its shape."""
+    """Return the pixels of a PIL image or an array, with their shape."""
     array = np.ascontiguousarray(image)
     return repr((getattr(image, "mode", ""), array.shape, array.dtype.str)).encode() + (
         array.tobytes()

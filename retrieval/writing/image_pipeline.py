@@ -1,12 +1,12 @@
-"""Images go in, vectors come out: processes decode ahead while the encoder works.
+"""Encodes a stream of images: worker processes decode ahead while the encoder works.
 
     decode (process 1) ┐
     decode (process 2) ┼─ in order, in batches ─> encode (this process)
     decode (process …) ┘
 
-What is on its way is bounded, in images and in bytes, so memory does not grow with the source;
-it is enough that a whole batch is decoded while another is encoded. An image that cannot be read
-comes out in its place with the reason, also one that kills the process that decodes it.
+The images in flight are bounded, in number and in bytes, so memory does not grow with the source;
+the bound lets a whole batch be decoded while another is encoded. An unreadable image comes out in
+its place with the reason, even if it kills the process that decodes it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 CHUNK_IMAGES = 8
 CHUNK_BYTES = 16 << 20
-HELD_BYTES = 256 << 20  # of images given as bytes or pixels, that wait for their vectors
+HELD_BYTES = 256 << 20  # of images given as bytes or pixels that wait for their vectors
 MOST_WORKERS = 32
 
 
@@ -58,11 +58,11 @@ class Unreadable:
 class PipelineReport:
     """What a pipeline did.
 
-    images:     that came out with a vector.
-    unreadable: that came out with a reason.
+    images:     how many images got a vector.
+    unreadable: how many images could not be read.
     encoding:   seconds that the encoder worked.
-    waiting:    seconds that the encoder waited for images to be decoded.
-    crashes:    processes that died while they decoded.
+    waiting:    seconds that the encoder waited for decoded images.
+    crashes:    how many processes died while decoding.
     """
 
     images: int = 0
@@ -77,9 +77,9 @@ def encode_stream(
 ) -> Iterator[tuple[T, NDArray[np.float32] | Unreadable]]:
     """Yield each image's tag and its vector f32[dim], or why it has none, in the order given.
 
-    items:   tags of the caller's own and images, see `retrieval.images.ImageInput`; taken one by
+    items:   the caller's own tags and images, see `values.images.ImageInput`; consumed one by
              one, not far ahead of what is yielded.
-    workers: processes that decode, see `ImagePipeline`.
+    workers: number of processes that decode, see `ImagePipeline`.
     """
     with ImagePipeline[T](encoder, workers=workers) as pipeline:
         for tag, image in items:
@@ -88,12 +88,12 @@ def encode_stream(
 
 
 class ImagePipeline(Generic[T]):
-    """Encodes images that are put in one by one; to be used in a `with` statement.
+    """Encodes images that are put in one by one; use it in a `with` statement.
 
-    What comes out is in the order of what was put in, some time later.
+    Vectors come out later, in the order in which the images were put in.
 
-    workers: processes that decode; None for one a core, 0 to decode in this process. They start
-             when there is more than a handful to decode.
+    workers: number of processes that decode; None for one per core, 0 to decode in this process.
+             They start when there are more than a handful of images to decode.
     report:  what was done so far.
     """
 
@@ -103,7 +103,7 @@ class ImagePipeline(Generic[T]):
         self._prepare = encoder.prepare
         self._batch = max(1, encoder.image_batch_size)
         self._workers = _cores() if workers is None else workers
-        # While a batch is encoded the next one is decoded, and no process is idle.
+        # Enough to decode the next batch while one is encoded, and to keep every process busy.
         self._limit = 2 * self._batch + 2 * self._workers * CHUNK_IMAGES
         self._chunk: list[tuple[T, Any]] = []
         self._chunk_bytes = 0
@@ -113,9 +113,9 @@ class ImagePipeline(Generic[T]):
         self._pool: _Pool | None = None
 
     def put(self, tag: T, image: Any) -> list[tuple[T, NDArray[np.float32] | Unreadable]]:
-        """Put in an image, and return what has come out meanwhile: tags, and vectors f32[dim].
+        """Put in an image; return the results that are ready: tags, and vectors f32[dim].
 
-        Waits where too much is on its way already.
+        Waits if too much is in flight.
         """
         self._chunk.append((tag, image))
         self._chunk_bytes += _bytes_of(image)
@@ -126,7 +126,7 @@ class ImagePipeline(Generic[T]):
         return self.made()
 
     def drain(self) -> list[tuple[T, NDArray[np.float32] | Unreadable]]:
-        """Return all that is still on its way; afterwards more may be put in."""
+        """Wait for all images in flight and return their results; more may be put in after it."""
         if self._chunk:
             self._send(last=self._pool is None)
         while self._flying:
@@ -135,12 +135,12 @@ class ImagePipeline(Generic[T]):
         return self.made()
 
     def made(self) -> list[tuple[T, NDArray[np.float32] | Unreadable]]:
-        """Return what has come out and was not handed out, as after an interruption."""
+        """Return results that are ready but were not returned yet, as after an interruption."""
         made, self._made = self._made, []
         return made
 
     def close(self) -> None:
-        """End the processes; what is still on its way is dropped."""
+        """End the processes and drop the images in flight."""
         if self._pool is not None:
             self._pool.close()
             self._pool = None
@@ -163,7 +163,7 @@ class ImagePipeline(Generic[T]):
         return images > self._limit or sum(flight.bytes for flight in self._flying) > HELD_BYTES
 
     def _send(self, *, last: bool = False) -> None:
-        """Have a chunk decoded: here where it is all there is, else by a process."""
+        """Have a chunk decoded by a process, or here if it is all there is."""
         chunk, self._chunk = self._chunk, []
         size, self._chunk_bytes = self._chunk_bytes, 0
         images = [image for _, image in chunk]
@@ -180,7 +180,7 @@ class ImagePipeline(Generic[T]):
         self._flying.append(_Flight([tag for tag, _ in chunk], future, size))
 
     def _land(self) -> list[tuple[T, NDArray[np.float32] | Unreadable]]:
-        """Wait for the first chunk, and encode where a batch is full."""
+        """Wait for the first chunk, and encode if a batch is full."""
         flight = self._flying.popleft()
         start = time.perf_counter()
         decoded = flight.future.result()
@@ -218,12 +218,12 @@ class _Flight(Generic[T]):
 
 
 class _Pool:
-    """As many threads as processes: each thread hands its own process one chunk after another."""
+    """Threads that each hand one chunk after another to a process of their own."""
 
     def __init__(self, prepare: Callable[[Any], Any], workers: int) -> None:
         self.crashes = 0
         self._prepare = prepare
-        self._here = False  # what `prepare` is made of cannot be had in another process
+        self._here = False  # whether `prepare` cannot be sent to another process
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="retr-images")
         self._own = threading.local()
         self._lock = threading.Lock()
@@ -231,7 +231,7 @@ class _Pool:
         self._closed = False
 
     def submit(self, images: list[Any]) -> Future[Decoded]:
-        """Return what will be the images, decoded."""
+        """Return a future of the decoded images."""
         return self._threads.submit(self._decode, images)
 
     def close(self) -> None:
@@ -252,8 +252,8 @@ class _Pool:
             with self._lock:
                 self.crashes += 1
             if len(images) == 1:
-                return Decoded(None, [f"stops the process that decodes it ({died})"])
-        # One of them did it: each by itself.
+                return Decoded(None, [f"crashes the process that decodes it ({died})"])
+        # One of the images crashed the process, so decode each by itself.
         import numpy as np
 
         single = [self._decode([image]) for image in images]
@@ -279,7 +279,7 @@ class _Pool:
         return answer
 
     def _start(self) -> subprocess.Popen[bytes] | None:
-        """Return a process that is ready, None where it cannot get hold of `prepare`."""
+        """Return a process that is ready, or None if `prepare` cannot be sent to it."""
         try:
             message = pickle.dumps(self._prepare, protocol=pickle.HIGHEST_PROTOCOL)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
@@ -303,13 +303,13 @@ class _Pool:
             self._decode_here(answer)
             return None
         raise WorkerError(
-            f"a process that decodes images ended at its start (exit code {code}); is there "
-            "memory for it?"
+            f"a process that decodes images ended as it started (exit code {code}); is there "
+            "enough memory?"
         )
 
     def _decode_here(self, why: object) -> None:
         if not self._here:
-            log.info("images are decoded by threads, for no other process has %s", self._prepare)
+            log.info("threads decode the images: no other process can load %s", self._prepare)
             log.debug("%s", why)
         self._here = True
 
@@ -344,7 +344,7 @@ def _spawn() -> subprocess.Popen[bytes]:
         [sys.executable, "-c", _COMMAND, path, module],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        # The libraries for TIFF and others write there whatever they dislike of a file.
+        # The libraries for TIFF and others write warnings about files to stderr.
         stderr=subprocess.DEVNULL,
         env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
     )
@@ -358,20 +358,20 @@ def _exchange(process: subprocess.Popen[bytes], message: bytes) -> Any:
 
 
 def _pickled(images: list[Any]) -> bytes | None:
-    """Return images as a message, None where one cannot be sent.
+    """Return images as a message, or None if one cannot be pickled.
 
-    A PIL image that was opened and not yet read is read by this, and may turn out to be damaged.
+    Pickling reads a PIL image that was opened but not read, and may find that it is damaged.
     """
     try:
         return pickle.dumps(images, protocol=pickle.HIGHEST_PROTOCOL)
-    except Exception:  # whatever Pillow raises; to be told apart where the image is opened
+    except Exception:  # whatever Pillow raises; opening the image will tell the cause
         return None
 
 
 def _reap(process: subprocess.Popen[bytes]) -> int:
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
-            with contextlib.suppress(OSError):  # what is still to be written has no reader
+            with contextlib.suppress(OSError):  # buffered data has no reader any more
                 pipe.close()
     return process.wait()
 
@@ -383,7 +383,7 @@ def _cores() -> int:
 
 
 def _bytes_of(image: Any) -> int:
-    """Return about how many bytes an image holds while it waits."""
+    """Return the approximate size in bytes of an image that waits."""
     image = image.data if isinstance(image, ImageAt) else image
     if isinstance(image, bytes | bytearray | memoryview):
         return len(image)

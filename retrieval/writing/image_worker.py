@@ -1,7 +1,7 @@
 """A process that opens images for an encoder: jobs come on stdin, arrays go to stdout.
 
-A process and no thread, for a broken file may take the decoder down with it. It is started anew
-rather than forked, so it holds no lock of its parent's, and by an explicit command, so that a
+It is a process, not a thread, because a broken file may crash the decoder. It is spawned, not
+forked, so that it holds no lock of its parent's, and started by an explicit command, so that a
 user's script needs no `if __name__ == "__main__"`. It imports neither torch nor the encoder.
 
 Both directions carry pickles, between two processes of one program. First comes the encoder's
@@ -31,10 +31,10 @@ NICE = 5
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What became of a list of images.
+    """The result of decoding a list of images.
 
-    arrays:  of those that could be read, stacked, in order; None where none could.
-    reasons: of each image why it could not be read, None where it could.
+    arrays:  the readable images, stacked in order; None if none was readable.
+    reasons: for each image, why it could not be read; None if it could.
     """
 
     arrays: NDArray[Any] | None
@@ -65,13 +65,13 @@ def main() -> None:
     # Ctrl-C reaches every process of the terminal; the parent is the one to end this.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(OSError):
-        os.nice(NICE)  # the encoder has the cores first: what it waits for it gets by waiting
-    Image.MAX_IMAGE_PIXELS = None  # `open_image` has its own limit, and warns of nothing
+        os.nice(NICE)  # the encoder comes first; when it waits for images, the cores are free
+    Image.MAX_IMAGE_PIXELS = None  # `open_image` has its own limit and does not warn
     jobs, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever else prints does not come between
+    os.dup2(2, 1)  # keeps prints of other code out of the answers
     try:
         prepare = pickle.load(jobs)
-    except Exception:  # of a notebook, or of a module that only the parent can import
+    except Exception:  # defined in a notebook, or in a module that only the parent can import
         _answer(answers, traceback.format_exc())
         return
     _answer(answers, READY)
@@ -82,7 +82,7 @@ def main() -> None:
             return
         try:
             answer: Decoded | str = decode(prepare, images)
-        except Exception:  # told to the parent, which raises it
+        except Exception:  # sent to the parent, which raises it
             answer = traceback.format_exc()
         _answer(answers, answer)
 

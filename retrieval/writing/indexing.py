@@ -1,6 +1,6 @@
-"""Indexing: the dense segments of a space become one segment with an index, by one commit.
+"""Indexing: one commit turns the dense segments of a space into one segment with an index.
 
-Searches and writers go on while it runs; what they changed meanwhile is kept.
+Searches and other writers continue while it runs, and their changes are kept.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ from ...indexes.tuning.curve import K
 from ...indexes.tuning.tune import Tuned, measure, tune
 from ..encoders.base import IMAGE, TEXT
 from ..segments.dense import DenseSegment
-from ..segments.snapshot import DocumentSegment, Snapshot, open_generation
+from ..segments.documents import DocumentSegment
+from ..segments.snapshot import Snapshot, open_newest
 from ..store.manifest import IndexEntry, Manifest, Role, SegmentEntry, parse_segment
 from ..store.shards import open_vectors
 from ..store.staging import Staging, Unfinished
 from ..store.store import Store
 from ..values.progress import Progress
-from ..values.settings import AUTO, IndexWish, TermSettings
-from .commits import check_there, new_id, replace_segments
+from ..values.settings import AUTO, Settings, TermSettings
+from .commits import commit_on, new_id, replace_segments
 from .merging import merge_group, merge_small
 from .terms import StagedTerms, stage_terms
 
@@ -39,46 +40,47 @@ log = logging.getLogger("retr.indexing")
 
 WORDS_ROWS = 65_536
 MEASURED_AT = 0.95
-"""The recall that an index is set to where a spec was given and no recall."""
+"""The recall that an index is set to if a spec was given but no recall."""
 FEWEST_TEXTS = 100
 MOST_TEXTS = 1000
-"""So many texts of a collection its index of images is measured with; with fewer, by images."""
+"""An index of images is measured with this many of the collection's texts; with fewer than
+`FEWEST_TEXTS`, it is measured with images."""
 LATE = 0.1
-"""So many rows may be without the index, or deleted from it, before it is built anew."""
+"""The share of rows that may be outside the index, or deleted from it, before it is rebuilt."""
 
 
 def index_all(
     store: Store,
     snapshot: Snapshot,
-    wish: IndexWish,
     *,
     queries: Floats | None = None,
     late: float = 0.0,
     progress: Progress | None = None,
 ) -> Snapshot:
-    """Give every space's vectors one index; what is indexed so already stays.
+    """Give the vectors of every space one index; an index that fits the settings already stays.
 
-    queries: f32[q, dim], of the kind that will be asked, to measure with; None makes some.
-    late:    the share of rows that may be without the index, or deleted from it, before it is
-             built anew.
+    queries: f32[q, dim], queries like those that users will ask, to measure with; None makes some.
+    late:    the share of rows that may be outside the index, or deleted from it, before it is
+             rebuilt.
 
-    Where `auto` is to find all, or the vectors are few, an index that is there goes: they are
-    compared one by one.
+    If `auto` has to find every neighbour, or there are few vectors, an existing index is removed
+    and every vector is compared.
 
     Raises:
         MissingFaissError: faiss is not installed.
-        InputError: another writer replaced the segments meanwhile.
+        InputError: another writer replaced the same segments.
     """
-    if wish.is_open:
+    settings = snapshot.settings
+    if settings.keeps_indexes:
         return snapshot
     for group in snapshot.dense_groups():
         if not snapshot.is_searched(group):
             continue
-        if _scans(group, wish):
+        if _scans(group, settings):
             snapshot = _without_indexes(store, snapshot, group)
-        elif not _is_done(snapshot, group, wish, late):
+        elif not _is_done(snapshot, group, settings, late):
             own = queries if group[0].entry.space == snapshot.manifest.space else None
-            snapshot = _index(store, snapshot, group, wish, own, progress)
+            snapshot = _index(store, snapshot, group, settings, own, progress)
     return snapshot
 
 
@@ -90,18 +92,19 @@ def measure_all(
     *,
     space: str | None = None,
 ) -> Snapshot:
-    """Measure the indexes that are there again, and set them to a recall; None keeps theirs.
+    """Measure the existing indexes again, and set them to a recall; None keeps their own.
 
-    queries: f32[q, dim] in the space of that key; indexes of other spaces are measured on queries
-             that are made from their vectors. None of the space is that of the queries.
+    queries: f32[q, dim], in the space with the key `space`; indexes of other spaces are measured
+             on queries made from their vectors.
+    space:   the key of a space; None is the space of the collection's queries.
     """
-    wished = snapshot.manifest.settings.get("recall")
+    target = snapshot.settings.recall
     space = space or snapshot.manifest.space
     for segment in [s for s in snapshot.dense if s.index is not None]:
         stored = segment.entry.index
         if stored is None or segment.index is None or segment.index.exact:
             continue
-        asked = recall or wished or stored.measured.get("asked", MEASURED_AT)
+        asked = recall or target or stored.measured.get("asked", MEASURED_AT)
         own = queries if segment.entry.space == space else None
         texts = texts_for_images(snapshot, segment.entry) if own is None else None
         given = own if texts is None else texts
@@ -117,7 +120,7 @@ def measure_all(
 def _without_indexes(
     store: Store, snapshot: Snapshot, segments: Sequence[DenseSegment]
 ) -> Snapshot:
-    """Let the vectors of some segments be compared one by one."""
+    """Remove the indexes of these segments, so that every vector is compared."""
     new = [
         ({segment.entry.id}, replace(segment.entry, id=new_id(), index=None))
         for segment in segments
@@ -129,21 +132,21 @@ def _without_indexes(
         return replace_segments(store, staging, snapshot, new)
 
 
-def _scans(group: Sequence[DenseSegment], wish: IndexWish) -> bool:
+def _scans(group: Sequence[DenseSegment], settings: Settings) -> bool:
     """Return whether comparing every vector of a group is the fastest way."""
-    if wish.spec != AUTO:
+    if settings.spec != AUTO:
         return False
     rows, source = sum(len(segment) for segment in group), group[0].source
-    found = candidates(rows, source.dim, source.metric, wish.recall or 1.0, wish.memory)
+    found = candidates(rows, source.dim, source.metric, settings.recall or 1.0, settings.memory)
     return found[0] == IndexSpec("flat")
 
 
 def index_words(store: Store, snapshot: Snapshot, terms: TermSettings) -> Snapshot:
-    """Give every text its postings, in a collection that does not keep the words of its texts.
+    """Add the postings of every text to a collection that does not index words yet.
 
-    One commit: either all texts have them and the settings say so, or none.
+    This is one commit: either all texts have postings and the settings say so, or none has.
     """
-    while TermSettings.of(snapshot.manifest.settings) is None:
+    while snapshot.settings.terms is None:
         with store.staging() as staging:
             staged = [
                 words.entry(new_id(), first)
@@ -152,27 +155,20 @@ def index_words(store: Store, snapshot: Snapshot, terms: TermSettings) -> Snapsh
             ]
             seen = snapshot.manifest.of_role(Role.DOCUMENTS)
 
-            def rebase(
-                newest: Manifest | None,
-                staged: Any = staged,
-                seen: Any = seen,
-                previous: Snapshot = snapshot,
-            ) -> Any:
-                check_there(store, newest, previous)
-                if newest is None or TermSettings.of(newest.settings) is not None:
-                    return None
-                if newest.of_role(Role.DOCUMENTS) != seen:  # rows were added or compacted away
-                    return None
-                changed = newest.with_segments(
-                    (*newest.segments, *staged), newest.deletes, staging.files
-                )
-                settings = {**newest.settings, "lexical": terms.to_json()}
-                return replace(changed, settings=settings)
+            def change(
+                newest: Manifest, staging: Staging = staging, staged: Any = staged, seen: Any = seen
+            ) -> Manifest | None:
+                settings = Settings.of(newest.settings)
+                if settings.terms is not None or newest.of_role(Role.DOCUMENTS) != seen:
+                    return None  # rows were added or compacted, or another writer was faster
+                segments = (*newest.segments, *staged)
+                changed = newest.with_segments(segments, newest.deletes, staging.files)
+                return replace(changed, settings=replace(settings, terms=terms).to_json())
 
-            manifest = store.commit(staging, rebase)
-        if manifest is not None:
-            return merge_small(store, open_generation(store, manifest, snapshot))
-        snapshot = open_generation(store, store.read()[0], snapshot)
+            changed = commit_on(store, staging, snapshot, change)
+        if changed is not None:
+            return merge_small(store, changed)
+        snapshot, _ = open_newest(store, snapshot)
     return snapshot
 
 
@@ -190,69 +186,76 @@ def _words_of(
 
 
 def _is_done(
-    snapshot: Snapshot, group: Sequence[DenseSegment], wish: IndexWish, most_late: float
+    snapshot: Snapshot, group: Sequence[DenseSegment], settings: Settings, most_late: float
 ) -> bool:
-    """Return whether all but a few of the rows have the index that is wished for."""
+    """Return whether all but a few rows have the index that the settings ask for."""
     done = late = 0
     for segment in group:
         dead = len(snapshot.droppable(segment))
         stored = segment.entry.index
-        if stored is not None and _is_wished(stored, wish) and dead <= most_late * len(segment):
+        if (
+            stored is not None
+            and _is_asked_for(stored, settings)
+            and dead <= most_late * len(segment)
+        ):
             done += len(segment)
         else:
             late += len(segment)
-    # Rows without an index are scanned exactly, which costs little while they are few.
+    # Rows without an index are all compared, which costs little if there are few.
     return done > 0 and late <= most_late * done
 
 
-def _is_wished(stored: IndexEntry, wish: IndexWish) -> bool:
-    if wish.spec != AUTO:
-        return stored.spec == wish.spec
-    return bool(stored.measured) and stored.measured.get("asked") == wish.recall
+def _is_asked_for(stored: IndexEntry, settings: Settings) -> bool:
+    if settings.spec != AUTO:
+        return stored.spec == settings.spec
+    return bool(stored.measured) and stored.measured.get("asked") == settings.recall
 
 
 def _index(
     store: Store,
     snapshot: Snapshot,
     group: Sequence[DenseSegment],
-    wish: IndexWish,
+    settings: Settings,
     queries: Floats | None,
     progress: Progress | None,
 ) -> Snapshot:
-    settings = snapshot.manifest.settings
+    stored = snapshot.manifest.settings
     work = Unfinished(
         tuple(sorted(segment.entry.id for segment in group)),
-        {name: settings.get(name) for name in ("spec", "recall", "memory")},
+        {name: stored.get(name) for name in ("spec", "recall", "memory")},
     )
     with store.staging(work) as staging:
         entry = _merged(staging, snapshot, group)
         old = {segment.entry.id for segment in group}
-        if entry is None:  # every row of it is deleted
+        if entry is None:  # every row of the group is deleted
             return snapshot
         data = staging.find(entry.data)
         metric = Metric(snapshot.spaces[str(entry.space)].metric)
         source = ArraySource(open_vectors(data).matrix, metric)
-        log.info("building the index %s over %d vectors", wish.spec, len(source))
+        log.info("building the index %s over %d vectors", settings.spec, len(source))
         texts = texts_for_images(snapshot, group[0].entry) if queries is None else None
         given = queries if texts is None else texts
-        tuned = _tuned(source, wish, given, progress, staging.folder)
-        if tuned.index is not None:  # else so few are left that comparing them all is fastest
+        tuned = _tuned(source, settings, given, progress, staging.folder)
+        if tuned.index is not None:  # None if comparing all the vectors is fastest
             _say(tuned)
             with staging.external_file("indexes", ".faiss") as (path, name):
                 tuned.index.save(path)
-            _say_size(staging.files[name].size, tuned.index.spec, wish.memory)
+            _say_size(staging.files[name].size, tuned.index.spec, settings.memory)
             entry = replace(entry, index=_entry(tuned, name, texts is not None))
         return replace_segments(store, staging, snapshot, [(old, entry)])
 
 
 def _tuned(
     source: ArraySource,
-    wish: IndexWish,
+    settings: Settings,
     queries: Floats | None,
     progress: Progress | None,
     folder: Path,
 ) -> Tuned:
-    """Build and measure; folder: where a build leaves what is done, to go on from there."""
+    """Build and measure an index.
+
+    folder: where the build saves its progress, to resume from after an interruption.
+    """
 
     def shown(done: int, total: int) -> None:
         if progress is not None:
@@ -262,21 +265,21 @@ def _tuned(
         name = hashlib.sha256(str(spec).encode()).hexdigest()[:32]
         return FileCheckpoint(folder / f"{name}.part")
 
-    recall = wish.recall or (1.0 if wish.spec == AUTO else MEASURED_AT)
-    spec = None if wish.spec == AUTO else IndexSpec.parse(wish.spec)
+    recall = settings.recall or (1.0 if settings.spec == AUTO else MEASURED_AT)
+    spec = None if settings.spec == AUTO else IndexSpec.parse(settings.spec)
     if spec is not None and kind(spec.kind).exact and not spec.dims:
         built = kind(spec.kind).build(source, spec, progress=shown)
         return Tuned(built, (), 1.0, 0, False, 0.0, 0.0)
-    memory = wish.memory if spec is None else None
+    memory = settings.memory if spec is None else None
     return tune(source, spec, queries, recall, memory=memory, progress=shown, checkpoint=kept)
 
 
 def texts_for_images(snapshot: Snapshot, entry: SegmentEntry) -> Floats | None:
-    """Return vectors of texts to measure an index of images with, f32[q, dim]; None where few are.
+    """Return text vectors to measure an index of images with, f32[q, dim]; None if there are few.
 
-    People ask for images in words, and those lie apart from all images, where an index that finds
-    nearly all for another image may miss much (Chen et al., "RoarGraph", 2024). Captions of the
-    same space, spread over the collection, are of the kind that will be asked.
+    People search images by words, whose vectors lie apart from all images. There an index may miss
+    many neighbours even if it finds nearly all for an image (Chen et al., "RoarGraph", 2024).
+    Captions of the same space, spread over the collection, resemble the queries to come.
     """
     if entry.modality != IMAGE:
         return None
@@ -294,9 +297,9 @@ def texts_for_images(snapshot: Snapshot, entry: SegmentEntry) -> Floats | None:
 
 
 def _entry(tuned: Tuned, file: str, texts: bool = False) -> IndexEntry:
-    """Return what the manifest keeps of an index: its file, and the curve that was measured.
+    """Return the manifest's entry of an index: its file and the measured curve.
 
-    texts: it was measured with the texts of the collection.
+    texts: whether it was measured with the texts of the collection.
     """
     assert tuned.index is not None
     measured: dict[str, Any] = {}
@@ -318,8 +321,8 @@ def _entry(tuned: Tuned, file: str, texts: bool = False) -> IndexEntry:
 def _say_size(size: int, spec: IndexSpec, memory: int | None) -> None:
     if memory is not None and size > memory:
         log.warning(
-            "no index is as small as the %s bytes of memory asked for: %s takes %s; "
-            "with recall exact there is none",
+            "no index fits in the %s bytes of memory asked for: %s takes %s; "
+            "recall exact needs no index",
             f"{memory:,}",
             spec,
             f"{size:,}",
@@ -332,14 +335,14 @@ def _say(tuned: Tuned) -> None:
         return
     spec = tuned.index.spec if tuned.index else ""
     if tuned.own or chosen.recall < tuned.asked:
-        what = f"the best that the index {spec} has is {chosen.recall:.3f}"
+        what = f"the index {spec} reaches at most {chosen.recall:.3f}"
     else:
         what = (
-            f"the index {spec} has {chosen.recall:.3f} at most on queries made from the vectors, "
-            "and others may be harder"
+            f"the index {spec} reaches at most {chosen.recall:.3f} on queries made from the "
+            "vectors, and real queries may be harder"
         )
     log.warning(
-        "a recall of %g was asked for; %s: ask for exact, or give queries of your own to "
+        "a recall of %g was asked for, but %s; ask for exact, or give queries of your own to "
         "retr index tune",
         tuned.asked,
         what,
@@ -349,10 +352,10 @@ def _say(tuned: Tuned) -> None:
 def _merged(
     staging: Staging, snapshot: Snapshot, group: Sequence[DenseSegment]
 ) -> SegmentEntry | None:
-    """Return one segment for the group; one that is whole as it is keeps its file.
+    """Return one segment for the group; a single segment without deleted rows keeps its file.
 
-    A process that was at it before may have left it: rows that were deleted since are in it then,
-    and marked as deleted, as they are where they are deleted while an index is built.
+    An interrupted run may have left the merged segment. Rows deleted since are still in it, listed
+    as deleted, just like rows that are deleted while an index is built.
     """
     if staging.note is not None:
         return parse_segment(staging.note)
@@ -368,11 +371,14 @@ def _merged(
 
 
 def settle(store: Store, snapshot: Snapshot, progress: Progress) -> Snapshot:
-    """Merge and index what was written, as the collection's settings say."""
+    """Merge and index what was written, as the collection's settings ask."""
     snapshot = merge_small(store, snapshot)
-    wish = IndexWish.of(snapshot.manifest.settings)
     try:
-        return index_all(store, snapshot, wish, late=LATE, progress=progress)
+        return index_all(store, snapshot, late=LATE, progress=progress)
     except MissingFaissError as error:
-        log.warning("the vectors are scanned exactly, without the index %s: %s", wish.spec, error)
+        log.warning(
+            "every vector is scanned, without the index %s: %s",
+            snapshot.settings.spec,
+            error,
+        )
         return snapshot

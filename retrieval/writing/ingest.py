@@ -1,9 +1,9 @@
 """Ingest: documents stream from a source through the encoder into shards.
 
-Memory does not grow with the collection: a window of rows is encoded, sorted by length and put
-back in order; what is encoded is committed every few seconds. So a run that is killed loses at
-most its last window, and the same run again finds the rest unchanged and goes on. Images enter a
-pipeline together with the window, and a row leaves the window when its image has come out.
+Memory does not grow with the collection: a window of rows is sorted by length, encoded and put
+back in order, and encoded rows are committed every few seconds. A run that is killed loses at most
+its last window; run again, it finds the committed documents unchanged and continues. Images enter
+a pipeline along with the window, and a row leaves the window once its image has come out.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ..values.report import IngestReport, Skipped
 from ..values.types import Document, ImageAt
 from . import commits, merging
 from .checks import check_made, own_vector
-from .commits import Birth, Encoded
+from .commits import Encoded, NewCollection
 from .digests import digest_of
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ log = logging.getLogger("retr.ingest")
 FLUSH_SECONDS = 5.0
 FLUSH_ROWS = 65_536
 FLUSH_BYTES = 256 << 20
-WEIGHT_BYTES = 100  # of a weight in memory, about
+WEIGHT_BYTES = 100  # approximate size of a weight in memory
 WINDOW_BATCHES = 8
 CHUNK_DOCUMENTS = 512
 CHUNK_SECONDS = 1.0
@@ -51,16 +51,16 @@ LISTED_SKIPS = 1000
 class Ingest:
     """One run over one source.
 
-    passages: split documents that say how (`Document.kind`) into passages; True splits every
-              text, False none.
-    size:     the characters of a passage; None is the splitter's default.
-    flush_seconds: how often to commit what is encoded.
+    passages: True splits every text into passages, False splits none; None splits the documents
+              that say how (`Document.kind`).
+    size:     the length of a passage in characters; None is the splitter's default.
+    flush_seconds: how often to commit encoded rows.
     """
 
     def __init__(
         self,
         store: Store,
-        birth: Birth,
+        new: NewCollection,
         encoder: Encoder,
         snapshot: Snapshot | None,
         progress: Progress,
@@ -70,7 +70,7 @@ class Ingest:
         flush_seconds: float = FLUSH_SECONDS,
     ) -> None:
         self.store = store
-        self.birth = birth
+        self.new = new
         self.encoder = encoder
         self.snapshot = snapshot
         self.progress = progress
@@ -86,16 +86,16 @@ class Ingest:
         self._images_came = False
         self._pipeline: ImagePipeline[_Pending] | None = None
         if isinstance(encoder, ImageEncoder):
-            from .image_pipeline import ImagePipeline  # searches import this module, too
+            from .image_pipeline import ImagePipeline  # imports what only images need
 
             self._pipeline = ImagePipeline(encoder)
         self._waiting: set[str] = set()
         self._flushed = time.monotonic()
 
     def run(self, source: Source, *, vanish: bool) -> IngestReport:
-        """Bring the collection up to date with a source.
+        """Update the collection from a source.
 
-        vanish: delete what came from this source before and is no longer in it.
+        vanish: delete documents that came from this source before and are no longer in it.
 
         Raises:
             InputError: an id comes twice, a vector cannot be used, or there is no document.
@@ -110,7 +110,7 @@ class Ingest:
                 self._made_of_images(self._pipeline.drain())
             self._encode(source)
         except (KeyboardInterrupt, RetrError) as error:
-            # What is encoded by now need not be encoded again.
+            # Commit what is encoded already, so that it need not be encoded again.
             if not isinstance(error, StorageError):
                 self._salvage()
             raise
@@ -143,13 +143,13 @@ class Ingest:
             self._unread.append(item.id)
 
     def _take(self, chunk: Sequence[Document], source: Source) -> None:
-        """Look up a chunk's ids, and put what is new or changed into the window."""
+        """Look up a chunk's ids, and put new and changed documents into the window."""
         ids = [document.id for document in chunk]
         if self.snapshot is None:
             found = [np.empty(0, np.int64)] * len(ids)
         else:
             found = self.snapshot.rows_of(ids)
-        # A flush on the way starts a new set: the ids that were on their way are in this one.
+        # A flush replaces the set, so keep this one: the ids in it are not in `found`.
         on_their_way = self._waiting
         firsts = np.array([rows[0] for rows in found if len(rows)], np.int64)
         stored = self.snapshot.digests(firsts) if self.snapshot and len(firsts) else []
@@ -180,15 +180,18 @@ class Ingest:
                 self.report.added += 1
             self._waiting.add(document.id)
             made = list(self._rows(document, source.name, digest, beside_text, len(rows) > 0))
-            self._window += made  # at once: an interrupt must not leave half a document
+            self._window += made  # all at once: an interrupt must not leave half a document
             if len(self._window) >= self._most or self._images_came:
                 self._encode(source)
         if self._window and self._late:
-            self._encode(source)  # what a slow source gave need not wait for a full window
+            self._encode(source)  # a slow source may take long to fill the window
         self._show(source)
 
     def _unusable(self, document: Document) -> Skipped | None:
-        """Return why an image alone cannot be taken in: the encoder makes nothing of images."""
+        """Return why a document with only an image is skipped: the encoder takes no images.
+
+        None for every other document.
+        """
         if (
             document.image is None
             or document.text is not None
@@ -199,7 +202,7 @@ class Ingest:
             return None
         return Skipped(
             document.uri or document.id,
-            f"an image, of which the encoder {self.encoder.name} makes nothing; "
+            f"an image, and the encoder {self.encoder.name} takes no images; "
             "build a collection with --encoder clip:MODEL",
             document.id,
         )
@@ -210,7 +213,7 @@ class Ingest:
         own = document.vector is not None or document.image_vector is not None
         if document.text is None and document.image is None and not own:
             raise InputError(
-                f"document {document.id!r}: has no text, no image and no vector of either"
+                f"document {document.id!r}: has no text, no image and no vector; give one of them"
             )
         kind = document.kind
         if self.passages is not None:
@@ -234,19 +237,19 @@ class Ingest:
                 image=at,
             )
             pending = _Pending(row, old, len(text or "") + beside_text)
-            if number == 0:  # the image stands once, beside the first passage
-                pending.made[TEXT] = own_vector(row.id, document.vector, self.birth.space)
-                pending.made[IMAGE] = own_vector(row.id, document.image_vector, self.birth.space)
+            if number == 0:  # the image is stored once, with the first passage
+                pending.made[TEXT] = own_vector(row.id, document.vector, self.new.space)
+                pending.made[IMAGE] = own_vector(row.id, document.image_vector, self.new.space)
                 if document.image is not None and document.image_vector is None and self._pipeline:
                     pending.waits = True
                     self._made_of_images(self._pipeline.put(pending, document.image))
             pending.to_encode = text is not None and document.vector is None
             if document.image_vector is not None and TEXT not in self.encoder.modalities:
-                pending.to_encode = False  # vectors of one's own for the images, none for captions
+                pending.to_encode = False  # the user gave vectors for images; captions have none
             yield pending
 
     def _salvage(self) -> None:
-        """Commit what is encoded, before the end of an interrupted run."""
+        """Commit what is encoded before an interrupted run ends."""
         if self._pipeline is not None:
             self._made_of_images(self._pipeline.made())
         ready = self._window[: self._ready()]
@@ -261,15 +264,15 @@ class Ingest:
 
     @property
     def _most(self) -> int:
-        """How many rows the window holds before what can be encoded is."""
+        """How many rows the window holds before it is encoded."""
         return self.encoder.batch_size * WINDOW_BATCHES
 
     def _encode(self, source: Source) -> None:
-        """Encode the rows whose images are there, and flush when it is time to."""
+        """Encode the rows whose images have come out, and flush when it is time to."""
         self._images_came = False
         ready = self._ready()
         if 2 * ready < len(self._window) and len(self._window) >= self._most and self._pipeline:
-            # Few images among many texts wait for others to be decoded with.
+            # A few images among many texts would wait long for a full batch.
             self._made_of_images(self._pipeline.drain())
             ready = len(self._window)
         window = self._window[:ready]
@@ -280,16 +283,16 @@ class Ingest:
             self._flush()
 
     def _finish(self, window: Sequence[_Pending]) -> None:
-        """Put rows that have their vectors with those that wait for the next commit."""
+        """Queue rows that have their vectors for the next commit."""
         kept = [p for p in window if p.unreadable is None or self._keep_without_image(p)]
         self._bytes += sum(pending.held for pending in kept)
         self._encoded += kept
 
     def _ready(self) -> int:
-        """Return how many of the oldest rows wait for no image; whole documents."""
+        """Return how many of the oldest rows wait for no image, in whole documents."""
         for at, pending in enumerate(self._window):
             if pending.waits:
-                return at  # an image stands with the first row of its document
+                return at  # an image belongs to the first row of its document
         return len(self._window)
 
     def _encode_texts(self, source: Source, window: list[_Pending]) -> None:
@@ -307,7 +310,7 @@ class Ingest:
     def _made_of_images(
         self, made: Sequence[tuple[_Pending, NDArray[np.float32] | Unreadable]]
     ) -> None:
-        """Take what has come out of the pipeline."""
+        """Store the results that came out of the pipeline in their rows."""
         readable = []
         for pending, vector in made:
             pending.waits = False
@@ -323,7 +326,7 @@ class Ingest:
         self.report.images += len(readable)
 
     def _keep_without_image(self, pending: _Pending) -> bool:
-        """List an image that cannot be read; return whether its row stays, for its text."""
+        """List an unreadable image as skipped; return whether its row stays because of a text."""
         row = pending.row
         where = str(row.image) if row.image is not None else row.uri or row.id
         stays = row.text is not None or pending.made.get(TEXT) is not None
@@ -340,7 +343,7 @@ class Ingest:
 
     def _check(self, made: Any, batch: Sequence[_Pending]) -> None:
         ids = [pending.row.id for pending in batch]
-        check_made(made, ids, self.birth.space, self.encoder.name)
+        check_made(made, ids, self.new.space, self.encoder.name)
 
     def _flush(self) -> None:
         """Commit what is encoded."""
@@ -351,7 +354,7 @@ class Ingest:
         rows = [pending.row for pending in encoded]
         self.snapshot, first = commits.add_rows(
             self.store,
-            self.birth,
+            self.new,
             rows,
             self._made(encoded),
             self.snapshot,
@@ -359,20 +362,20 @@ class Ingest:
         )
         self._see(np.arange(first, first + len(rows)))
         self.report.rows += len(rows)
-        # Ids that are in the collection by now are known there; the window's are not yet.
+        # Committed ids are found in the collection from now on; those of the window are not yet.
         self._waiting = {pending.row.id for pending in self._window}
-        # The rows are committed; a writer that holds the lock for long will merge them itself.
+        # The rows are committed; if another writer holds the lock for long, it will merge them.
         with contextlib.suppress(LockedError):
             merged = merging.merge_small(self.store, self.snapshot)
             if merged is not self.snapshot:
                 self.snapshot = merged
-                # What was merged would add up to several times the collection in a long run.
+                # In a long run, merged files would add up to several times the collection.
                 self.store.vacuum(lock_seconds=0)
         self._flushed = time.monotonic()
 
     def _made(self, encoded: Sequence[_Pending]) -> Mapping[str, Encoded] | Sequence[Weights]:
-        """Return what the encoder made of some rows, or the user gave, as a commit takes it."""
-        if self.birth.space.sparse:
+        """Return the rows' vectors or weights, from the encoder or the user, for a commit."""
+        if self.new.space.sparse:
             return [pending.made[TEXT] or {} for pending in encoded]
         by_modality = {}
         for modality in (TEXT, IMAGE):
@@ -404,7 +407,7 @@ class Ingest:
 
         def vanished(newest: Snapshot) -> NDArray[np.int64]:
             rows = newest.rows_from(source)
-            # What another writer added meanwhile is not this run's to judge.
+            # Rows that another writer added meanwhile are not this run's to delete.
             rows = rows[rows < first_new_row]
             seen = np.zeros(max(first_new_row, len(self._seen)), bool)
             seen[: len(self._seen)] = self._seen
@@ -423,7 +426,7 @@ class Ingest:
         if not self.report.skipped:
             return (
                 f"{where}: there is nothing to index, no document was found; "
-                "a collection that is there stays as it is"
+                "an existing collection stays unchanged"
             )
         skip = self.report.skips[0]
         return (
@@ -439,14 +442,14 @@ class Ingest:
 
 @dataclass(slots=True, eq=False)
 class _Pending:
-    """A row on its way to its vectors.
+    """A row that waits for its vectors.
 
-    old:        its document replaces one that is there.
-    size:       about how many bytes it holds, but for what is made of it.
-    made:       its vectors by modality, or its weights; the user's own from the start.
-    to_encode:  whether a vector is to be made of its text.
-    waits:      whether its image is still on its way.
-    unreadable: why its image cannot be.
+    old:        whether its document replaces a stored one.
+    size:       its approximate size in bytes, without its vectors.
+    made:       its vectors by modality, or its weights; the user's own are there from the start.
+    to_encode:  whether its text needs a vector.
+    waits:      whether its image is still in the pipeline.
+    unreadable: why its image cannot be read; None if it can.
     """
 
     row: StoredRow
@@ -459,17 +462,17 @@ class _Pending:
 
     @property
     def held(self) -> int:
-        """About how many bytes it holds with what was made of it."""
+        """The row's approximate size in bytes, with its vectors."""
         return self.size + sum(_size_of(made) for made in self.made.values() if made is not None)
 
 
 def _size_of(made: NDArray[np.float32] | Weights) -> int:
-    """Return about how many bytes a row's vector or weights hold."""
+    """Return the approximate size in bytes of a row's vector or weights."""
     return made.nbytes if isinstance(made, np.ndarray) else WEIGHT_BYTES * len(made)
 
 
 def _chunks(documents: Iterator[Document], size: int) -> Iterator[list[Document]]:
-    """Yield documents as they come, at most `size` or what comes in a second at a time."""
+    """Yield documents in chunks of at most `size`, or of what comes within a second."""
     chunk: list[Document] = []
     started = time.monotonic()
     for document in documents:

@@ -1,25 +1,27 @@
-"""Merging: segments of a role become one, so that their number stays small and the deleted go.
+"""Merging: segments of a role become one, which keeps them few and drops deleted rows.
 
-Size-tiered, as Lucene does; each merge is a commit of its own, made without holding the lock.
+Merges are size-tiered, as in Lucene. Each is a commit of its own, prepared without the lock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from ..segments.dense import DenseSegment
+from ..segments.documents import DocumentSegment
 from ..segments.lexical import LexicalSegment
 from ..segments.means import RunningMean
-from ..segments.snapshot import DocumentSegment, Snapshot, open_generation
+from ..segments.snapshot import Snapshot, open_newest
 from ..store.documents import merge_documents
-from ..store.manifest import Manifest, Role, SegmentEntry
+from ..store.manifest import Role, SegmentEntry
 from ..store.shards import Matrix, Rows, write_vectors_in_parts
 from ..store.staging import Staging, check_file
 from ..store.store import Store
 from ..values.errors import DamagedError
-from .commits import check_there, new_id, with_replaced
+from .commits import commit_on, new_id, with_replaced
 from .terms import merge_terms
 
 Group = Sequence[DocumentSegment] | Sequence[DenseSegment] | Sequence[LexicalSegment]
@@ -30,7 +32,7 @@ BLOCK_ROWS = 16_384
 
 
 def merge_small(store: Store, snapshot: Snapshot) -> Snapshot:
-    """Merge segments until no tier has too many: their number grows with the logarithm of rows."""
+    """Merge until no tier has too many segments: their number grows with the log of the rows."""
     while True:
         group = _next_merge(snapshot)
         if group is None:
@@ -49,7 +51,7 @@ def merge(
     snapshot: Snapshot,
     groups: Sequence[Group],
 ) -> Snapshot:
-    """Replace each group of segments by one; rows deleted by now are left out."""
+    """Replace each group of segments with one, without the deleted rows."""
     if not groups:
         return snapshot
     with store.staging() as staging:
@@ -57,15 +59,12 @@ def merge(
         for group in groups:
             old = {segment.entry.id for segment in group}
             merged.append((old, merge_group(staging, snapshot, group)))
-
-        def rebase(newest: Manifest | None) -> Manifest | None:
-            check_there(store, newest, snapshot)
-            return with_replaced(store, staging, newest, merged)
-
-        manifest = store.commit(staging, rebase)
-    if manifest is None:  # another writer has merged the same segments
-        manifest, _ = store.read()
-    return open_generation(store, manifest, snapshot)
+        changed = commit_on(
+            store, staging, snapshot, lambda newest: with_replaced(store, staging, newest, merged)
+        )
+    if changed is None:  # another writer has merged the same segments
+        changed, _ = open_newest(store, snapshot)
+    return changed
 
 
 def merge_group(
@@ -73,17 +72,17 @@ def merge_group(
     snapshot: Snapshot,
     group: Group,
 ) -> SegmentEntry | None:
-    """Stage one segment with the live rows of several; None where no row is left.
+    """Stage one segment with the live rows of several; None if there are none.
 
     Raises:
-        DamagedError: a file of theirs is not what was written; copied on, the damage would get a
-            checksum of its own and never be found.
+        DamagedError: a file differs from what was written. Merging would copy the damage and give
+            it a valid checksum, so that it would never be found.
     """
     for segment in group:
         for name in segment.entry.files:
             path = staging.collection / name
             problem = check_file(path, snapshot.manifest.files[name], contents=True)
-            # What has been cleared away is still mapped; the commit will find it replaced.
+            # A removed file is still mapped; the commit will find that its segment was replaced.
             if problem is not None and path.exists():
                 raise DamagedError(
                     f"{problem}; see what else is with: "
@@ -142,7 +141,7 @@ def _merge_dense(
         mean.over(_gather(group, kept, order)),
         int(space["dim"]),
         space,
-        str(snapshot.manifest.settings.get("dtype", "float32")),
+        snapshot.settings.dtype,
     )
     return SegmentEntry(
         new_id(),
@@ -158,15 +157,15 @@ def _merge_dense(
 
 
 def _gather(group: Sequence[DenseSegment], kept: Sequence[Rows], order: Rows) -> Iterator[Matrix]:
-    """Yield the vectors of the kept positions of several segments, in the order of their rows."""
+    """Yield the vectors at the kept positions of several segments, in the order of their rows."""
     bounds = np.cumsum([0, *(len(keep) for keep in kept)])
     for start in range(0, len(order), BLOCK_ROWS):
-        wanted = order[start : start + BLOCK_ROWS]
-        which = np.searchsorted(bounds, wanted, side="right") - 1
-        block = np.empty((len(wanted), group[0].matrix.shape[1]), np.float32)
+        part = order[start : start + BLOCK_ROWS]
+        which = np.searchsorted(bounds, part, side="right") - 1
+        block = np.empty((len(part), group[0].matrix.shape[1]), np.float32)
         for number in np.unique(which):
             at = np.flatnonzero(which == number)
-            positions = kept[number][wanted[at] - bounds[number]]
+            positions = kept[number][part[at] - bounds[number]]
             block[at] = group[number].matrix[positions]
         yield block
 
@@ -176,7 +175,8 @@ def _merge_lexical(
 ) -> SegmentEntry | None:
     entry = group[0].entry
     if entry.space is None:
-        described = snapshot.manifest.settings["lexical"]
+        assert snapshot.settings.terms is not None  # or there would be no such segments
+        described: Mapping[str, Any] = snapshot.settings.terms.to_json()
     else:
         described = snapshot.manifest.spaces[entry.space]
     merged = merge_terms(staging, group, snapshot.deleted, described)
@@ -187,9 +187,9 @@ def _merge_lexical(
 
 
 def _groups(snapshot: Snapshot) -> list[Group]:
-    """Return the segments that may be merged with each other, in the order of their rows.
+    """Return the groups of segments that may be merged with each other, in row order.
 
-    Dense ones: those of one space and modality without an index.
+    Dense segments of one space and modality form a group, those with an index excepted.
     """
     dense = [
         [segment for segment in group if segment.entry.index is None]
@@ -208,7 +208,7 @@ def _dead(snapshot: Snapshot, group: Group) -> int:
 def _next_merge(
     snapshot: Snapshot,
 ) -> Group | None:
-    """Return segments that stand next to each other and are due to be merged."""
+    """Return adjacent segments that are due to be merged, None if there are none."""
     for group in _groups(snapshot):
         dead = [len(snapshot.droppable(segment)) for segment in group]
         due = due_for_merge([segment.entry.rows for segment in group], dead)
@@ -218,16 +218,15 @@ def _next_merge(
 
 
 def due_for_merge(rows: Sequence[int], dead: Sequence[int]) -> slice | None:
-    """Return which of the segments of a role should become one; None where all is well.
+    """Return which segments of a group should become one; None if none should.
 
-    rows, dead: how many rows each segment holds, and how many of them are deleted, in the order
-                of the rows.
+    rows, dead: how many rows each segment holds, and how many of them are deleted, in row order.
 
-    Size-tiered, as Lucene's LogMergePolicy: the tiers are powers of `MERGE_FACTOR`, and as many
-    segments of one tier become one of the next. Segments that a larger one has come after can no
-    longer grow by themselves: those that stand next to each other become one, too. So there are
-    at most 2 * (MERGE_FACTOR - 1) segments a tier, whatever was added in whatever order, and a
-    row is written at most twice a tier. A segment with many dead rows is due by itself.
+    The policy is size-tiered, like Lucene's LogMergePolicy: tiers are powers of `MERGE_FACTOR`, and
+    `MERGE_FACTOR` segments of one tier become one of the next. A segment followed by a larger one
+    can no longer grow that way, so adjacent ones of these are merged, too. This leaves at most
+    2 * (MERGE_FACTOR - 1) segments per tier, whatever is added in whatever order, and writes a row
+    at most twice per tier. A segment with many deleted rows is due on its own.
     """
     for i, (n, d) in enumerate(zip(rows, dead, strict=True)):
         if d > DEAD_SHARE * n:

@@ -1,4 +1,4 @@
-"""From texts to the files of a lexical segment, when rows are added and when they are merged."""
+"""Writes the files of lexical and sparse segments, for new rows and for merges."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _CHUNK_ROWS = 4096
 
 @dataclass(frozen=True, slots=True)
 class StagedTerms:
-    """A segment of postings on its way into a commit.
+    """A segment of postings staged for a commit.
 
-    rows:   how many it holds.
-    first, last: the first and last of its row numbers, as they stand in its file.
+    rows:   how many rows it holds.
+    first, last: its first and last row numbers, as stored in its file.
     """
 
     role: Role
@@ -41,7 +41,7 @@ class StagedTerms:
     space: str | None = None
 
     def entry(self, id: str, first_row: int) -> SegmentEntry:
-        """Return the segment with its rows counted from `first_row`."""
+        """Return the segment's manifest entry, with rows counted from `first_row`."""
         return SegmentEntry(
             id,
             self.role,
@@ -57,7 +57,7 @@ class StagedTerms:
 def stage_terms(
     staging: Staging, rows: Rows, texts: Sequence[str | None], settings: TermSettings
 ) -> StagedTerms | None:
-    """Stage the postings of some texts; None where none of them is a text.
+    """Stage the postings of texts; return None if all texts are None.
 
     rows: i64[len(texts)], ascending, relative.
     """
@@ -88,9 +88,9 @@ def stage_terms(
 def stage_weights(
     staging: Staging, rows: Rows, weights: Sequence[Mapping[str, float]], space: Space
 ) -> StagedTerms:
-    """Stage the postings of the weights that a sparse encoder gave.
+    """Stage the postings of a sparse encoder's weights.
 
-    rows: i64[len(weights)], ascending, relative; one whose weights are all 0 is kept, too.
+    rows: i64[len(weights)], ascending, relative; a row without weights is kept, too.
     """
     lengths = np.array([len(own) for own in weights], np.uint32)
     total = int(lengths.sum())
@@ -114,11 +114,11 @@ def stage_weights(
 def merge_terms(
     staging: Staging, group: Sequence[LexicalSegment], deleted: Rows, described: Mapping[str, Any]
 ) -> tuple[StagedTerms, int] | None:
-    """Stage one segment with the rows of several that are not deleted; None where none is left.
+    """Stage one segment with the rows of several that are not deleted.
 
-    described: what made the terms, kept in the file.
+    described: what made the terms, stored in the file.
 
-    Returns it with the row that its rows are counted from.
+    Returns the segment and the row that its rows are counted from; None if no row is left.
     """
     kept = [np.setdiff1d(np.arange(len(s)), s.positions(deleted)) for s in group]
     rows = np.concatenate([s.rows[keep] for s, keep in zip(group, kept, strict=True)])

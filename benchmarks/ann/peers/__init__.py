@@ -2,6 +2,8 @@
 
 What follows a colon chooses among the ways a system is run: `exact:blas`, `lancedb:default`,
 `retr:hnsw@192`, `retr:auto@0.95`.
+
+May import retrieval and indexes, and nothing else of benchmarks. No peer imports another.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ __all__ = ["Peer", "default_systems", "name_of", "peer", "peers"]
 
 
 def default_systems(dim: int) -> list[str]:
-    """Return what is compared where nothing is said: every system, and our kinds at half of `dim`.
+    """Return what is compared by default: every system, and our kinds at half of `dim`.
 
     Cheap ones come first, so that a run which is stopped has something to show.
     """

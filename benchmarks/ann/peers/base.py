@@ -8,6 +8,7 @@ said here, once for all systems.
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -55,6 +56,8 @@ class Peer(ABC):
                    bytes on disk.
     graph:         whether it is a graph, as those are whose build is costly.
     options:       what may follow its name after a colon; "" if nothing has to.
+    sweep:         what is set for a search, and the values of each, fastest first.
+    queues:        those of `sweep` that hold candidates, and so have to be k or more.
     setting:       the one that `use` was given last.
     """
 
@@ -63,6 +66,8 @@ class Peer(ABC):
     reads_vectors: ClassVar[bool] = False
     graph: ClassVar[bool] = False
     options: ClassVar[tuple[str, ...]] = ("",)
+    sweep: ClassVar[tuple[tuple[str, tuple[int, ...]], ...]] = ()
+    queues: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, task: Task, option: str = "") -> None:
         self.task = task
@@ -109,7 +114,14 @@ class Peer(ABC):
 
     def settings(self) -> Sequence[Setting]:
         """Return the settings to search at, fastest first; asked for after `open`."""
-        return [{}]
+        names = [name for name, _ in self.sweep]
+        each = itertools.product(*(values for _, values in self.sweep))
+        settings = [dict(zip(names, values, strict=True)) for values in each]
+        return [setting for setting in settings if self.allows(setting)]
+
+    def allows(self, setting: Mapping[str, int]) -> bool:
+        """Return whether a combination of the sweep makes sense here."""
+        return all(setting[name] >= self.task.k for name in self.queues)
 
     def use(self, setting: Setting) -> None:
         """Search at this setting from now on; not timed."""

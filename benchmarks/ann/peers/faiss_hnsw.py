@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from ....indexes.faiss import load_faiss
@@ -16,7 +15,6 @@ _KINDS = {
     "refine": "HNSW32,SQ8,Refine(SQfp16)",
 }
 _CONSTRUCTION = 100
-_EFS = (10, 14, 20, 28, 40, 56, 80, 112, 160, 240, 360, 540, 800)
 
 
 class FaissHnsw(FaissPeer):
@@ -25,6 +23,8 @@ class FaissHnsw(FaissPeer):
     title = "faiss HNSW"
     graph = True
     options = tuple(_KINDS)
+    sweep = (("efSearch", (10, 14, 20, 28, 40, 56, 80, 112, 160, 240, 360, 540, 800)),)
+    queues = ("efSearch",)
 
     @property
     def factory(self) -> str:
@@ -34,9 +34,6 @@ class FaissHnsw(FaissPeer):
         graph = load_faiss().downcast_index(index.base_index) if self._refined else index
         graph.hnsw.efConstruction = _CONSTRUCTION
         return {"efConstruction": _CONSTRUCTION}
-
-    def settings(self) -> Sequence[Setting]:
-        return [{"efSearch": ef} for ef in _EFS if ef >= self.task.k]
 
     def use(self, setting: Setting) -> None:
         faiss = load_faiss()

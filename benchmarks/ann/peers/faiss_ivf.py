@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from ....indexes.faiss import load_faiss
 from ._faiss import FaissPeer
 from .base import Setting
-
-_PROBES = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 288, 432)
-_FACTORS = (4, 10, 20)
 
 
 class FaissIvf(FaissPeer):
     """`IVFn,PQmx4fs,Refine(SQfp16)` with two dimensions a code and n about 2.3 sqrt(rows)."""
 
     title = "faiss IVF"
+    sweep = (
+        ("nprobe", (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 288, 432)),
+        ("k_factor", (4, 10, 20)),
+    )
 
     @property
     def factory(self) -> str:
         codes = self.task.dim // 2 if self.task.dim % 2 == 0 else self.task.dim
         return f"IVF{self._lists},PQ{codes}x4fs,Refine(SQfp16)"
 
-    def settings(self) -> Sequence[Setting]:
-        probes = [nprobe for nprobe in _PROBES if nprobe <= self._lists]
-        return [{"nprobe": nprobe, "k_factor": factor} for nprobe in probes for factor in _FACTORS]
+    def allows(self, setting: Mapping[str, int]) -> bool:
+        return setting["nprobe"] <= self._lists
 
     def use(self, setting: Setting) -> None:
         faiss = load_faiss()

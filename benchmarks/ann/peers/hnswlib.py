@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from .base import Peer, Rows, Setting
 
 # More links pay at the highest recall, fewer below it.
 _BUILDS = {"": (16, 100), "m24": (24, 200)}
-_EFS = (10, 14, 20, 28, 40, 56, 80, 112, 160, 240, 360, 540, 800)
 
 
 class Hnswlib(Peer):
@@ -23,6 +21,8 @@ class Hnswlib(Peer):
     packages = ("hnswlib",)
     graph = True
     options = tuple(_BUILDS)
+    sweep = (("ef", (10, 14, 20, 28, 40, 56, 80, 112, 160, 240, 360, 540, 800)),)
+    queues = ("ef",)
 
     def label(self) -> str:
         links, construction = _BUILDS[self.option]
@@ -40,9 +40,6 @@ class Hnswlib(Peer):
         self._index = self._new()
         self._index.load_index(str(folder / "index.bin"), max_elements=self.task.rows)
         self._index.set_num_threads(self.task.threads)
-
-    def settings(self) -> Sequence[Setting]:
-        return [{"ef": ef} for ef in _EFS if ef >= self.task.k]
 
     def use(self, setting: Setting) -> None:
         self._index.set_ef(setting["ef"])

@@ -89,17 +89,9 @@ class LanceDb(Peer):
             return {}
         lists = max(1, round(math.sqrt(self.task.rows)))
         if self.option == "ivf_pq":
-            codes = next(c for c in (4, 3, 2, 1) if self.task.dim % c == 0)
-            return {
-                "index_type": "IVF_PQ",
-                "num_partitions": lists,
-                "num_sub_vectors": self.task.dim // codes,
-            }
+            codes = self.task.dim // next(c for c in (4, 3, 2, 1) if self.task.dim % c == 0)
+            return {"index_type": "IVF_PQ", "num_partitions": lists, "num_sub_vectors": codes}
         # Few large graphs: each probe pays for a search of its own.
         parts = max(1, self.task.rows // 100_000)
-        return {
-            "index_type": "IVF_HNSW_SQ",
-            "num_partitions": parts,
-            "m": 16,
-            "ef_construction": 100,
-        }
+        kind = {"index_type": "IVF_HNSW_SQ", "num_partitions": parts}
+        return {**kind, "m": 16, "ef_construction": 100}

@@ -89,14 +89,14 @@ class Retr(Peer):
         return {"spec": str(spec)}
 
     def open(self, base: Floats, folder: Path) -> None:
-        spec, chosen = self._spec(folder), self._chosen(folder)
         self._threads()
         given: dict[str, Any] = {}
-        if chosen:
+        if self.tunes(self.option):
+            chosen = _chosen(folder)
             given["points"] = [OperatingPoint.from_json(each) for each in chosen["points"]]
             given["default_effort"] = chosen["effort"]
-        source, path = self._source(base), folder / "index.faiss"
-        self._index = kind(spec.kind).load(path, source, spec, **given)
+        spec, source = self._spec(folder), self._source(base)
+        self._index = kind(spec.kind).load(folder / "index.faiss", source, spec, **given)
 
     def settings(self) -> Sequence[Setting]:
         points = [{"effort": i, **point.to_json()} for i, point in enumerate(self._index.points)]
@@ -116,15 +116,13 @@ class Retr(Peer):
         load_faiss().omp_set_num_threads(self.task.threads)
 
     def _spec(self, folder: Path) -> IndexSpec:
-        return IndexSpec.parse(
-            self._chosen(folder)["spec"] if self.tunes(self.option) else self.option
-        )
+        tuned = self.tunes(self.option)
+        return IndexSpec.parse(_chosen(folder)["spec"] if tuned else self.option)
 
-    def _chosen(self, folder: Path) -> dict[str, Any]:
-        if not self.tunes(self.option):
-            return {}
-        chosen: dict[str, Any] = json.loads((folder / _TUNED).read_bytes())
-        return chosen
+
+def _chosen(folder: Path) -> dict[str, Any]:
+    chosen: dict[str, Any] = json.loads((folder / _TUNED).read_bytes())
+    return chosen
 
 
 def _recall(option: str) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ class Scann(Peer):
 
     title = "scann"
     packages = ("scann",)
+    sweep = (("leaves", _SEARCHED), ("reorder", _REORDERED))
+    queues = ("reorder",)
 
     def label(self) -> str:
         return f"scann {self._leaves} leaves, AH2"
@@ -64,14 +66,8 @@ class Scann(Peer):
         self._searcher = scann_ops_pybind.load_searcher(str(folder))
         self._searcher.set_num_threads(self.task.threads)
 
-    def settings(self) -> Sequence[Setting]:
-        return [
-            {"leaves": leaves, "reorder": reorder}
-            for leaves in _SEARCHED
-            if leaves <= self._leaves
-            for reorder in _REORDERED
-            if reorder >= self.task.k
-        ]
+    def allows(self, setting: Mapping[str, int]) -> bool:
+        return super().allows(setting) and setting["leaves"] <= self._leaves
 
     def use(self, setting: Setting) -> None:
         self._given = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from ....indexes.base import Floats
 from .base import Peer, Rows, Setting
 
 _LINKS, _CONSTRUCTION = 16, 128
-_EXPANSIONS = (10, 16, 24, 36, 52, 76, 112, 160, 240, 360, 540, 800)
 
 
 class Usearch(Peer):
@@ -22,6 +20,8 @@ class Usearch(Peer):
     packages = ("usearch",)
     graph = True
     options = ("", "f16", "i8")
+    sweep = (("expansion", (10, 16, 24, 36, 52, 76, 112, 160, 240, 360, 540, 800)),)
+    queues = ("expansion",)
 
     def label(self) -> str:
         return f"usearch {self._dtype}"
@@ -44,9 +44,6 @@ class Usearch(Peer):
         from usearch.index import Index
 
         self._index: Any = Index.restore(str(folder / "index.usearch"), view=False)
-
-    def settings(self) -> Sequence[Setting]:
-        return [{"expansion": each} for each in _EXPANSIONS if each >= self.task.k]
 
     def use(self, setting: Setting) -> None:
         self._index.expansion_search = setting["expansion"]
