@@ -35,6 +35,7 @@ _PACKAGES = (
     "pytrec-eval-terrier",
     "scipy",
     "bm25s",
+    "numba",
     "tantivy",
     "hnswlib",
     "lancedb",

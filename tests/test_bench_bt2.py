@@ -10,7 +10,6 @@ import pytest
 from numpy.typing import NDArray
 
 from retr.benchmarks.upgrades import bt2, bt2_data
-from retr.benchmarks.upgrades import report as upgrades_report
 from retr.benchmarks.upgrades.bt2_data import Labelled
 from retr.benchmarks.upgrades.bt2_encoders import Recipe
 from retr.retrieval.values.errors import DamagedError, InputError
@@ -136,11 +135,11 @@ def test_the_protocol_from_a_folder_to_the_table(tmp_path: Path) -> None:
     assert {name: values["seeds"][0] for name, values in result["rows"].items()} == {
         name: values["mean"] for name, values in first.items()
     }
-    text = bt2.table(result)
-    assert "colours, 4 classes, 120 images" in text
-    assert "Published, of CIFAR-100" in text
-    report = upgrades_report.markdown([], [result])
-    assert f"### {data.title}; 2 seeds" in report
+    measured, published = bt2.STUDY.tables(result)
+    assert measured.title.startswith(f"{data.title}; 2 seeds")
+    assert "colours, 4 classes, 120 images" in measured.title
+    assert published.title.startswith("Published, of CIFAR-100")
+    report = measured.markdown() + published.markdown()
     mean, deviation = (result["rows"]["old/old"][part][0] for part in ("mean", "deviation"))
     assert f"| old/old | {mean:.1f} ± {deviation:.1f} |" in report
     assert "| BT², new/old | 38.7 | 64.6 | 27.7 |" in report
@@ -168,7 +167,7 @@ def test_what_cannot_be_run_is_said_in_a_line(
     arguments: list[str], why: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        bt2.main(arguments)
+        bt2.STUDY.main(arguments)
     assert ended.value.code == 2
     said = capsys.readouterr().err
     assert why in said

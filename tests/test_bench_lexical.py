@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from retr.benchmarks.ann.process import Sampler
 from retr.benchmarks.studies import zipf
-from retr.benchmarks.studies.lexical import build_seconds, figures, measure, table
-from retr.benchmarks.studies.lexical_worker import SYSTEMS, Sampler
+from retr.benchmarks.studies.lexical import STUDY, build_seconds, figures, measure
+from retr.benchmarks.studies.lexical_worker import SYSTEMS
+from retr.benchmarks.study import read, text_of
 
 PEERS = {"bm25s": "bm25s", "tantivy": "tantivy"}
 
@@ -91,8 +93,10 @@ def test_systems_build_and_answer(texts: Sequence[str], tmp_path: Path) -> None:
     assert case["overlap"]["retr compacted"]["as asked"] == 1
     assert result["memory"]["rows"] == sum(result["memory"]["segments"]) == 400
     assert list(tmp_path.iterdir()) == []
-    shown = table(result)
+    shown = "\n".join(table.text() for table in STUDY.tables(result))
     assert all(name in shown for name in systems)
+    assert STUDY.run is not None
+    assert STUDY.run(result) == "300 real, memory of 400"
 
 
 def test_figures_are_of_the_quickest_round() -> None:
@@ -113,10 +117,17 @@ def test_the_sampler_sees_memory_come_and_go() -> None:
         while len(sampler.samples) < 4:
             pass
         del block
-    peaks = sampler.peaks()
-    assert peaks["anonymous"] - peaks["before"] > 48 << 20
+    assert sampler.before is not None and sampler.most is not None
+    assert sampler.most - sampler.before > 48 << 20
     assert sampler.samples[-1][0] == 7
-    assert sampler.steps() == [(10_000, peaks["anonymous"])]
+    assert sampler.samples[-1][1] < sampler.most - (48 << 20)
+
+
+def test_the_kept_result_prints_the_figures_of_both_runs() -> None:
+    result = read(Path(__file__).parents[1] / "benchmarks" / "results" / "lexical.json")
+    shown = text_of(STUDY, result)
+    assert "Building: generated, 100,000 texts of 38 MB, one thread" in shown
+    assert "A collection of 1,000,000 texts, 377 MB, built in 173 s of CPU" in shown
 
 
 def test_there_is_a_system_for_each_name() -> None:

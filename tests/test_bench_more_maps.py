@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,10 @@ def test_all_kinds_are_tried_in_both_steps(pairs: Pairs) -> None:
     kinds = {(each.step, each.kind) for each in found}
     assert {("bridge", "low rank"), ("forward", "residual MLP"), ("forward", "hubless")} <= kinds
     assert all(0 < each.found <= 1 and 0 <= each.value <= 1 for each in found)
-    assert len(more_maps.best(found)) == 1 + len(kinds)
+    drawn = {"toy": {"unjudged": [asdict(each) for each in found]}}
+    (table,) = more_maps.STUDY.tables({"pairs": 100, "found": drawn})
+    assert table.title == "toy, 100 pairs, none judged"
+    assert {(row[0], row[1]) for row in table.rows} == kinds
 
 
 def test_the_million_in_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +77,9 @@ def test_the_million_in_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert result["mapped"] == 2_600
     assert result["dims"] == [256, 384]
     assert set(result["array"]) == {"hubs corrected", "not corrected"}
-    assert "2,600 vectors, 256 to 384 dimensions" in map_million.table(result)
+    (table,) = map_million.STUDY.tables(result)
+    assert table.title.startswith("2,600 vectors, 256 to 384 dimensions")
+    assert [row[0] for row in table.rows][1] == "upgrade map, through the collection"
     assert {path.name for path in tmp_path.iterdir()} == {
         path.name for path in tmp_path.glob("minilm-3k-*")
     }  # the collection is gone

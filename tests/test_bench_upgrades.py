@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from retr.benchmarks import study
 from retr.benchmarks.upgrades import report as upgrades_report
 from retr.benchmarks.upgrades import suite as upgrades
 from retr.benchmarks.upgrades.lsa import fit_lsa
-from retr.benchmarks.upgrades.plots import plot
 from retr.benchmarks.upgrades.remembering import RememberingEncoder
 from retr.retrieval.encoders import resolve
 from retr.retrieval.upgrade.gate import SHARES
@@ -89,14 +89,40 @@ def test_report_and_plot_say_what_was_measured(measured: tuple[Path, dict[str, A
     out, made = measured
     upgrades_report.write(out)
     (svg,) = out.glob("*.svg")
-    assert svg.read_text() == plot([upgrades_report.read(out)[0]])
+    assert svg.read_text() == upgrades_report.plot([upgrades_report.load(out)[0]])
     report = (out / "report.md").read_text()
+    assert f"![{made['old']['name']} to {made['new']['name']}, nDCG@10]({svg.name})" in report
     value = made["draws"]["anywhere"]["curves"]["residual"]["modes"]["hybrid"]["values"][0]
     assert f"{value:.3f}" in report
     assert str(out) not in report
     both = made["draws"]["anywhere"]["both"]
     assert len(both) == len(SHARES) and f"| {both[0]:.3f} |" in report
     assert both[-1] == pytest.approx(made["draws"]["anywhere"]["new_new"], abs=1e-4)
+
+
+def test_a_folder_of_results_is_packed_into_one_file(
+    measured: tuple[Path, dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, made = measured
+    kept, svg = tmp_path / "upgrades.json", tmp_path / "upgrades.svg"
+    upgrades_report.STUDY.main([str(out), "--out", str(kept)])
+    packed = capsys.readouterr().out
+    (only,) = json.loads(kept.read_text())["results"]
+    assert only["seconds"] == made["seconds"]
+    study.main([str(kept)])
+    assert capsys.readouterr().out == packed
+    upgrades_report.STUDY.main([str(kept), "--plot", str(svg), "--from", "static:1"])
+    assert "static:1 to static:2" in svg.read_text()
+    with pytest.raises(SystemExit):
+        upgrades_report.STUDY.main([str(kept), "--plot", str(svg), "--from", "static:9"])
+    assert "has no results of such an upgrade" in capsys.readouterr().err
+
+
+def test_the_plot_of_the_readme_is_drawn_from_the_kept_results() -> None:
+    folder = Path(__file__).parents[1] / "benchmarks" / "results"
+    results = study.read(folder / "upgrades.json")["results"]
+    chosen = [each for each in results if each["old"]["name"] == "static:1"]
+    assert (folder / "upgrades.svg").read_text("utf-8") == upgrades_report.plot(chosen)
 
 
 def test_no_text_is_encoded_twice(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@
     python -m retr.benchmarks.studies.lexical --memory 1000000  # and watches a whole build's memory
     python -m retr.benchmarks.studies.lexical --out FILE          # and keeps every time measured
 
-Each system has processes of its own, held to one thread. It builds in one, anew in each round; in
+Each system has processes of its own, held to one thread. It builds in one, again in each round; in
 another it answers the queries, one at a time, in rounds in which all systems take turns, so that
 what else the machine does falls on all of them alike. Times are CPU times of the process.
 
@@ -20,19 +20,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from ..ann.process import variables
-from ..environment import describe
+from ..study import Study
+from ..tables import Table, number
 from . import zipf
 from .lexical_worker import HEAP, SYSTEMS, K
 
@@ -44,22 +45,21 @@ _BUILT_BY = {"bm25s numba": "bm25s"}
 Result = dict[str, Any]
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the benchmark and print its tables."""
-    parser = argparse.ArgumentParser(
-        prog="python -m retr.benchmarks.studies.lexical", description=__doc__
-    )
+def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rows", type=int, default=100_000, help="passages generated; 0: none")
-    parser.add_argument("--memory", type=int, default=0, help="build a collection of so many")
+    parser.add_argument(
+        "--memory", type=int, default=0, metavar="N", help="build a collection of N"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--systems", nargs="+", choices=list(SYSTEMS), default=list(SYSTEMS))
     parser.add_argument("--no-real", action="store_true", help="leave the real texts out")
     parser.add_argument("--scratch", type=Path, help="where indexes are built")
-    parser.add_argument("--out", type=Path, help="where to keep what was measured, as JSON")
-    given = parser.parse_args(arguments)
+
+
+def _measure(given: argparse.Namespace) -> Result:
     texts, queries = _real()
-    result = measure(
+    return measure(
         texts,
         queries,
         [name for name in given.systems if name not in _NEEDS or find_spec(_NEEDS[name])],
@@ -70,9 +70,6 @@ def main(arguments: list[str] | None = None) -> None:
         seed=given.seed,
         scratch=given.scratch,
     )
-    print(table(result))
-    if given.out:
-        given.out.write_text(json.dumps(result) + "\n")
 
 
 def measure(
@@ -91,8 +88,8 @@ def measure(
 
     texts, queries: the real ones.
     real:    measure on them.
-    rows:    measure on so many generated passages; 0 does not.
-    memory:  watch the memory of a collection of so many generated passages being built.
+    rows:    also measure on this many generated passages, if not 0.
+    memory:  watch the memory while a collection of this many generated passages is built.
     scratch: the folder in which indexes are built and removed.
     """
     law = zipf.fit(texts)
@@ -110,7 +107,6 @@ def measure(
             watched = _written(target, zipf.passages(law, memory, seed=seed))
             watched |= json.loads(_run("retr", "memory", target))
     return {
-        "benchmark": "lexical",
         "k": K,
         "queries": len(queries),
         "rounds": rounds,
@@ -126,12 +122,7 @@ def measure(
         },
         "cases": cases,
         "memory": watched,
-        "packages": {
-            name: version(name)
-            for name in ("bm25s", "tantivy", "numba", "PyStemmer", "numpy")
-            if find_spec("Stemmer" if name == "PyStemmer" else name)
-        },
-        "environment": describe() | {"load": os.getloadavg()[0]},
+        "load": os.getloadavg()[0],
     }
 
 
@@ -149,7 +140,7 @@ def _case(
     built: dict[str, list[Result]] = {name: [] for name in builders}
     for _ in range(rounds):
         for name in builders:
-            _clear(homes[name] / "index")
+            shutil.rmtree(homes[name] / "index", ignore_errors=True)
             built[name].append(json.loads(_run(name, "build", homes[name])))
     times: dict[str, dict[str, list[list[int]]]] = {
         name: {kind: [] for kind in queries} for name in systems
@@ -172,7 +163,7 @@ def _case(
                     hits[name][kind] = answer["hits"]
                     anonymous[name] = answer["anonymous"]
     for home in homes.values():
-        _clear(home / "index")
+        shutil.rmtree(home / "index")
     return about | {
         "builds": built,
         "cpu_us": {name: times[name] for name in asked},
@@ -194,7 +185,7 @@ class _Asked(ExitStack):
                 _command(system, "search", folder),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                env=_environment(),
+                env=_ENVIRONMENT,
                 text=True,
             )
         )
@@ -212,19 +203,6 @@ class _Asked(ExitStack):
         return answer
 
 
-def table(result: Result) -> str:
-    """Return what was found, with the ratios of each system to the first."""
-    lines = [
-        f"{result['environment']['processor']}, one thread; CPU times",
-        "ratio: what the first system takes, over what each takes",
-    ]
-    for name, case in result["cases"].items():
-        lines += _lines(name, case, result["queries"])
-    if result["memory"]:
-        lines += _memory_lines(result["memory"])
-    return "\n".join(lines)
-
-
 def figures(case: Result, name: str, kind: str) -> tuple[float, float, float]:
     """Return the median, the mean and the 95th percentile of a query's CPU time, µs.
 
@@ -239,45 +217,57 @@ def build_seconds(case: Result, name: str) -> float:
     return min(float(built["cpu_s"]) for built in case["builds"][_BUILT_BY.get(name, name)])
 
 
-def _lines(name: str, case: Result, queries: int) -> list[str]:
+def tables(result: Mapping[str, Any]) -> Iterator[Table]:
+    """Yield what was found; ratios are of what the first system takes over what each takes."""
+    for name, case in result["cases"].items():
+        about = f"{name}, {case['rows']:,} texts of {case['bytes'] / 1e6:.0f} MB, one thread"
+        yield _builds(f"Building: {about}", case)
+        for kind in next(iter(case["cpu_us"].values())):
+            title = f"{result['queries']} queries, {kind}, top {K}: {about}"
+            yield _answers(title, case, kind)
+    if result["memory"]:
+        yield _memory(result["memory"])
+
+
+def _builds(title: str, case: Result) -> Table:
     first = next(iter(case["builds"]))
-    rows = case["rows"]
-    lines = [
-        f"\n{name}: {rows:,} texts, {case['bytes'] / 1e6:.0f} MB; {queries} queries, top {K}",
-        f"{'build':16}{'CPU s':>9}{'ratio':>7}{'rows/s':>9}{'disk MB':>9}{'anonymous MB':>14}",
-    ]
+    rows = []
     for system, built in case["builds"].items():
         seconds = build_seconds(case, system)
-        anonymous = max(each["anonymous"] for each in built) / 1e6
-        lines.append(
-            f"{system:16}{seconds:9.2f}{build_seconds(case, first) / seconds:7.2f}"
-            f"{rows / seconds:9.0f}{built[0]['bytes'] / 1e6:9.1f}{anonymous:14.0f}"
-        )
-    for kind in case["cpu_us"][first]:
-        reference = figures(case, first, kind)
-        head = "".join(f"{name:>9}{'ratio':>7}" for name in ("median µs", "mean", "p95"))
-        lines.append(f"{kind:16}{head}{'overlap':>9}{'anon. MB':>9}")
-        for system in case["cpu_us"]:
-            pairs = zip(figures(case, system, kind), reference, strict=True)
-            lines.append(
-                f"{system:16}"
-                + "".join(f"{value:9.0f}{ours / value:7.2f}" for value, ours in pairs)
-                + f"{case['overlap'][system][kind]:9.2f}{case['anonymous'][system] / 1e6:9.0f}"
-            )
-    return lines
+        most = max(each["anonymous"] for each in built)
+        rows.append(
+            [system, number(seconds, 2), number(build_seconds(case, first) / seconds, 2),
+             number(case["rows"] / seconds), number(built[0]["bytes"] / 1e6, 1), number(most / 1e6)]
+        )  # fmt: skip
+    head = ["system", "CPU s", "ratio", "rows/s", "disk MB", "anonymous MB"]
+    return Table(head, rows, title, ["CPU time, the least of the rounds."])
 
 
-def _memory_lines(watched: Result) -> list[str]:
-    texts = f"{watched['rows']:,} texts, {watched['bytes'] / 1e6:.0f} MB"
-    lines = [
-        f"\na collection of {texts}, built in {watched['cpu_s']:.0f} s of CPU",
-        f"rows of its lexical segments: {watched['segments']}",
-        "anonymous MB at most, up to so many rows",
+def _answers(title: str, case: Result, kind: str) -> Table:
+    reference = figures(case, next(iter(case["builds"])), kind)
+    rows = []
+    for system in case["cpu_us"]:
+        pairs = zip(figures(case, system, kind), reference, strict=True)
+        cells = [cell for value, ours in pairs for cell in (number(value), number(ours / value, 2))]
+        overlap, held = case["overlap"][system][kind], case["anonymous"][system]
+        rows.append([system, *cells, number(overlap, 2), number(held / 1e6)])
+    columns = [each for name in ("median µs", "mean", "p95") for each in (name, "ratio")]
+    note = "CPU time of a query, the least of its rounds. Overlap with the first system's ten best."
+    return Table(["system", *columns, "overlap", "anonymous MB"], rows, title, [note])
+
+
+def _memory(watched: Result) -> Table:
+    marks = [*(mark for mark in MARKS if mark < watched["rows"]), watched["rows"]]
+    rows = [
+        [f"{mark:,}", number(max(size for done, size in watched["samples"] if done <= mark) / 1e6)]
+        for mark in marks
     ]
-    for mark in (*(m for m in MARKS if m < watched["rows"]), watched["rows"]):
-        most = max(size for done, size in watched["samples"] if done <= mark)
-        lines.append(f"{mark:12,}{most / 1e6:9.0f}")
-    return lines
+    title = (
+        f"A collection of {watched['rows']:,} texts, {watched['bytes'] / 1e6:.0f} MB, built in "
+        f"{watched['cpu_s']:.0f} s of CPU"
+    )
+    note = f"Rows of its lexical segments: {', '.join(f'{n:,}' for n in watched['segments'])}."
+    return Table(["rows so far", "anonymous MB at most"], rows, title, [note])
 
 
 def _real() -> tuple[list[str], list[str]]:
@@ -332,20 +322,9 @@ def _home(folder: Path, system: str) -> Path:
     return home
 
 
-def _clear(folder: Path) -> None:
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)
-
-
 def _run(system: str, phase: str, folder: Path) -> str:
-    done = subprocess.run(
-        _command(system, phase, folder),
-        env=_environment(),
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
+    command = _command(system, phase, folder)
+    done = subprocess.run(command, env=_ENVIRONMENT, stdout=subprocess.PIPE, text=True, check=True)
     return done.stdout
 
 
@@ -354,9 +333,16 @@ def _command(system: str, phase: str, folder: Path) -> list[str]:
     return [sys.executable, "-m", worker, system, phase, str(folder)]
 
 
-def _environment() -> dict[str, str]:
-    return {**os.environ, **variables(1), "NUMBA_NUM_THREADS": "1"}
+_ENVIRONMENT = {**os.environ, **variables(1), "NUMBA_NUM_THREADS": "1"}
 
+
+def _run_name(result: Mapping[str, Any]) -> str:
+    parts = [f"{case['rows']} {name}" for name, case in result["cases"].items()]
+    parts += [f"memory of {result['memory']['rows']}"] if result["memory"] else []
+    return ", ".join(parts)
+
+
+STUDY = Study("studies.lexical", __doc__, _arguments, _measure, tables, run=_run_name)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

@@ -11,13 +11,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
 from ...retrieval.text.analysis import analyzer
+from ..ann.process import Sampler, Spent, anonymous, measured, peak_memory
 
 K = 10
 HEAP = 256 << 20
@@ -57,7 +58,7 @@ class Retr:
         birth = NewCollection(space, {}, Settings(terms=_terms()))
         store = Store(folder)
         snapshot: Snapshot | None = None
-        while part := _take(texts, FLUSH_ROWS):
+        while part := list(islice(texts, FLUSH_ROWS)):
             snapshot = _commit(store, birth, part, snapshot)
             snapshot = merging.merge_small(store, snapshot)
             store.vacuum()
@@ -206,13 +207,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _build(system: System, folder: Path) -> None:
-    texts = _texts(folder)
-    target = folder / "index"
-    with Sampler() as memory:
-        cpu, wall = time.process_time(), time.perf_counter()
-        system.build(texts, target)
-        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    print(json.dumps({"cpu_s": cpu, "wall_s": wall, "bytes": _size(target), **memory.peaks()}))
+    target, spent = folder / "index", Spent()
+    with Sampler() as memory, measured(spent):
+        system.build(_texts(folder), target)
+    made = {"cpu_s": spent.cpu, "wall_s": spent.wall, "bytes": _size(target)}
+    print(json.dumps({**made, **_peaks(memory)}))
 
 
 def _search(system: System, folder: Path) -> None:
@@ -224,8 +223,7 @@ def _search(system: System, folder: Path) -> None:
             hits = system.search(text)
             micros.append((time.process_time_ns() - start + 500) // 1000)
             found.append(hits)
-        anonymous = _status("RssAnon")
-        print(json.dumps({"cpu_us": micros, "hits": found, "anonymous": anonymous}), flush=True)
+        print(json.dumps({"cpu_us": micros, "hits": found, "anonymous": anonymous()}), flush=True)
 
 
 def _memory(system: System, folder: Path) -> None:
@@ -250,15 +248,13 @@ def _memory(system: System, folder: Path) -> None:
             yield {"id": str(number), "text": text}
             done = number + 1
 
-    encoder = from_functions("lengths", encode, dim=8)
-    with Sampler(lambda: done) as memory:
-        cpu = time.process_time()
+    encoder, spent = from_functions("lengths", encode, dim=8), Spent()
+    with Sampler(lambda: done) as memory, measured(spent):
         build(records(), folder / "index", encoder=encoder, spec="flat")
-        cpu = time.process_time() - cpu
     store = Store(folder / "index")
     segments = [entry.rows for entry in store.read()[0].of_role(Role.LEXICAL)]
-    result = {"cpu_s": cpu, "segments": segments, "samples": memory.steps(), **memory.peaks()}
-    print(json.dumps(result))
+    made = {"cpu_s": spent.cpu, "segments": segments, "samples": _steps(memory)}
+    print(json.dumps({**made, **_peaks(memory)}))
 
 
 _PHASES: dict[str, Callable[[System, Path], None]] = {
@@ -268,54 +264,18 @@ _PHASES: dict[str, Callable[[System, Path], None]] = {
 }
 
 
-class Sampler:
-    """Looks at the memory of this process ten times a second.
-
-    done:    what tells how far the work is.
-    samples: of each look, what `done` said and the anonymous bytes that were resident.
-    """
-
-    def __init__(self, done: Callable[[], int] = lambda: 0) -> None:
-        self.samples: list[tuple[int, int]] = []
-        self._done = done
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Sampler:
-        self._before = _status("RssAnon")
-        self._thread.start()
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def peaks(self) -> dict[str, int]:
-        """Return the anonymous bytes before and at most, and the resident bytes at most."""
-        most = max(bytes for _, bytes in self.samples)
-        return {"before": self._before, "anonymous": most, "resident": _status("VmHWM")}
-
-    def steps(self, size: int = 10_000) -> list[tuple[int, int]]:
-        """Return the anonymous bytes at most while each so many more were done."""
-        most: dict[int, int] = {}
-        for done, bytes in self.samples:
-            step = -(-done // size) * size
-            most[step] = max(most.get(step, 0), bytes)
-        return sorted(most.items())
-
-    def _run(self) -> None:
-        while True:
-            self.samples.append((self._done(), _status("RssAnon")))
-            if self._over.wait(0.1):
-                return
+def _peaks(memory: Sampler) -> dict[str, int | None]:
+    """Return the anonymous bytes before and at most, and the resident bytes at most."""
+    return {"before": memory.before, "anonymous": memory.most, "resident": peak_memory()}
 
 
-def _status(name: str) -> int:
-    """Return a figure of this process in bytes: the same as in `smaps_rollup`, and cheap."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) * 1024
-    raise ValueError(f"/proc/self/status has no {name}")
+def _steps(memory: Sampler, size: int = 10_000) -> list[tuple[int, int]]:
+    """Return the anonymous bytes at most while each `size` more texts were done."""
+    most: dict[int, int] = {}
+    for done, held in memory.samples:
+        step = -(-done // size) * size
+        most[step] = max(most.get(step, 0), held)
+    return sorted(most.items())
 
 
 def _size(folder: Path) -> int:
@@ -331,12 +291,6 @@ def _texts(folder: Path) -> Iterator[str]:
     with (folder / "texts.jsonl").open() as lines:
         for line in lines:
             yield json.loads(line)
-
-
-def _take(texts: Iterator[str], count: int) -> list[str]:
-    from itertools import islice
-
-    return list(islice(texts, count))
 
 
 def _terms() -> Any:

@@ -1,6 +1,6 @@
 """BT²'s protocol on labelled images: an old encoder of half the classes, a new one of all.
 
-    python -m retr.benchmarks.upgrades.bt2 [--dataset NAME] [--images DIR] [--out DIR]
+    python -m retr.benchmarks.upgrades.bt2 [--dataset NAME] [--images DIR] [--out FILE]
 
 Gallery and queries are the images left out of training, and search each other; a query's own image
 is removed. CMC-1 and CMC-5 (whether one of the first 1 or 5 has the query's label) and mAP are
@@ -14,8 +14,7 @@ together, so it stands beside, not against.
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...retrieval.bridges.maps import Linear, Map, similarities
-from ...retrieval.evaluation.measures import text_table
 from ...retrieval.upgrade.candidates import BridgeFits, bridged_scores
 from ...retrieval.upgrade.choose import choose_bridge, choose_forward
 from ...retrieval.upgrade.fits import procrustes
 from ...retrieval.upgrade.pairs import Pairs
-from ...retrieval.values.errors import InputError, RetrError
-from .. import environment
-from ..files import write_json
+from ...retrieval.values.errors import InputError
+from ..study import Result, Study
+from ..tables import Table
 from . import bt2_data
 from .bridge_families import MoreBridges, held_out
 from .bt2_data import Labelled
@@ -112,7 +110,6 @@ def run(
         "name": data.name,
         "dataset": data.title,
         "classes": data.classes,
-        "environment": environment.describe(),
         "seeds": seeds,
         "rows": {
             name: {
@@ -193,54 +190,46 @@ def _bridges(pairs: Pairs, seed: int) -> tuple[dict[str, Linear | LowRank], dict
     return bridges, chosen
 
 
-_HEAD = ["queries/gallery", "CMC-1", "CMC-5", "mAP"]
-
-
-def lines(result: Mapping[str, Any]) -> list[list[str]]:
-    """Return the rows of the table."""
-    rows = [_HEAD]
+def tables(result: Result) -> Iterator[Table]:
+    """Yield what was measured, and the published figures."""
+    head = ["queries/gallery", "CMC-1", "CMC-5", "mAP"]
+    rows = []
     for name, values in result["rows"].items():
         both = zip(values["mean"], values["deviation"], strict=True)
         rows.append([name, *(f"{mean:.1f} ± {deviation:.1f}" for mean, deviation in both)])
-    return rows
-
-
-def published() -> list[list[str]]:
-    """Return the rows of the published table."""
-    return [_HEAD, *([name, *map(str, values)] for name, values in PUBLISHED.items())]
-
-
-def table(result: Mapping[str, Any]) -> str:
-    """Return what was measured as plain text, the published figures below."""
-    seeds = f"{result['seeds']} seed" + "s" * (result["seeds"] > 1)
-    return (
-        f"{result['dataset']}; {seeds}, mean ± deviation, percent\n{text_table(lines(result))}\n\n"
-        f"Published, of CIFAR-100, with encoders trained together\n{text_table(published())}"
+    seeds = f"{result['seeds']} seed{'s' if result['seeds'] > 1 else ''}"
+    yield Table(head, rows, f"{result['dataset']}; {seeds}, mean ± deviation, percent", [_LEGEND])
+    published = [[name, *map(str, values)] for name, values in PUBLISHED.items()]
+    yield Table(
+        head, published, "Published, of CIFAR-100, with encoders trained together", [_APART]
     )
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Parse, run, print; `--out` keeps `bt2-NAME.json` in a folder."""
-    parser = argparse.ArgumentParser(
-        prog="python -m retr.benchmarks.upgrades.bt2",
-        description="BT²'s protocol on labelled images.",
-    )
+_LEGEND = (
+    "x/y: queries by x search a gallery by y; both are the images left out of training, and a "
+    "query's own is removed. The old encoder was trained on half of the classes, the new one on "
+    "all, each by itself; nothing is fitted after that but the maps, on the images that the "
+    "encoders were trained on. No bridge: the new encoder's first dimensions as they are. In the "
+    "common space: where BT²'s basis, refined with labels, has put new vectors, whose inner "
+    "products stay as they were."
+)
+_APART = (
+    "Of another data set, with larger encoders that were trained together: the figures say what "
+    "kind of table this is, and nothing about the rows above."
+)
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", choices=DATASETS, default="digits")
     parser.add_argument("--images", type=Path, metavar="DIR", help="holds a folder for each class")
     parser.add_argument("--data", type=Path, metavar="DIR", help="of twemoji, or of cifar100")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--out", type=Path, metavar="DIR")
-    given = parser.parse_args(arguments)
-    try:
-        if given.seeds < 1:
-            raise InputError(f"--seeds {given.seeds}: give at least 1")
-        result = run(_labelled(given.dataset, given.images, given.data), given.seeds)
-        if given.out is not None:
-            write_json(result, given.out / f"bt2-{result['name']}.json")
-    except RetrError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    print(table(result))
+
+
+def _measure(given: argparse.Namespace) -> dict[str, Any]:
+    if given.seeds < 1:
+        raise InputError(f"--seeds {given.seeds}: give at least 1")
+    return run(_labelled(given.dataset, given.images, given.data), given.seeds)
 
 
 def _labelled(dataset: str, images: Path | None, data: Path | None) -> Labelled:
@@ -257,5 +246,9 @@ def _labelled(dataset: str, images: Path | None, data: Path | None) -> Labelled:
     return bt2_data.cifar100(data)
 
 
+STUDY = Study(
+    "upgrades.bt2", __doc__, _arguments, _measure, tables, run=lambda result: str(result["name"])
+)
+
 if __name__ == "__main__":
-    main()
+    STUDY.main()

@@ -14,11 +14,8 @@ that of the process itself, without mapped files.
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,12 +31,12 @@ from ...retrieval.collection import Collection
 from ...retrieval.encoders.base import Encoder
 from ...retrieval.encoders.functions import from_functions
 from ...retrieval.store.manifest import Maps
-from ...retrieval.values.errors import RetrError
 from ...retrieval.values.types import Document
-from .. import environment
 from ..ann import data as ann_data
 from ..ann.grow import lifted
-from ..files import write_json
+from ..ann.process import Sampler, Spent, measured
+from ..study import Result, Study
+from ..tables import Table, number
 
 ROWS, OLD_DIM, SAMPLE = 1_000_000, 256, 5_000
 ANCHORS, NEAREST, POWER = 1_000, 3, 0.25
@@ -86,7 +83,6 @@ def run(
         "sample": sample,
         "mapped": mapped,
         "map": forward.kind,
-        "environment": environment.describe(),
         "build": asdict(built),
         "start": asdict(begun),
         "collection": asdict(through),
@@ -94,22 +90,23 @@ def run(
     }
 
 
-def table(result: Mapping[str, Any]) -> str:
-    """Return a line for each piece of work."""
+def tables(result: Result) -> Iterator[Table]:
+    """Yield a row for each piece of work."""
     old, new = result["dims"]
-    lines = [
-        f"{result['mapped']:,} vectors, {old} to {new} dimensions; the map: {result['map']}",
-        f"  {'':<44}{'CPU s':>8}{'wall s':>8}{'memory MB':>11}",
-    ]
     work = {
         f"upgrade start, a sample of {result['sample']:,}": result["start"],
         "upgrade map, through the collection": result["collection"],
         **{f"over the array, {name}": took for name, took in result["array"].items()},
     }
-    for name, took in work.items():
-        more = "" if took["anonymous"] is None else f"{took['anonymous'] / 1e6:,.0f}"
-        lines.append(f"  {name:<44}{took['cpu']:8.1f}{took['wall']:8.1f}{more:>11}")
-    return "\n".join(lines)
+    rows = [
+        [name, number(took["cpu"], 1), number(took["wall"], 1),
+         "" if took["anonymous"] is None else number(took["anonymous"] / 1e6)]
+        for name, took in work.items()
+    ]  # fmt: skip
+    title = (
+        f"{result['mapped']:,} vectors, {old} to {new} dimensions; the map chosen: {result['map']}"
+    )
+    yield Table(["", "CPU s", "wall s", "memory MB"], rows, title)
 
 
 def _encoders(base: NDArray[np.floating]) -> tuple[Encoder, Encoder]:
@@ -163,50 +160,21 @@ def over_array(forward: Forward, base: NDArray[np.floating]) -> dict[str, Any]:
 
 
 def _measured(work: Callable[[], Any]) -> tuple[Any, Took]:
-    before, seen, ended = _anonymous(), [], threading.Event()
-
-    def sample() -> None:
-        while not ended.wait(0.05):
-            seen.append(_anonymous())
-
-    thread = threading.Thread(target=sample, daemon=True)
-    cpu, wall = time.process_time(), time.monotonic()
-    thread.start()
-    found = work()
-    cpu, wall = time.process_time() - cpu, time.monotonic() - wall
-    ended.set()
-    thread.join()
-    known = [each for each in (*seen, _anonymous()) if each is not None]
-    more = None if before is None else max(known) - before
-    return found, Took(round(cpu, 2), round(wall, 2), more)
+    spent = Spent()
+    with Sampler() as memory, measured(spent):
+        found = work()
+    more = None if memory.before is None else (memory.most or 0) - memory.before
+    return found, Took(round(spent.cpu, 2), round(spent.wall, 2), more)
 
 
-def _anonymous() -> int | None:
-    """Return the bytes of memory that are the process's own; cheap enough to ask all the time."""
-    try:
-        text = Path("/proc/self/status").read_text("ascii", "replace")
-    except OSError:
-        return None
-    lines = [line for line in text.splitlines() if line.startswith("RssAnon:")]
-    return int(lines[0].split()[1]) * 1024 if lines else None
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run the benchmark and print its table; `--out` keeps what was measured as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m retr.benchmarks.upgrades.map_million")
-    parser.add_argument("--work", type=Path, required=True, metavar="DIR")
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="keeps vectors")
     parser.add_argument("--rows", type=int, default=ROWS)
-    parser.add_argument("--out", type=Path, metavar="FILE")
-    given = parser.parse_args(arguments)
-    try:
-        result = run(given.work, given.rows)
-    except RetrError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    print(table(result))
-    if given.out is not None:
-        write_json(result, given.out)
 
+
+STUDY = Study(
+    "upgrades.map_million", __doc__, _arguments, lambda given: run(given.work, given.rows), tables
+)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

@@ -11,30 +11,27 @@ calibrated, which changes no ranking among old rows.
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ...retrieval.bridges.maps import similarities
 from ...retrieval.encoders.registry import resolve
-from ...retrieval.evaluation.measures import text_table
 from ...retrieval.upgrade.candidates import BridgeFits, ForwardFits, bridged_scores, mapped_scores
 from ...retrieval.upgrade.gate import ndcg
-from ...retrieval.values.errors import RetrError
-from .. import environment
 from ..beir.cache import exact_collection
 from ..beir.datasets import cache_folder
 from ..beir.folders import prepare_folders
-from ..files import write_json
+from ..study import Result, Study
+from ..tables import Table, number
 from .bridge_families import Held, MoreBridges, MoreForwards, held_out
 from .curves import open_subject
 from .remembering import RememberingEncoder
+from .report import DRAWS
 from .steps import Arrays
-from .suite import DRAWS
+from .suite import CLEAN
 
 STEPS: dict[str, tuple[tuple[type[Any], ...], Any]] = {
     "bridge": ((BridgeFits, MoreBridges), bridged_scores),
@@ -86,74 +83,62 @@ def _unseen(scores: Any, each: Held[Any], data: Arrays, rows: Any, score: Any) -
     return scores
 
 
-def best(found: list[Tried]) -> list[list[str]]:
-    """Return the table of the best of each kind by what a choice sees, and by the gain itself."""
-    rows = [["step", "kind", "settings", "found", "M(new,old)", "gain", "best gain of the kind"]]
-    for step, kind in dict.fromkeys((each.step, each.kind) for each in found):
-        mine = [each for each in found if (each.step, each.kind) == (step, kind)]
-        top = max(mine, key=lambda each: each.found)
-        most = max(each.value for each in mine)
-        gain = next(each.gain for each in mine if each.value == most)
-        settings = ", ".join(f"{name} {value:g}" for name, value in top.settings.items())
-        rows.append(
-            [
-                step,
-                kind,
-                settings,
-                f"{top.found:.3f}",
-                f"{top.value:.3f}",
-                _two(top.gain),
-                _two(gain),
-            ]
-        )
-    return rows
+def tables(result: Result) -> Iterator[Table]:
+    """Yield for each data set and sample the best of each kind, by what a choice sees and by gain.
+
+    A result of one sample has its candidates by data set alone.
+    """
+    head = ["step", "kind", "settings", "found", "M(new,old)", "gain", "best gain of the kind"]
+    for dataset, drawn in result["found"].items():
+        by_draw = drawn if isinstance(drawn, dict) else {result["draw"]: drawn}
+        for draw, found in by_draw.items():
+            about = result.get("data", {}).get(dataset)
+            title = f"{dataset}{f' ({about})' if about else ''}, {result['pairs']:,} pairs, "
+            yield Table(head, list(_best(found)), title + DRAWS[draw])
 
 
-def _two(gain: float | None) -> str:
-    return "" if gain is None else f"{gain:.2f}"
+def _best(found: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
+    for step, kind in dict.fromkeys((each["step"], each["kind"]) for each in found):
+        mine = [each for each in found if (each["step"], each["kind"]) == (step, kind)]
+        top = max(mine, key=lambda each: float(each["found"]))
+        most = max(mine, key=lambda each: float(each["value"]))
+        yield [
+            step,
+            kind,
+            ", ".join(f"{name} {value:g}" for name, value in top["settings"].items()),
+            number(top["found"], 3),
+            number(top["value"], 3),
+            number(top["gain"], 2),
+            number(most["gain"], 2),
+        ]
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run on data sets in BEIR's layout, print tables; `--out` keeps every candidate as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m retr.benchmarks.upgrades.more_maps")
+def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", nargs="+", type=Path, help="folders in BEIR's layout")
     parser.add_argument("--to", required=True, metavar="ENCODER")
     parser.add_argument("--from", dest="old", default="static:1", metavar="ENCODER")
     parser.add_argument("--pairs", type=int, default=1_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cache", type=Path, metavar="DIR")
-    parser.add_argument("--out", type=Path, metavar="FILE")
-    given = parser.parse_args(arguments)
-    try:
-        result = _run(given)
-    except RetrError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    if given.out is not None:
-        write_json(result, given.out)
 
 
-def _run(given: argparse.Namespace) -> dict[str, Any]:
+def _measure(given: argparse.Namespace) -> dict[str, Any]:
     cache = given.cache or cache_folder()
     old, new = (
         RememberingEncoder(resolve(each), cache / "vectors") for each in (given.old, given.to)
     )
-    tables: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for dataset in prepare_folders(given.dataset, cache, None).values():
         collection, _ = exact_collection(dataset, old, cache)
         data = open_subject(dataset, collection.path, old, new).arrays
-        for draw, clean in DRAWS.items():
-            found = list(tried(data, given.pairs, clean, given.seed))
-            print(f"{dataset.name}, {given.pairs:,} pairs from {draw}\n{text_table(best(found))}\n")
-            tables.setdefault(dataset.name, {})[draw] = [asdict(each) for each in found]
-    return {
-        "old": given.old,
-        "pairs": given.pairs,
-        "seed": given.seed,
-        "environment": environment.describe(),
-        "found": json.loads(json.dumps(tables)),
-    }
+        found[dataset.name] = {
+            draw: [asdict(each) for each in tried(data, given.pairs, clean, given.seed)]
+            for draw, clean in CLEAN.items()
+        }
+    return {"old": given.old, "pairs": given.pairs, "seed": given.seed, "found": found}
 
+
+STUDY = Study("upgrades.more_maps", __doc__, _arguments, _measure, tables)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

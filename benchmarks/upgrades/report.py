@@ -77,7 +77,7 @@ def tables(result: Result) -> Iterator[Table]:
             yield Table(table.headings, table.rows, title, table.notes)
 
 
-def plot(results: Sequence[Result], draw_name: str = "anywhere") -> str:
+def plot(results: Sequence[Result], drawn: str = "anywhere") -> str:
     """Return the plot of one pair of encoders, a panel for each data set, as SVG.
 
     A panel runs from 0 to 100 % of the rows backfilled. The old model and the new one are dashed
@@ -87,7 +87,7 @@ def plot(results: Sequence[Result], draw_name: str = "anywhere") -> str:
     old, new = (_model(results[0][which]["name"]) for which in ("old", "new"))
     panels = []
     for result in results:
-        made = result["draws"][draw_name]
+        made = result["draws"][drawn]
         order, *_ = _orders(made)
         base, found = made["curves"]["old_old"], made["curves"][order]["modes"]
         panels.append(
@@ -147,8 +147,8 @@ def _tables(group: Sequence[Result]) -> Iterator[Table]:
         cells = [
             [each["dataset"]["name"], named, *row]
             for each in group
-            for draw, named in DRAWS.items()
-            for row in rows(each["draws"][draw])
+            for drawn, named in DRAWS.items()
+            for row in rows(each["draws"][drawn])
         ]
         if cells:
             yield Table(["data set", "pairs", *headings], cells, title)

@@ -36,7 +36,8 @@ from .steps import Chosen, steps
 log = logging.getLogger("retr.benchmarks")
 
 LSA = "lsa"
-DRAWS = {"anywhere": False, "unjudged": True}
+CLEAN = {"anywhere": False, "unjudged": True}
+"""Whether judged documents are left out of a sample."""
 ORDERS = ("residual", "random")
 
 
@@ -114,7 +115,7 @@ def _measured(
     after, _ = exact_collection(dataset, new, cache, progress=progress)
     draws = {}
     with tempfile.TemporaryDirectory(prefix="retr-upgrades-") as folder:
-        for draw, clean in DRAWS.items():
+        for draw, clean in CLEAN.items():
             draws[draw] = _draw(subject, clean, settings, Path(folder))
             log.info("%s: pairs from %s are done", dataset.name, draw)
     return {
