@@ -109,7 +109,7 @@ def search(
       retr search "at night" --image beach.jpg --without people --html hits.html
     """
     console.listen(quiet, verbose)
-    from . import hits, inputs, rendering, runs
+    from . import hits, inputs, runs
 
     inputs.check_run(run, queries, passages)
     if html is not None and run is not None:
@@ -141,4 +141,6 @@ def search(
             return
         report = runs.write_run(collection, asked, k, run, tag, **how)
     if not quiet:
+        from . import rendering
+
         console.say(rendering.run_text(report, run))

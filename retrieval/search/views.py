@@ -11,16 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...indexes.base import Floats, Hits
-from ..bridges.crossing import Crossing
 from ..segments.dense import DenseSegment
 from ..segments.means import ScoreStatistics, evened
 from ..values.fusion import Scores
+
+if TYPE_CHECKING:
+    from ..bridges.crossing import Crossing
 
 
 @dataclass(frozen=True, slots=True, eq=False)
