@@ -84,4 +84,4 @@ def coco(
         for record in benchmark.records(result):
             console.write(console.json_line(record))
         return
-    console.write_lines(benchmark.table(result))
+    console.write_lines(benchmark.table(result).text())

@@ -68,20 +68,24 @@ def test_the_commands(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "agreement.json"
-    clip_agreement.main([str(trained_clip), str(pictures[0]), "--spec", "flat", "--out", str(out)])
-    found = json.loads(out.read_text())
+    arguments = [str(trained_clip), str(pictures[0]), "--spec", "flat", "--out", str(out)]
+    clip_agreement.STUDY.main(arguments)
+        [str(trained_clip), str(pictures[0]), "--spec", "flat", "--out", str(out)]
+    )
+    ((run, found),) = json.loads(out.read_text())["runs"].items()
+    assert run.endswith(", test")
     assert found["data"]["images"] == found["data"]["captions"] == 72
     assert 0 < found["largest_difference"]["images"] < 1e-3
     assert 0 < found["largest_difference"]["texts"] < 1e-3
     assert found["largest_difference_of_recall"] <= 0.01
     assert found["open_clip"]["text_to_image"]["10"] > 0.9
     assert [row["system"] for row in found["retr"]] == ["exact", "flat"]
-    assert "open_clip, matrix" in capsys.readouterr().out
+    assert "open_clip, matrix product" in capsys.readouterr().out
 
     out = tmp_path / "throughput.json"
     arguments = [str(pictures[0]), "--encoder", f"clip:{trained_clip}", "--images", "90"]
-    image_throughput.main([*arguments, "--rounds", "2", "--workers", "2", "--out", str(out)])
-    found = json.loads(out.read_text())
+    image_throughput.STUDY.main([*arguments, "--rounds", "2", "--workers", "2", "--out", str(out)])
+    found = json.loads(out.read_text())["runs"]["90 images"]
     assert found["images"] == 90
     assert {len(each) for each in found["images_per_second"].values()} == {2}
     assert found["ratio"] > 0

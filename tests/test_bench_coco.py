@@ -230,7 +230,7 @@ def test_what_an_index_loses_is_told_apart_by_direction(tmp_path: Path) -> None:
     for way in ("text_to_image", "image_to_text"):
         assert 0 < indexed["nearest"][way] <= 1
         assert indexed["recalls"][way][10] <= exact["recalls"][way][10] + 1e-9
-    text = coco.table(result)
+    text = coco.table(result).text()
     assert "of the exact ten nearest" in text and "flat@2" in text
 
 

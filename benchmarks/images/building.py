@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,8 @@ from ...retrieval.encoders.base import EncoderOptions, ImageEncoder, Space
 from ...retrieval.store.manifest import Role
 from ...retrieval.store.store import Store
 from ...retrieval.values.errors import CollectionNotFoundError
-from ..environment import describe
+from ..study import Result, Study
+from ..tables import Table, number
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -120,7 +121,7 @@ def watch(
 
     Returns the most of each kind in bytes, and seconds with the process's anonymous memory.
     """
-    most = {"own_anonymous": 0, "own_resident": 0, "decoders_anonymous": 0}
+    most = dict.fromkeys(_HELD, 0)
     course: list[tuple[float, int]] = []
     start = time.monotonic()
     while process.poll() is None:
@@ -192,24 +193,47 @@ def run(work: Path, images: int, width: int) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Parse, run, print; keep the result where asked."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def tables(result: Result) -> Iterator[Table]:
+    """Yield what the killed build and the one after it did, and the most memory of each."""
+    killed, resumed = result["killed"], result["resumed"]
+    rows = []
+    for name, each, rows_there in (
+        ("killed half way", killed, killed["committed"]),
+        ("run again", resumed, resumed["rows"]),
+    ):
+        memory = each["memory"]
+        held = (number(memory[kind] / 1e6) for kind in _HELD)
+        rows.append([name, number(each["encoded"]), number(rows_there), *held])
+    note = (
+        f"Encoded twice: {result['encoded_twice']:,}. The second build took "
+        f"{resumed['seconds']:.0f} s by the clock."
+    )
+    yield Table(
+        ["build", "encoded", "rows after it", "own anonymous MB", "own resident MB",
+         "decoders' anonymous MB"],
+        rows,
+        f"{result['images']:,} images of {result['bytes'] / 1e6:,.0f} MB, {result['width']} wide",
+        [note],
+    )  # fmt: skip
+
+
+_HELD = ("own_anonymous", "own_resident", "decoders_anonymous")
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--width", type=int, default=320)
-    parser.add_argument("--out", type=Path, help="where to write the result as JSON")
-    parser.add_argument("--build", nargs=3, type=Path, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.build:
-        build(*given.build)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        result = {**run(Path(folder), given.images, given.width), "environment": describe()}
-    text = json.dumps(result, indent=1)
-    if given.out:
-        given.out.write_text(text + "\n")
-    print(text)
 
+
+def _measure(given: argparse.Namespace) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        return run(Path(folder), given.images, given.width)
+
+
+STUDY = Study("images.building", __doc__, _arguments, _measure, tables)
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--build"]:  # the process that `run` watches
+        build(*map(Path, sys.argv[2:]))
+    else:
+        STUDY.main()

@@ -1,10 +1,11 @@
 """A clip: encoder beside open_clip itself: the vectors, and the recalls of what is found.
 
+    python -m retr.benchmarks.images.clip_agreement MODEL DATA [--spec hnsw] [--out FILE]
+
 open_clip encodes one image after another by its own transforms and its own tokenizer, and a plain
 matrix product ranks them; retr encodes through its processes, into collections, and searches those.
-Run as `python -m retr.benchmarks.images.clip_agreement MODEL DATA`, where MODEL is a folder of
-open_clip's and DATA a data set with Karpathy's `dataset_*.json`, or a folder of images with
-captions as names.
+MODEL is a folder of open_clip's, and DATA a data set with Karpathy's `dataset_*.json`, or a folder
+of images whose names are their captions.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +21,10 @@ from ...retrieval.encoders import resolve
 from ...retrieval.encoders.base import ImageEncoder
 from ...retrieval.values.images import open_image
 from ...retrieval.writing.image_pipeline import Unreadable, encode_stream
-from ..environment import describe
+from ..study import Result, Study
+from ..tables import Table
 from . import suite as coco
-from .crossmodal import CUTOFFS, Recalls, found_by_matrix, recalls
+from .crossmodal import CUTOFFS, RECALL_HEADINGS, Recalls, found_by_matrix, recalls, shares
 from .data import CaptionSet, read
 from .train_clip import of_names
 
@@ -63,7 +66,6 @@ def compare(model: Path, dataset: str, split: str, spec: str | None, cache: Path
         "largest_difference_of_recall": max(
             _difference(Recalls(**row["recalls"]), plain) for row in result["rows"]
         ),
-        "environment": describe(),
     }  # fmt: skip
 
 
@@ -97,42 +99,20 @@ def list_of_names(folder: Path, into: Path) -> Path:
     return into
 
 
-def table(result: dict[str, Any]) -> str:
-    """Return what was compared as text."""
+def tables(result: Result) -> Iterator[Table]:
+    """Yield the recalls of both, with the largest differences of vectors below."""
     data, vectors = result["data"], result["largest_difference"]
-    numbers = f"{data['images']:,} images, {data['captions']:,} captions"
-    lines = [
-        f"{data['name']}, {data['split']}: {numbers}",
-        f"vectors: images within {vectors['images']:.1e}, texts within {vectors['texts']:.1e}",
-        f"{'':24}{'text to image':>24}{'image to text':>24}",
-        f"{'R@k in per cent':24}" + "".join(f"{f'R@{k}':>8}" for k in CUTOFFS) * 2,
+    rows = [
+        ["open_clip, matrix product", *shares(result["open_clip"])],
+        *([f"retr, {row['system']}", *shares(row)] for row in result["retr"]),
     ]
-    for name, each in [
-        ("open_clip, matrix", result["open_clip"]),
-        *((f"retr, {row['system']}", row) for row in result["retr"]),
-    ]:
-        shares = [each[way][k] for way in ("text_to_image", "image_to_text") for k in CUTOFFS]
-        lines.append(f"{name:24}" + "".join(f"{100 * share:8.2f}" for share in shares))
-    return "\n".join(lines)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Compare and print; `--out` keeps the figures as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m retr.benchmarks.images.clip_agreement")
-    parser.add_argument("model", type=Path)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--split", default="test")
-    parser.add_argument("--spec", help="also through indexes of this spec")
-    parser.add_argument("--out", type=Path, help="where to keep the figures")
-    given = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as temporary:
-        listed = given.data.is_file() or any(given.data.glob("*.json"))
-        data = given.data if listed else list_of_names(given.data, Path(temporary) / "data")
-        cache = Path(temporary) / "cache"
-        result = compare(given.model, str(data), given.split, given.spec, cache)
-    print(table(result))
-    if given.out:
-        given.out.write_text(json.dumps(result, indent=1) + "\n")
+    title = (
+        f"{data['name']}, {data['split']}: {data['images']:,} images, "
+        f"{data['captions']:,} captions; of images by captions and of captions by images, in "
+        "per cent"
+    )
+    note = f"Vectors: images within {vectors['images']:.1e}, texts within {vectors['texts']:.1e}."
+    yield Table(["", *RECALL_HEADINGS], rows, title, [note])
 
 
 def _difference(one: Recalls, other: Recalls) -> float:
@@ -140,5 +120,29 @@ def _difference(one: Recalls, other: Recalls) -> float:
     return max(abs(a[k] - b[k]) for a, b in pairs for k in CUTOFFS)
 
 
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--spec", help="also through indexes of this spec")
+
+
+def _measure(given: argparse.Namespace) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as temporary:
+        listed = given.data.is_file() or any(given.data.glob("*.json"))
+        data = given.data if listed else list_of_names(given.data, Path(temporary) / "data")
+        cache = Path(temporary) / "cache"
+        return compare(given.model, str(data), given.split, given.spec, cache)
+
+
+STUDY = Study(
+    "images.clip_agreement",
+    __doc__,
+    _arguments,
+    _measure,
+    tables,
+    run=lambda result: f"{result['data']['name']}, {result['data']['split']}",
+)
+
 if __name__ == "__main__":
-    main()
+    STUDY.main()

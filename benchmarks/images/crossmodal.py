@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 CUTOFFS = (1, 5, 10)
+WAYS = ("text_to_image", "image_to_text")
+RECALL_HEADINGS = ("image R@1", "R@5", "R@10", "caption R@1", "R@5", "R@10")
 Numbers = NDArray[np.int64]
 
 
@@ -72,6 +75,15 @@ def found_by_matrix(queries: NDArray[np.float32], among: NDArray[np.float32], k:
         scores = queries[start : start + 4096] @ among.T
         found[start : start + 4096] = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return found
+
+
+def shares(figures: Mapping[str, Any]) -> list[str]:
+    """Return the cells under `RECALL_HEADINGS`, in per cent.
+
+    figures: way -> k -> R@k, where k is a number, or a text if the figures come from JSON.
+    """
+    by_way = [{int(k): value for k, value in figures[way].items()} for way in WAYS]
+    return [f"{100 * each[k]:.2f}" for each in by_way for k in CUTOFFS]
 
 
 def _at_cutoffs(right: NDArray[np.bool_]) -> dict[int, float]:

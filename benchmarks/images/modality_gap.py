@@ -17,9 +17,8 @@ Modality Search", 2025). All are worked out here by matrix products; a collectio
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,8 @@ from ...retrieval.values.errors import InputError
 from ...retrieval.values.fusion import default_fusion
 from ...retrieval.values.settings import Settings
 from ...retrieval.values.types import Document, ImageAt, Query
-from ..environment import describe
+from ..study import Result, Study
+from ..tables import Table, number
 from .train_clip import Recipe, of_karpathy, train
 
 K = 10
@@ -60,9 +60,6 @@ class Gallery:
     def is_image(self) -> Mask:
         """Whether each is an image, bool[n]."""
         return np.arange(len(self.owner)) < self.images
-
-
-Scorer = Callable[[Vectors, Gallery], Vectors]
 
 
 def plain(queries: Vectors, gallery: Gallery) -> Vectors:
@@ -135,33 +132,30 @@ def run(folder: Path, encoder_name: str, split: str, most: int) -> dict[str, Any
     gallery = Gallery(np.concatenate([images, said]), np.concatenate([own, owners]), len(pairs))
     itself = np.zeros((len(pairs), len(gallery.owner)), bool)
     itself[own, own] = True
-    ways: dict[str, Scorer] = {
-        "plain cosine": plain,
-        "less the mean": centred,
-        "and divided by the deviation (collections)": standardised,
+    means = said.mean(axis=0), images.mean(axis=0)
+    ways = {
+        "plain cosine": (plain(asked, gallery), plain(images, gallery)),
+        "less the mean": (centred(asked, gallery), centred(images, gallery)),
+        "and divided by the deviation (collections)": (
+            standardised(asked, gallery),
+            standardised(images, gallery),
+        ),
+        "centred and renormalised (GR-CLIP)": (
+            renormalised(asked, gallery, means[0]),
+            renormalised(images, gallery, means[1]),
+        ),
     }
-    text_mean, image_mean = said.mean(axis=0), images.mean(axis=0)
     result: dict[str, Any] = {"texts asked": {}, "images asked": {}, "one modality alone": {}}
-    for name, way in ways.items():
-        result["texts asked"][name] = judged(way(asked, gallery), gallery, own)
-        hidden = np.where(itself, -np.inf, way(images, gallery))
+    for name, (by_text, by_image) in ways.items():
+        hidden = np.where(itself, -np.inf, by_image)
+        result["texts asked"][name] = judged(by_text, gallery, own)
         result["images asked"][name] = judged(hidden, gallery, own)
         result["one modality alone"][name] = {
-            "text to image": alone(way(asked, gallery), gallery, own, gallery.is_image),
-            "text to text": alone(way(asked, gallery), gallery, own, ~gallery.is_image),
-            "image to text": alone(way(images, gallery), gallery, own, ~gallery.is_image),
+            "text to image": alone(by_text, gallery, own, gallery.is_image),
+            "text to text": alone(by_text, gallery, own, ~gallery.is_image),
+            "image to text": alone(by_image, gallery, own, ~gallery.is_image),
         }
-    name = "centred and renormalised (GR-CLIP)"
-    by_text = renormalised(asked, gallery, text_mean)
-    by_image = renormalised(images, gallery, image_mean)
-    result["texts asked"][name] = judged(by_text, gallery, own)
-    result["images asked"][name] = judged(np.where(itself, -np.inf, by_image), gallery, own)
-    result["one modality alone"][name] = {
-        "text to image": alone(by_text, gallery, own, gallery.is_image),
-        "text to text": alone(by_text, gallery, own, ~gallery.is_image),
-        "image to text": alone(by_image, gallery, own, ~gallery.is_image),
-    }
-    result["gap"] = float(np.linalg.norm(text_mean - image_mean))
+    result["gap"] = float(np.linalg.norm(means[0] - means[1]))
     result |= _by_collection(encoder, pairs, texts, gallery, asked, own)
     return {"images": len(pairs), "captions": len(texts), **result}
 
@@ -186,9 +180,9 @@ def _by_collection(
     out: dict[str, Any] = {"fusion weight": weight}
     for mode, answers in found.items():
         scores = np.full((len(queries), len(gallery.owner)), -np.inf)
-        for number, hits in enumerate(answers):
+        for asked_at, hits in enumerate(answers):
             for rank, hit in enumerate(hits):
-                scores[number, int(hit.id)] = -rank
+                scores[asked_at, int(hit.id)] = -rank
         everything = np.where(np.isfinite(scores), scores, -1e9)
         out[f"collection, {mode}"] = judged(everything, gallery, own)
         if mode == "dense":
@@ -236,27 +230,46 @@ def _unit(vectors: Vectors) -> Vectors:
     return out
 
 
-def main() -> None:
-    """Parse, run, print; keep the result where asked."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def tables(result: Result) -> Iterator[Table]:
+    """Yield how good the rankings are, asked by texts and by images, and among one modality."""
+    about = f"{result['images']:,} images and {result['captions']:,} captions; {result['model']}"
+    by_collection = {name: result[f"collection, {name}"] for name in ("dense", "hybrid")}
+    for kind in ("texts asked", "images asked", "one modality alone"):
+        found = dict(result[kind])
+        if kind == "texts asked":
+            found |= {f"a collection, {name}": each for name, each in by_collection.items()}
+        measures = list(next(iter(found.values())))
+        rows = [[name, *(number(each[m], 3) for m in measures)] for name, each in found.items()]
+        title = kind if kind != "one modality alone" else f"R@10 among {kind}"
+        yield Table(["", *measures], rows, f"{title}: {about}")
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--encoder", help="clip:MODEL; a small one is trained if not given")
     parser.add_argument("--epochs", type=int, default=20, help="of training, without --encoder")
     parser.add_argument("--split", default="test")
     parser.add_argument("--most", type=int, default=5000, help="images, at most")
-    parser.add_argument("--out", type=Path, help="where to write the result as JSON")
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        encoder = (
-            given.encoder
-            or f"clip:{_trained(given.folder, given.split, given.epochs, Path(folder))}"
-        )
-        found = run(given.folder, encoder, given.split, given.most)
-    text = json.dumps({**found, "split": given.split, "environment": describe()}, indent=1)
-    if given.out:
-        given.out.write_text(text + "\n")
-    print(text)
 
+
+def _measure(given: argparse.Namespace) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        encoder, model = given.encoder, given.encoder
+        if encoder is None:
+            encoder = f"clip:{_trained(given.folder, given.split, given.epochs, Path(folder))}"
+            model = f"{given.epochs} epochs"
+        found = run(given.folder, encoder, given.split, given.most)
+    return {"model": model, **found, "split": given.split}
+
+
+STUDY = Study(
+    "images.modality_gap",
+    __doc__,
+    _arguments,
+    _measure,
+    tables,
+    run=lambda result: str(result["model"]),
+)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()

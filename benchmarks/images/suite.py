@@ -7,7 +7,6 @@ index of the very same vectors beside it, what the index loses is told apart, in
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -37,7 +36,19 @@ from ..beir.cache import share
 from ..beir.datasets import cache_folder
 from ..beir.index_loss import recall
 from ..beir.systems import space_key
-from .crossmodal import CUTOFFS, Numbers, Recalls, folds, mean, recalls
+from ..files import write_json
+from ..tables import Table
+from .crossmodal import (
+    CUTOFFS,
+    RECALL_HEADINGS,
+    WAYS,
+    Numbers,
+    Recalls,
+    folds,
+    mean,
+    recalls,
+    shares,
+)
 from .data import CaptionSet, read
 from .published import published
 
@@ -126,34 +137,28 @@ def run(
         "made": task.made,
         "environment": environment.describe(),
     }
-    with storage_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
-        name = f"{found.name}-{found.split}-{space_key(chosen.space)}.json"
-        (out / name).write_text(json.dumps(result, indent=1) + "\n")
+    write_json(result, out / f"{found.name}-{found.split}-{space_key(chosen.space)}.json")
     return result
 
 
-def table(result: dict[str, Any]) -> str:
-    """Return the results as text, published figures beside."""
+def table(result: dict[str, Any]) -> Table:
+    """Return the results, with published figures of the same model."""
     d, e = result["dataset"], result["encoder"]
-    lines = [
-        f"{d['title']}: {d['images']:,} images, {d['captions']:,} captions; {e['name']}",
-        f"{'':30}{'text to image':>24}{'image to text':>24}",
-        f"{'R@k in per cent':30}" + "".join(f"{f'R@{k}':>8}" for k in CUTOFFS) * 2,
-    ]
+    rows, notes = [], []
     for row in result["rows"]:
         variant = "" if row["variant"] == "all" else f", {row['variant']}"
-        lines.append(_line(f"{row['system']}{variant}", row["recalls"]))
+        rows.append([f"{row['system']}{variant}", *shares(row["recalls"])])
         if row["nearest"] is not None:
-            shares = row["nearest"]
-            lines.append(
-                f"  {'of the exact ten nearest':28}{100 * shares['text_to_image']:24.2f}"
-                f"{100 * shares['image_to_text']:24.2f}"
-            )
+            found = (f"{100 * row['nearest'][way]:.2f} {way.replace('_', ' ')}" for way in WAYS)
+            notes.append(f"{row['system']} finds of the exact ten nearest: {', '.join(found)}.")
     if result["published"] is not None:
-        lines.append(_line("published (open_clip)", result["published"]))
-        lines.append(f"  {result['published']['source']}")
-    return "\n".join(lines)
+        rows.append(["published (open_clip)", *shares(result["published"])])
+        notes.append(f"Published: {result['published']['source']}")
+    title = (
+        f"{d['title']}: {d['images']:,} images, {d['captions']:,} captions; {e['name']}; "
+        "of images by captions and of captions by images, in per cent"
+    )
+    return Table(["", *RECALL_HEADINGS], rows, title, notes)
 
 
 def records(result: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -200,8 +205,7 @@ class _Task:
         if spec is not None:
             indexed = self._searched(self._indexed("images", spec), self._indexed("captions", spec))
             nearest = {
-                direction: _nearest(exact[direction], indexed[direction])
-                for direction in ("text_to_image", "image_to_text")
+                direction: _nearest(exact[direction], indexed[direction]) for direction in WAYS
             }
             rows.append(Row(spec, "all", self._recalls(indexed), nearest))
         return rows
@@ -350,8 +354,3 @@ def _published(found: CaptionSet, encoder: ImageEncoder) -> dict[str, Any] | Non
         return None
     figures = published(found.published.name, encoder.name)
     return None if figures is None else asdict(figures)
-
-
-def _line(name: str, figures: dict[str, Any]) -> str:
-    shares = [figures[way][k] for way in ("text_to_image", "image_to_text") for k in CUTOFFS]
-    return f"{name:30}" + "".join(f"{100 * share:8.2f}" for share in shares)

@@ -1,5 +1,7 @@
 """Images a second: does the encoder ever wait for images to be decoded?
 
+    python -m retr.benchmarks.images.throughput FOLDER [--images 512] [--out FILE]
+
 The same images, the same processes and the same model, three ways in turn: decoding alone (the
 pipeline with an encoder that does nothing), encoding alone (images that are decoded already), and
 the pipeline as a build uses it. It can be no faster than the slower of the two; where both need
@@ -12,13 +14,11 @@ for speed does not depend on them.
 from __future__ import annotations
 
 import argparse
-import json
 import resource
-import statistics
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ...retrieval.encoders import EncoderOptions, resolve
@@ -28,7 +28,8 @@ from ...retrieval.encoders.clip_loading import Loaded
 from ...retrieval.values.errors import InputError
 from ...retrieval.values.images import SUFFIXES, open_image
 from ...retrieval.writing.image_pipeline import ImagePipeline
-from ..environment import describe
+from ..study import Result, Study
+from ..tables import Table, number, spread
 
 if TYPE_CHECKING:
     import numpy as np
@@ -105,8 +106,8 @@ def measure(
 
     def through(chosen: ImageEncoder) -> None:
         with ImagePipeline[int](chosen, workers=workers) as pipeline:
-            for number, path in enumerate(paths):
-                pipeline.put(number, path)
+            for place, path in enumerate(paths):
+                pipeline.put(place, path)
             pipeline.drain()
             if chosen is encoder:
                 waited.append(pipeline.report.waiting)
@@ -118,11 +119,11 @@ def measure(
     }
     rates: dict[str, list[float]] = {name: [] for name in ways}
     spent: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(rounds + 1):
+    for turn in range(rounds + 1):
         for name, way in ways.items():
             start, used = time.perf_counter(), _processor_seconds()
             way()
-            if number:  # the first round warms caches and the model
+            if turn:  # the first round warms caches and the model
                 rates[name].append(len(paths) / (time.perf_counter() - start))
                 spent[name].append((_processor_seconds() - used) / len(paths))
     return {
@@ -139,24 +140,22 @@ def _processor_seconds() -> float:
     return own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime
 
 
-def table(result: dict[str, Any]) -> str:
-    """Return the medians, and what of the smaller of the two the pipeline reaches."""
-    rates = result["images_per_second"]
-    middle = {name: statistics.median(each) for name, each in rates.items()}
-    lines = [f"{result['encoder']}, {result['images']:,} images, {result['workers']} processes"]
-    for name, each in rates.items():
-        spent = 1000 * statistics.median(result["processor_seconds_per_image"][name])
-        lines.append(
-            f"  {name:16} {middle[name]:9.1f} images/s   ({min(each):.1f} to {max(each):.1f})"
-            f"{spent:9.1f} ms of a processor an image"
-        )
-    lines.append(f"  ratio            {result['ratio']:9.3f}")
-    return "\n".join(lines)
+def tables(result: Result) -> Iterator[Table]:
+    """Yield the medians, and what of the slower of the two alone the pipeline reaches."""
+    rows = []
+    for name, rates in result["images_per_second"].items():
+        spent = 1000 * median(result["processor_seconds_per_image"][name])
+        rows.append([name, spread(rates, 1), number(spent, 1)])
+    device = f", {result['device']}" if result.get("device") else ""
+    yield Table(
+        ["", "images/s", "CPU ms an image"],
+        rows,
+        f"{result['encoder']}{device}, {result['images']:,} images, {result['workers']} processes",
+        [f"The pipeline reaches {result['ratio']:.3f} of the slower of the two alone."],
+    )
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the benchmark and print its table; `--out` keeps the raw figures as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m retr.benchmarks.images.throughput")
+def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="of images, searched with all that is below it")
     parser.add_argument("--architecture", default="ViT-B-32", help="with random weights")
     parser.add_argument("--encoder", help="a clip: encoder, in place of random weights")
@@ -164,11 +163,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, help="processes that decode; one a core else")
     parser.add_argument("--device", help="cpu, cuda, …")
-    parser.add_argument("--out", type=Path, help="where to keep the raw figures")
-    given = parser.parse_args(arguments)
+
+
+def _measure(given: argparse.Namespace) -> dict[str, Any]:
     paths = [p for p in sorted(given.folder.rglob("*")) if p.suffix.lower() in SUFFIXES]
     if not paths:
-        raise SystemExit(f"{given.folder}: has no images")
+        raise InputError(f"{given.folder}: has no images")
     # Few images are taken again, for a run has to be long enough to be measured.
     paths = (paths * (given.images // len(paths) + 1))[: given.images]
     if given.encoder:
@@ -176,22 +176,18 @@ def main(arguments: list[str] | None = None) -> None:
     else:
         encoder = random_weights(given.architecture, given.device)
     if not isinstance(encoder, ImageEncoder):
-        raise SystemExit(f"{given.encoder}: makes nothing of images")
-    measured = measure(encoder, paths, given.rounds, given.workers)
-    result = {
-        "encoder": f"{given.architecture}, random weights" if not given.encoder else given.encoder,
+        raise InputError(f"{given.encoder}: makes nothing of images")
+    found = measure(encoder, paths, given.rounds, given.workers)
+    return {
+        "encoder": given.encoder or f"{given.architecture}, random weights",
         "images": len(paths),
+        "device": given.device,
         "source": given.folder.name,
         "batch": encoder.image_batch_size,
         "workers": given.workers if given.workers is not None else "one a core",
-        **measured,
-        "ratio": _ratio(measured["images_per_second"]),
-        "environment": describe(),
+        **found,
+        "ratio": _ratio(found["images_per_second"]),
     }
-    print(table(result))
-    if given.out:
-        given.out.write_text(json.dumps(result, indent=1) + "\n")
-        print(given.out, file=sys.stderr)
 
 
 def _ratio(rates: dict[str, list[float]]) -> float:
@@ -202,8 +198,14 @@ def _ratio(rates: dict[str, list[float]]) -> float:
             rates["decoding alone"], rates["encoding alone"], rates["pipeline"], strict=True
         )
     ]
-    return round(statistics.median(each), 4)
+    return round(median(each), 4)
 
+
+def _run_name(result: Result) -> str:
+    return f"{result['images']} images{', ' + result['device'] if result['device'] else ''}"
+
+
+STUDY = Study("images.throughput", __doc__, _arguments, _measure, tables, run=_run_name)
 
 if __name__ == "__main__":
-    main()
+    STUDY.main()
