@@ -21,8 +21,9 @@ from statistics import median
 from typing import Any
 
 from ..retrieval.values.errors import InputError, RetrError
+from .environment import line
 from .files import write_text
-from .study import markdown_of, read, study_of
+from .study import read, runs_of, study_of
 from .tables import Table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,6 +35,9 @@ _ABOUT = """# Results
 What the benchmarks have measured, one file for each study. This page is written from those files by
 `python -m retr.benchmarks.figures`; the figures of the README and the docs are, too. How each is
 measured: [docs/benchmarks.md](../../docs/benchmarks.md)."""
+
+_GLANCE, _TABLES = 16, 3
+"""The most rows of a table on the page of results, and the most tables of a study."""
 
 FIGURES: dict[str, Callable[[], str]] = {}
 
@@ -86,7 +90,8 @@ def cell(name: str, title: str, column: str, *row: str) -> str:
 @cache
 def _tables(name: str) -> tuple[Table, ...]:
     result = kept(name)
-    return tuple(study_of(result).tables(result))
+    study = study_of(result)
+    return tuple(table for run in runs_of(result) for table in study.tables(run))
 
 
 def with_figures(text: str) -> str:
@@ -255,8 +260,21 @@ def results_page() -> str:
         study = study_of(result)
         about = " ".join(study.about.strip().split("\n\n")[0].split())
         parts.append(f"## {path.stem}\n\n{about} ([{path.name}]({path.name}))")
-        parts.append(markdown_of(study, result))
+        runs = runs_of(result)
+        tables = [table for run in runs for table in study.tables(run)]
+        parts += _short_tables(path, tables)
+        parts += dict.fromkeys(line(run["environment"]) for run in runs)
     return "\n\n".join(parts) + "\n"
+
+
+def _short_tables(path: Path, tables: Sequence[Table]) -> Iterator[str]:
+    """Yield the tables that can be taken in at a glance, and say how to print the others."""
+    short = [table for table in tables if len(table.rows) <= _GLANCE][:_TABLES]
+    for table in short:
+        yield table.markdown()
+    if len(short) < len(tables):
+        command = f"python -m retr.benchmarks.study benchmarks/results/{path.name}"
+        yield f"{len(tables) - len(short)} more tables, or longer ones: `{command}`."
 
 
 def derived() -> Iterator[tuple[Path, str]]:

@@ -136,9 +136,14 @@ def markdown_of(study: Study, result: Result) -> str:
     return _printed(study, result, Table.markdown)
 
 
+def runs_of(result: Result) -> list[Result]:
+    """Return the runs that a kept result holds, each with its environment; most hold one."""
+    return list(result.get("runs", {"": result}).values())
+
+
 def _printed(study: Study, result: Result, form: Callable[[Table], str]) -> str:
     parts = []
-    for run in result.get("runs", {"": result}).values():
+    for run in runs_of(result):
         parts += [form(table) for table in study.tables(run)]
         parts.append(environment.line(run["environment"]))
     return "\n\n".join(parts)

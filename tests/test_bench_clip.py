@@ -70,8 +70,6 @@ def test_the_commands(
     out = tmp_path / "agreement.json"
     arguments = [str(trained_clip), str(pictures[0]), "--spec", "flat", "--out", str(out)]
     clip_agreement.STUDY.main(arguments)
-        [str(trained_clip), str(pictures[0]), "--spec", "flat", "--out", str(out)]
-    )
     ((run, found),) = json.loads(out.read_text())["runs"].items()
     assert run.endswith(", test")
     assert found["data"]["images"] == found["data"]["captions"] == 72
