@@ -6,8 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ..retrieval.encoders.static import DIMENSIONS, load, load_folder
-from . import corpus as train_static_corpus
-from . import distill_static
+from . import corpus, distill_static
 from .distill_static import DATASETS, TEACHER, ndcg_at_10, sha256
 
 CUTS = (128, 64)
@@ -30,7 +29,7 @@ def write_card(
     for label, measured, size in rows:
         figures = [ndcg_at_10(measured, data / "beir" / name, size) for name in DATASETS]
         table.append(f"| {label} | {' | '.join(f'{figure:.3f}' for figure in figures)} |")
-    packages = {**train_static_corpus.PIP, **train_static_corpus.APT}
+    packages = {**corpus.PIP, **corpus.APT}
     card = CARD.format(
         tokens=f"{len(model.codes):,}",
         dim=dim,
@@ -38,7 +37,7 @@ def write_card(
         teacher_sha=sha256(teacher / "model.safetensors"),
         origin=ORIGIN.format(taught_sha=sha256(taught / "codes.npy")) if alone else "",
         settings=settings,
-        held_out=", ".join(train_static_corpus.HELD_OUT),
+        held_out=", ".join(corpus.HELD_OUT),
         packages="\n".join(f"| {name} | {licence} |" for name, licence in packages.items()),
         versions=", ".join(
             f"{name} {version(name)}" for name in ("torch", "transformers", "numpy", "tokenizers")
@@ -59,12 +58,12 @@ def write_card(
 MADE_1 = """\
 derived work: every token of the vocabulary was put through that model, and its output was mean
 pooled, reduced by PCA to 256 dimensions, weighted by frequency and quantised to 8 bits.
-distill_static.py in the folder above does it.
+training/distill_static.py does it.
 """
 MADE_2 = """\
 derived work: every token of the vocabulary was put through that model, its output was reduced to
 256 dimensions, and the vectors were then trained so that texts are as similar as that model finds
-them. train_static.py in the folder above does it.
+them. training/train_static.py does it.
 """
 
 ORIGIN = """\

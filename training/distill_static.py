@@ -357,7 +357,7 @@ sentence-transformers/all-MiniLM-L6-v2 (https://huggingface.co/sentence-transfor
 by the Sentence Transformers team, licensed under the Apache License, Version 2.0. They are a
 derived work: every token of the vocabulary was put through that model, and its output was mean
 pooled, reduced by PCA to 256 dimensions, weighted by frequency and quantised to 8 bits.
-distill_static.py in the folder above does it.
+training/distill_static.py does it.
 
 That model was fine-tuned from nreimers/MiniLM-L6-H384-uncased, which keeps every second layer of
 microsoft/MiniLM-L12-H384-uncased (Wang et al., "MiniLM: Deep Self-Attention Distillation for

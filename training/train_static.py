@@ -3,7 +3,7 @@
     python -m retr.training.train_static OUT [--work FOLDER] [--refine MODEL]
 
 Needs the extras `st` and `test`, `lxml`, and Debian's `apt-get` and `dpkg-deb` for the packages
-that `train_static_corpus.py` names. Everything between (packages, texts, the teacher's vectors in
+that `corpus.py` names. Everything between (packages, texts, the teacher's vectors in
 shards) stays in the work folder, so that a run that was stopped goes on where it was. The
 teacher's pass takes most of the time: about an hour on one core. The files in the repository are
 frozen: a collection built with `static:2` must open forever.
@@ -42,8 +42,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..retrieval.encoders.static import DIMENSIONS, load_folder
-from . import corpus as train_static_corpus
-from . import distill_static
+from . import corpus, distill_static
 from .card import write_card
 from .corpus import Pair
 
@@ -110,16 +109,16 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     teacher = given.teacher or distill_static.installed_teacher()
     work: Path = given.work
-    train_static_corpus.fetch(work / "packages")
-    corpus = train_static_corpus.read(work / "packages", work / "pairs.jsonl")
+    corpus.fetch(work / "packages")
+    found = corpus.read(work / "packages", work / "pairs.jsonl")
 
-    texts = _kept(work / "texts.json", lambda: train_static_corpus.sample(corpus, SEED))
-    pairs = train_static_corpus.sample_of_pairs(corpus, SEED)
+    texts = _kept(work / "texts.json", lambda: corpus.sample(found, SEED))
+    pairs = corpus.sample_of_pairs(found, SEED)
     taught: Path = given.refine or work / "taught"
     if given.refine is None:
-        _teach(taught, teacher, work, corpus, texts, pairs)
+        _teach(taught, teacher, work, found, texts, pairs)
     given.out.mkdir(parents=True, exist_ok=True)
-    long = train_static_corpus.long_texts(corpus, SEED)
+    long = corpus.long_texts(found, SEED)
     _refine(taught, given.out, long, texts, pairs)
     repository = Path(__file__).resolve().parents[1]
     data = given.data or Path(os.environ.get("RETR_TEST_DATA", repository.parent / "shared/data"))
@@ -131,12 +130,12 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _teach(
-    out: Path, teacher: Path, work: Path, corpus: list[Pair], texts: list[str], pairs: list[Pair]
+    out: Path, teacher: Path, work: Path, found: list[Pair], texts: list[str], pairs: list[Pair]
 ) -> None:
     """Do the first three steps; write the files of the model into `out`."""
     tokenizer, original_ids = distill_static.trimmed_tokenizer(teacher / "tokenizer.json")
     known = tokenizer["model"]["vocab"]
-    added = _kept(work / "words.json", lambda: new_words(corpus, work / "packages", known))
+    added = _kept(work / "words.json", lambda: new_words(found, work / "packages", known))
     encode = partial(_cached, Teacher(teacher))
     outputs = _outputs(work / "tokens.npy", teacher, original_ids)
     start = start_vectors(outputs, list(tokenizer["model"]["vocab"]), encode(work / "words", added))
@@ -200,16 +199,16 @@ def _kept(file: Path, make: Callable[[], list[str]]) -> list[str]:
 
 
 def new_words(
-    corpus: list[Pair], packages: Path, known: dict[str, int], number: int = CHOSEN.words
+    found: list[Pair], packages: Path, known: dict[str, int], number: int = CHOSEN.words
 ) -> list[str]:
     """Return the most frequent words that are in a dictionary and no token yet.
 
     The dictionary is the English word list and WordNet's lemmas; it keeps out misspellings and
     the names that programs give to things.
     """
-    listed = set(train_static_corpus.words(packages))
+    listed = set(corpus.words(packages))
     seen: Counter[str] = Counter()
-    for pair in corpus:
+    for pair in found:
         if pair.kind == "gloss":
             listed.update(re.findall(r"[a-z]+", pair.first.lower()))
         if pair.kind != "code":
