@@ -15,7 +15,7 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -245,6 +245,72 @@ def _scan() -> str:
         return f"{wall} ms by the clock, {cpu} ms of CPU time"
 
     return f"float32 {times('scan float32')}; float16 {times('scan float16')} (medians)"
+
+
+_TABLES_OF_DOCS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "ann.ahead": ("ann", "Who is ahead", ()),
+    "ann.recalls": ("ann", "At each recall", ()),
+    "ann.cpu": ("ann", "Processor time", ()),
+    "ann-1m.ahead": ("ann-1m", "Who is ahead", ()),
+    "ann-1m.recalls": ("ann-1m", "At each recall", ()),
+    "bt2.digits": ("bt2", "digits", ()),
+    "bt2.twemoji": ("bt2", "Twemoji", ()),
+    "bt2.published": ("bt2", "Published", ()),
+    "building": ("building", "Building", ()),
+    "clip-agreement.emoji": ("clip-agreement", "twemoji", ()),
+    "clip-agreement.train": ("clip-agreement", "flickr1k, train", ()),
+    "clip-agreement.test": ("clip-agreement", "flickr1k, test", ()),
+    "gpu.building": ("gpu", "Building", ()),
+    "gpu.encoding": ("gpu", "Encoding", ()),
+    "gpu.scan": ("gpu", "Exact search", ("100,000", "1,000,000")),
+    "opening": ("opening", "Opening", ()),
+}
+"""The tables of the docs: a result, what the title of its table contains, and the rows, all if none
+is named."""
+
+
+def excerpt(name: str, title: str, rows: Sequence[str] = ()) -> str:
+    """Return a table of a result as Markdown, without its title and notes.
+
+    Raises:
+        InputError: no table has such a title, or two that differ have it.
+    """
+    found = {
+        Table(table.headings, [row for row in table.rows if not rows or row[0] in rows]).markdown()
+        for table in _tables(name)
+        if title in table.title
+    }
+    if len(found) != 1:
+        raise InputError(f"{name}: {len(found)} tables have {title!r} in their titles")
+    return found.pop()
+
+
+for _name, _table in _TABLES_OF_DOCS.items():
+    figure(f"table.{_name}")(partial(excerpt, *_table))
+
+
+@figure("table.matryoshka")
+def _matryoshka() -> str:
+    tables = [table for table in _tables("ann-matryoshka") if table.title.endswith("Matryoshka")]
+    rows = [
+        (table.title.split(" x ")[1].split(",")[0], *row)
+        for table in tables
+        for row in table.rows
+        if row[0] == "0.99"
+    ]
+    return Table(("dimensions", *tables[0].headings), rows).markdown()
+
+
+@figure("table.filtered")
+def _filtered() -> str:
+    tables = {table.title.split(":")[0]: table for table in _tables("filtered")}
+    rows = [
+        (system, *(row[list(table.headings).index("one query, CPU µs")] for row in picked))
+        for system, table in tables.items()
+        if (picked := [row for row in table.rows if row[1].startswith("pick ")])
+    ]
+    allowed = [row[0] for row in tables["flat"].rows if row[1].startswith("pick ")]
+    return Table(("allowed", *allowed), rows).markdown()
 
 
 def pages() -> list[Path]:

@@ -213,12 +213,12 @@ def new_words(
             listed.update(re.findall(r"[a-z]+", pair.first.lower()))
         if pair.kind != "code":
             seen.update(re.findall(r"[a-z]+", f"{pair.first} {pair.second}".lower()))
-    found = [
+    frequent = [
         (-count, word)
         for word, count in seen.items()
         if count > 1 and word in listed and word not in known and 3 < len(word) < 24
     ]
-    return [word for _, word in sorted(found)[:number]]
+    return [word for _, word in sorted(frequent)[:number]]
 
 
 class Teacher:
