@@ -314,7 +314,13 @@ def _filtered() -> str:
 
 
 def pages() -> list[Path]:
-    """Return the pages that may hold figures."""
+    """Return the pages that may hold figures.
+
+    Raises:
+        InputError: they are not there, as with an installed package.
+    """
+    if not (ROOT / "README.md").is_file():
+        raise InputError(f"{ROOT} has no README.md: run this in a clone of the repository")
     return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from retr.benchmarks import figures
 from retr.retrieval.values.errors import InputError
 
-RESULTS = sorted(figures.RESULTS.glob("*.json"))
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
+assert RESULTS
+
+
+@pytest.fixture(autouse=True)
+def the_checkout(monkeypatch) -> None:
+    """Read the pages and results of the checkout: an installed package has none."""
+    monkeypatch.setattr(figures, "ROOT", ROOT)
+    monkeypatch.setattr(figures, "RESULTS", ROOT / "benchmarks" / "results")
 
 
 def test_no_figure_is_stale() -> None:
@@ -55,3 +65,11 @@ def test_a_figure_of_no_name_is_refused() -> None:
         figures.with_figures("a <!-- =nothing.of -->1<!-- = --> b")
     with pytest.raises(InputError, match="not closed"):
         figures.with_figures("a <!-- =nothing.of -->1 b")
+
+
+def test_without_a_clone_it_says_so(monkeypatch, tmp_path, capsys) -> None:
+    monkeypatch.setattr(figures, "ROOT", tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        figures.main(["--check"])
+    assert stop.value.code == 2
+    assert "in a clone" in capsys.readouterr().err
