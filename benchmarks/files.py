@@ -1,8 +1,4 @@
-"""Writing results: a file appears whole or not at all, and JSON is compact, yet read by `git diff`.
-
-`whole` gives a place beside the target to write to and renames it at the end; `write_text` and
-`write_json` write what is at hand.
-"""
+"""Writing results: a file appears whole or not at all, and `git diff` can read its JSON."""
 
 from __future__ import annotations
 
@@ -13,29 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from ..retrieval.store.disk import storage_errors
+from ..retrieval.values import files
 
 _WIDTH = 100
 
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Yield a path to write a file to, which becomes `path` if the block ends without an error.
-
-    The folder is made if it is missing. After an error, or if the process dies, `path` is as it
-    was before.
+    """Make the folder of a file that is missing, and yield as `retrieval.values.files.whole` does.
 
     Raises:
         StorageError: the disk is full or the folder cannot be written.
     """
-    part = path.with_name(path.name + ".part")
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with files.whole(path) as part:
             yield part
-            part.replace(path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
 
 
 def write_text(text: str, path: Path) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..retrieval.results.page import page
 from ..retrieval.results.results import Results
 from ..retrieval.values.errors import InputError, StorageError
+from ..retrieval.values.files import whole
 from .console import put
 
 
@@ -33,16 +33,7 @@ def write_page(results: Sequence[Results], out: str) -> None:
         if target.exists() and not target.is_file():  # a pipe or device, which cannot be replaced
             target.write_text(text, encoding="utf-8")
             return
-        with tempfile.NamedTemporaryFile(
-            "w", dir=target.parent, delete=False, encoding="utf-8"
-        ) as f:
-            try:
-                f.write(text)
-                f.close()
-                Path(f.name).chmod(0o644)
-                Path(f.name).replace(target)
-            except BaseException:
-                Path(f.name).unlink(missing_ok=True)
-                raise
     except OSError as error:
-        raise StorageError(f"{out}: cannot be written ({error.strerror or error})") from error
+        raise StorageError(f"cannot write {out}: {error.strerror or error}") from error
+    with whole(target) as part:
+        part.write_text(text, encoding="utf-8")

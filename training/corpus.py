@@ -26,6 +26,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from ..retrieval.values.files import whole
+
 BSD, MIT, APACHE = "BSD-3-Clause", "MIT", "Apache-2.0"
 BIOPYTHON, MATPLOTLIB = "Biopython License Agreement (MIT-like)", "Matplotlib license (PSF-like)"
 
@@ -137,11 +139,9 @@ def pairs(folder: Path) -> Iterator[Pair]:
 def read(folder: Path, cache: Path) -> list[Pair]:
     """Return the pairs of every package, each once; `cache` keeps them for the next run."""
     if not cache.is_file():
-        unfinished = cache.with_suffix(".part")
-        with unfinished.open("w", encoding="utf-8") as lines:
+        with whole(cache) as part, part.open("w", encoding="utf-8") as lines:
             for pair in dict.fromkeys(pairs(folder)):
                 lines.write(json.dumps([pair.package, pair.kind, pair.first, pair.second]) + "\n")
-        unfinished.rename(cache)
     with cache.open(encoding="utf-8") as lines:
         return [Pair(*json.loads(line)) for line in lines]
 

@@ -42,6 +42,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..retrieval.encoders.static import DIMENSIONS, load_folder
+from ..retrieval.values.files import whole
 from . import corpus, distill_static
 from .card import write_card
 from .corpus import Pair
@@ -181,9 +182,8 @@ def _outputs(file: Path, teacher: Path, ids: list[int]) -> NDArray[np.float32]:
     import numpy as np
 
     if not file.is_file():
-        unfinished = file.with_suffix(".part.npy")
-        np.save(unfinished, distill_static.teacher_outputs(teacher, ids, special=True))
-        unfinished.rename(file)
+        with whole(file) as part, part.open("wb") as opened:
+            np.save(opened, distill_static.teacher_outputs(teacher, ids, special=True))
     kept: NDArray[np.float32] = np.load(file)
     return kept
 
@@ -191,9 +191,8 @@ def _outputs(file: Path, teacher: Path, ids: list[int]) -> NDArray[np.float32]:
 def _kept(file: Path, make: Callable[[], list[str]]) -> list[str]:
     """Return the texts in `file`, which `make` gives when there is none yet."""
     if not file.is_file():
-        unfinished = file.with_suffix(".part")
-        unfinished.write_text(json.dumps(make()), encoding="utf-8")
-        unfinished.rename(file)
+        with whole(file) as part:
+            part.write_text(json.dumps(make()), encoding="utf-8")
     kept: list[str] = json.loads(file.read_text(encoding="utf-8"))
     return kept
 
@@ -263,9 +262,8 @@ def _cached(teacher: Teacher, folder: Path, texts: list[str]) -> NDArray[np.floa
     for first in range(0, len(texts), SHARD):
         file = folder / f"{first // SHARD:04d}.npy"
         if not file.is_file():
-            unfinished = file.with_suffix(".part.npy")
-            np.save(unfinished, teacher.encode(texts[first : first + SHARD]))
-            unfinished.rename(file)
+            with whole(file) as part, part.open("wb") as opened:
+                np.save(opened, teacher.encode(texts[first : first + SHARD]))
             _log.info("%s: %d of %d texts", folder.name, first, len(texts))
         shards.append(np.load(file).astype(np.float32))
     return np.concatenate(shards)

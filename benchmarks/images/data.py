@@ -25,6 +25,7 @@ from ...retrieval.store.disk import storage_errors
 from ...retrieval.values.errors import InputError
 from ...retrieval.values.progress import Progress
 from ..beir.download import DownloadError, download
+from ..files import whole
 
 log = logging.getLogger("retr.benchmarks")
 
@@ -162,11 +163,8 @@ def unpack(archive: Path, folder: Path, wanted: Iterable[str]) -> None:
             for name in wanted:
                 if not _stays_inside(name):
                     raise DownloadError(f"{archive}: {name!r} leads out of the folder")
-                target = folder / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                part = target.with_name(target.name + ".part")
-                part.write_bytes(opened.read(name))
-                part.replace(target)
+                with whole(folder / name) as part:
+                    part.write_bytes(opened.read(name))
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise DownloadError(
             f"{archive}: is no zip file that can be read ({error}); remove it and try again"

@@ -19,7 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, TypeGuard
 
-from ..values.errors import InputError, RetrError, StorageError
+from ..values.errors import InputError
+from ..values.files import whole
 
 Run: TypeAlias = dict[str, dict[str, float]]  # query id -> document id -> score
 Qrels: TypeAlias = dict[str, dict[str, int]]  # query id -> document id -> relevance
@@ -166,7 +167,7 @@ def write_run(
     pairs = run.items() if isinstance(run, Mapping) else run
     seen: set[str] = set()
     lines = 0
-    with _whole(path) as file:
+    with _opened_whole(path) as file:
         for query, hits in pairs:
             _column(query, "query id", path)
             if query in seen:
@@ -188,7 +189,7 @@ def write_qrels(qrels: Mapping[str, Mapping[str, int]], path: str | os.PathLike[
     """
     path = Path(path)
     lines = 0
-    with _whole(path) as file:
+    with _opened_whole(path) as file:
         for query, judgments in qrels.items():
             _column(query, "query id", path)
             for document, relevance in judgments.items():
@@ -361,21 +362,12 @@ def _column(value: str, what: str, path: Path) -> None:
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[BinaryIO | gzip.GzipFile]:
+def _opened_whole(path: Path) -> Iterator[BinaryIO | gzip.GzipFile]:
     """Yield a binary file that is renamed to `path` once all of it is written."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as plain:
-            if path.name.endswith(".gz"):
-                # Without a name and a time inside, so that the same run gives the same bytes.
-                with gzip.GzipFile(filename="", fileobj=plain, mode="wb", mtime=0) as packed:
-                    yield packed
-            else:
-                yield plain
-        part.replace(path)
-    except RetrError:
-        raise
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        part.unlink(missing_ok=True)
+    with whole(path) as part, part.open("wb") as plain:
+        if path.name.endswith(".gz"):
+            # Without a name and a time inside, so that the same run gives the same bytes.
+            with gzip.GzipFile(filename="", fileobj=plain, mode="wb", mtime=0) as packed:
+                yield packed
+        else:
+            yield plain
