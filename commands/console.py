@@ -12,6 +12,7 @@ import re
 import select
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -195,3 +196,21 @@ def _finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_finite(each) for each in value]
     return value
+
+
+def file_to_write(out: str, what: str) -> Path:
+    """Return the file that `out` names; a link stays a link: what it points to is replaced.
+
+    out:  a path, not standard output.
+    what: what is to be written, for the message.
+
+    Raises:
+        InputError: it is a folder.
+        StorageError: its folder is missing.
+    """
+    target = Path(os.path.realpath(out))
+    if target.is_dir():
+        raise InputError(f"{out}: is a folder; name a file for the {what}")
+    if not target.parent.is_dir():
+        raise StorageError(f"{out}: there is no folder {target.parent}; make it first")
+    return target

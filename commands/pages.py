@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from ..retrieval.results.page import page
 from ..retrieval.results.results import Results
-from ..retrieval.values.errors import InputError, StorageError
+from ..retrieval.values.errors import StorageError
 from ..retrieval.values.files import whole
-from .console import put
+from .console import file_to_write, put
 
 
 def write_page(results: Sequence[Results], out: str) -> None:
@@ -24,11 +22,7 @@ def write_page(results: Sequence[Results], out: str) -> None:
     if out == "-":
         put(text)
         return
-    target = Path(os.path.realpath(out))
-    if target.is_dir():
-        raise InputError(f"{out}: is a folder; name a file for the page")
-    if not target.parent.is_dir():
-        raise StorageError(f"{out}: there is no folder {target.parent}; make it first")
+    target = file_to_write(out, "page")
     try:
         if target.exists() and not target.is_file():  # a pipe or device, which cannot be replaced
             target.write_text(text, encoding="utf-8")

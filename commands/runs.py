@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Unpack
 from ..retrieval.results.results import Results
 from ..retrieval.search.path import MAX_K
 from ..retrieval.search.rerank import DEFAULT_DEPTH
-from ..retrieval.values.errors import InputError, StorageError
+from ..retrieval.values.errors import InputError
 from ..retrieval.values.types import Query
 from . import console
 
@@ -111,14 +110,11 @@ def _read(how: SearchOptions) -> int:
 
 
 def _write(run: Iterator[tuple[str, Results]], out: str, tag: str) -> int:
-    # A link stays a link: what it points to is replaced.
-    target = Path(os.path.realpath(out))
-    if out == STDOUT or (target.exists() and not target.is_file() and not target.is_dir()):
-        return _write_through(run, None if out == STDOUT else target, tag)
-    if target.is_dir():
-        raise InputError(f"{out}: is a folder; name a file for the run")
-    if not target.parent.is_dir():
-        raise StorageError(f"{out}: there is no folder {target.parent}; make it first")
+    if out == STDOUT:
+        return _write_through(run, None, tag)
+    target = console.file_to_write(out, "run")
+    if target.exists() and not target.is_file():
+        return _write_through(run, target, tag)
     from ..retrieval.evaluation import trec
 
     return trec.write_run(run, target, tag=tag)
